@@ -1,0 +1,81 @@
+//! Wall-clock time as a parameter.
+//!
+//! Timers use `tokio::time`, which tests can pause; what is compared with dates in certificates
+//! and tokens comes from a [`Clock`].
+
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+/// Tells the wall-clock time.
+pub trait Clock: Debug + Send + Sync {
+    /// The time now.
+    fn now(&self) -> SystemTime;
+}
+
+/// A shared clock.
+pub type SharedClock = Arc<dyn Clock>;
+
+/// The machine's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the clock that others are given"
+    )]
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
+}
+
+/// The machine's clock, ready to share.
+pub fn system() -> SharedClock {
+    Arc::new(SystemClock)
+}
+
+/// A clock that moves only when told.
+#[derive(Debug)]
+pub struct ManualClock(Mutex<SystemTime>);
+
+impl ManualClock {
+    /// Starts at `now`.
+    pub const fn new(now: SystemTime) -> Self {
+        Self(Mutex::new(now))
+    }
+
+    /// Moves forward by `step`.
+    pub fn advance(&self, step: Duration) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) += step;
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> SystemTime {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Seconds since the Unix epoch, zero for times before it.
+pub fn unix_seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+/// The time that lies `seconds` after the Unix epoch.
+pub fn from_unix_seconds(seconds: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+/// RFC 3339 in UTC with whole seconds, as Kubernetes writes times.
+pub fn rfc3339(time: SystemTime) -> String {
+    let seconds = i64::try_from(unix_seconds(time)).unwrap_or(0);
+    time::OffsetDateTime::from_unix_timestamp(seconds)
+        .ok()
+        .and_then(|at| {
+            at.format(&time::format_description::well_known::Rfc3339)
+                .ok()
+        })
+        .unwrap_or_default()
+}

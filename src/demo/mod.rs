@@ -1,0 +1,1 @@
+//! A small in-memory Kubernetes API and an auditor around a real agent and a real hub.

@@ -1,0 +1,1 @@
+//! Offers each account as a Kubernetes API endpoint to unmodified clients.

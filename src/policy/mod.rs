@@ -1,0 +1,1 @@
+//! What may be read, done and seen: levels of kinds, operations, client bindings, scrub rules.

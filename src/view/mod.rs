@@ -1,0 +1,1 @@
+//! The last known objects of an account, their watchers and fences.

@@ -1,0 +1,1 @@
+//! A strict YAML document with positions: one document, no aliases, tags or duplicate keys.
