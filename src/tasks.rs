@@ -71,6 +71,11 @@ impl Tasks {
         self.dead.get().copied()
     }
 
+    /// Number of tasks that have not ended.
+    pub fn running(&self) -> usize {
+        self.tracker.len()
+    }
+
     /// Tells every task to stop, without waiting.
     pub fn cancel(&self) {
         self.stop.cancel();

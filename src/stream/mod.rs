@@ -1,1 +1,37 @@
-//! The agent's half of the stream: feeds, outbox, session, resume; and the sequence rules both halves share.
+//! The agent's half of the stream: feeds, outbox, session, resume; and the sequence rules that
+//! both halves share.
+//!
+//! ```text
+//! API server ──bytes──▶ watch ──Scrubbed──▶ Queue ──numbered──▶ outbox ──Batch──▶ hub
+//!                        ▲                                        ▲
+//!                        └─────────── resume, epoch ──────────────┴── acknowledgement ◀──
+//! ```
+//! # Invariants
+//! - Only [`crate::scrub::Scrubbed`] bytes enter a [`Queue`] (enforced by: type).
+//! - A numbered batch never changes, and leaves the outbox only when the hub has acknowledged it
+//!   (tests: `queue::tests`).
+//! - An event is applied at most once, in order, whatever connection carried it
+//!   ([`Receiver`], tests: `sequence::tests`).
+//! - Unsent and unacknowledged bytes are bounded ([`crate::limits::PENDING_BYTES`],
+//!   [`crate::limits::FEED_CREDIT_BYTES`]); a full queue stops the reading, never drops.
+//! # Failure
+//! - Hub away → watches go on until the queue is full, then stop reading; resumed by version.
+//! - API server away → the stream says so, keeps what the hub has, and is retried.
+//! # Sources
+//! - Kubernetes API concepts, "Efficient detection of changes", "Watch bookmarks", "Streaming
+//!   lists"; `docs/decisions/0002-three-counters.md`.
+
+mod batch;
+mod feed;
+mod pump;
+mod queue;
+mod sequence;
+mod session;
+mod watch;
+
+pub use batch::{BatchError, open as open_batch};
+pub use feed::{Feed, FeedSettings, StreamCounts};
+pub use queue::Queue;
+pub use sequence::{Receiver, Verdict};
+pub use watch::Follow;
+pub use session::{Decision, Link, LinkEnd, Offers, Operations, SessionSettings, Shared};

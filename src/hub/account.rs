@@ -1,0 +1,627 @@
+//! One account as the hub holds it: who feeds it, where its streams stand, what it last looked
+//! like.
+//!
+//! Everything that decides ownership or applies events happens under one lock, so that a batch of
+//! a fenced feed cannot slip in between.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use bytes::BytesMut;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use super::store::StreamCheckpoint;
+use crate::clock::{self, SharedClock};
+use crate::entropy::{self, SharedEntropy};
+use crate::limits;
+use crate::resource::{Gvr, Identity, ResourceVersion, Scope};
+use crate::stream::{Receiver, Verdict, open_batch};
+use crate::view::{Changes, Fate, Object, SnapshotEnd, StreamKey, View};
+use crate::wire::v1;
+
+/// The feed that may change an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Owner {
+    /// Name of the agent.
+    pub(super) agent: String,
+    /// Its process.
+    pub(super) instance: [u8; 16],
+    /// The connection, counted by that process.
+    pub(super) generation: u64,
+}
+
+/// Where a stream stands. Stored with the objects.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Cursor {
+    kind: String,
+    epoch: u64,
+    applied: u64,
+    version: u64,
+    complete: bool,
+    /// When this was written, in seconds since the Unix epoch.
+    at: u64,
+}
+
+#[derive(Debug)]
+struct Lane {
+    receiver: Receiver,
+    /// Last sequence before the snapshot that is being received.
+    before_snapshot: Option<u64>,
+    /// Last sequence before the object that is being put together, and its bytes.
+    parts: Option<(u64, BytesMut)>,
+    condition: v1::StreamCondition,
+}
+
+impl Lane {
+    const fn new(receiver: Receiver) -> Self {
+        Self {
+            receiver,
+            before_snapshot: None,
+            parts: None,
+            condition: v1::StreamCondition::Unspecified,
+        }
+    }
+
+    /// Last sequence whose effect is in the view.
+    fn settled(&self) -> u64 {
+        let parts = self.parts.as_ref().map(|(before, _)| *before);
+        let pending = self.before_snapshot.into_iter().chain(parts).min();
+        pending.unwrap_or(self.receiver.applied)
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    owner: Option<Owner>,
+    cluster_uid: String,
+    policy_digest: Vec<u8>,
+    /// Streams by the number that the owner gave.
+    numbers: HashMap<u32, StreamKey>,
+    lanes: HashMap<StreamKey, Lane>,
+    counts: Counts,
+}
+
+/// What was applied to an account since the hub started.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Events applied.
+    pub applied: u64,
+    /// Events received again and skipped.
+    pub skipped: u64,
+    /// Objects coalesced by the agent before they were numbered.
+    pub coalesced: u64,
+    /// Batches of a fenced feed.
+    pub fenced: u64,
+}
+
+/// What became of a batch.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// Applied; acknowledge.
+    Acknowledge(v1::StreamAck),
+    /// The sender has to go on elsewhere.
+    Resume(v1::StreamResume),
+    /// Another feed owns the account.
+    Fenced,
+    /// Not from a well-behaved agent; its feed ends with this sentence.
+    Broken(String),
+}
+
+/// Why a feed may not attach.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// A newer connection, or another instance, owns the account.
+    Fenced(String),
+    /// The account is served from another cluster than before.
+    ClusterChanged,
+}
+
+/// One account.
+#[derive(Debug)]
+pub struct Account {
+    /// Its name.
+    pub(super) name: String,
+    /// Its path at the facade, hex.
+    pub(super) id: String,
+    /// What it last looked like.
+    pub(super) view: Arc<View>,
+    state: Mutex<State>,
+    /// What clients see of it besides objects.
+    pub(super) surface: watch::Sender<Surface>,
+    clock: SharedClock,
+    entropy: SharedEntropy,
+}
+
+/// What clients see of an account besides its objects.
+#[derive(Clone, Debug, Default)]
+pub struct Surface {
+    /// The kinds, as its agent told them.
+    pub(super) discovery: Arc<v1::Discovery>,
+    /// Kinds that the agent's credential may not list.
+    pub(super) absent: Arc<HashSet<Gvr>>,
+    /// Since when no agent is connected; `None` while one is.
+    pub(super) away_since: Option<SystemTime>,
+    /// The agent's own words on the account.
+    pub(super) offer: Option<v1::AccountOffer>,
+}
+
+impl Account {
+    pub(super) fn new(
+        name: &str,
+        id: &str,
+        surface: Surface,
+        clock: SharedClock,
+        entropy: SharedEntropy,
+    ) -> Self {
+        Self {
+            name: name.to_owned(),
+            id: id.to_owned(),
+            view: Arc::new(View::new(Arc::clone(&clock))),
+            state: Mutex::default(),
+            surface: watch::Sender::new(surface),
+            clock,
+            entropy,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was applied since the hub started.
+    pub fn counts(&self) -> Counts {
+        self.lock().counts
+    }
+
+    /// Who feeds the account.
+    pub(super) fn owner(&self) -> Option<Owner> {
+        self.lock().owner.clone()
+    }
+
+    /// The cluster and rules its objects come from.
+    pub(super) fn provenance(&self) -> (String, Vec<u8>) {
+        let state = self.lock();
+        (state.cluster_uid.clone(), state.policy_digest.clone())
+    }
+
+    pub(super) fn set_provenance(&self, cluster_uid: &str, policy_digest: &[u8]) {
+        let mut state = self.lock();
+        cluster_uid.clone_into(&mut state.cluster_uid);
+        state.policy_digest = policy_digest.to_vec();
+    }
+
+    // ------------------------------------------------------------ ownership
+
+    /// Gives the account to `owner`, whose feed says where it stands, and tells it where each
+    /// stream goes on.
+    pub(super) fn attach(
+        &self,
+        owner: Owner,
+        attach: &v1::Attach,
+    ) -> Result<Vec<v1::StreamResume>, Refusal> {
+        let mut state = self.lock();
+        if let Some(present) = &state.owner {
+            let same = present.agent == owner.agent && present.instance == owner.instance;
+            if same && owner.generation < present.generation {
+                return Err(Refusal::Fenced("a newer connection carries the account".into()));
+            }
+            if !same {
+                let holder = &present.agent;
+                return Err(Refusal::Fenced(format!("another instance of `{holder}` owns it")));
+            }
+        }
+        if !state.cluster_uid.is_empty() && state.cluster_uid != attach.cluster_uid {
+            return Err(Refusal::ClusterChanged);
+        }
+        let other_rules = state.policy_digest != attach.policy_digest.as_ref();
+        state.cluster_uid.clone_from(&attach.cluster_uid);
+        state.policy_digest = attach.policy_digest.to_vec();
+        state.owner = Some(owner);
+        state.numbers.clear();
+        if other_rules {
+            for key in self.view.streams() {
+                self.view.purge(&key);
+            }
+            state.lanes.clear();
+        }
+        let resumes = self.add_streams(&mut state, &attach.streams)?;
+        let offered: HashSet<&StreamKey> = state.numbers.values().collect();
+        let gone: Vec<StreamKey> =
+            self.view.streams().into_iter().filter(|key| !offered.contains(key)).collect();
+        for key in gone {
+            self.view.detach(&key);
+            state.lanes.remove(&key);
+        }
+        drop(state);
+        Ok(resumes)
+    }
+
+    /// Takes the streams that came or went within an attached feed.
+    pub(super) fn change_streams(
+        &self,
+        owner: &Owner,
+        streams: &v1::Streams,
+    ) -> Result<Vec<v1::StreamResume>, Refusal> {
+        let mut state = self.lock();
+        if state.owner.as_ref() != Some(owner) {
+            return Err(Refusal::Fenced("another feed owns the account".into()));
+        }
+        for number in &streams.detach {
+            if let Some(key) = state.numbers.remove(number) {
+                self.view.detach(&key);
+                state.lanes.remove(&key);
+            }
+        }
+        self.add_streams(&mut state, &streams.attach)
+    }
+
+    fn add_streams(
+        &self,
+        state: &mut State,
+        offered: &[v1::StreamState],
+    ) -> Result<Vec<v1::StreamResume>, Refusal> {
+        if state.numbers.len() + offered.len() > limits::STREAMS_PER_ACCOUNT {
+            return Err(Refusal::Fenced("too many streams".into()));
+        }
+        let mut resumes = Vec::with_capacity(offered.len());
+        for offer in offered {
+            let Some(key) = key_of(offer) else {
+                return Err(Refusal::Fenced("a stream without resource or scope".into()));
+            };
+            self.view.attach(&key, &offer.kind);
+            self.view.mark(&key, ResourceVersion(offer.mark));
+            resumes.push(self.resume(state, &key, offer));
+            state.numbers.insert(offer.stream, key);
+        }
+        Ok(resumes)
+    }
+
+    fn resume(
+        &self,
+        state: &mut State,
+        key: &StreamKey,
+        offer: &v1::StreamState,
+    ) -> v1::StreamResume {
+        if let Some(lane) = state.lanes.get_mut(key)
+            && lane.receiver.continues(offer.epoch, offer.first_sequence)
+        {
+            return v1::StreamResume {
+                stream: offer.stream,
+                epoch: lane.receiver.epoch,
+                applied: lane.receiver.applied,
+                resource_version: 0,
+            };
+        }
+        self.new_epoch(state, key, offer.stream)
+    }
+
+    /// Starts a stream over: from the version that is known, or with a snapshot.
+    fn new_epoch(&self, state: &mut State, key: &StreamKey, stream: u32) -> v1::StreamResume {
+        let epoch = u64::from_le_bytes(entropy::bytes(&*self.entropy)) | 1;
+        state.lanes.insert(key.clone(), Lane::new(Receiver::new(epoch)));
+        let known = self.view.version(key).filter(|_| self.view.complete(key));
+        let resource_version = known.map_or(0, |version| version.0);
+        v1::StreamResume { stream, epoch, applied: 0, resource_version }
+    }
+
+    /// Takes the account from the connections of `instance`, because it is gone; false if another
+    /// feed owns it.
+    pub(super) fn release(&self, agent: &str, instance: [u8; 16]) -> bool {
+        let mut state = self.lock();
+        let held = state
+            .owner
+            .as_ref()
+            .is_some_and(|owner| owner.agent == agent && owner.instance == instance);
+        if held {
+            state.owner = None;
+            drop(state);
+            for key in self.view.streams() {
+                self.view.interrupted(&key);
+            }
+        }
+        held
+    }
+
+    // ------------------------------------------------------------ events
+
+    /// Applies a batch, if it is the owner's and its turn.
+    pub(super) fn apply(&self, owner: &Owner, batch: &v1::Batch) -> Outcome {
+        let mut state = self.lock();
+        if state.owner.as_ref() != Some(owner) {
+            state.counts.fenced += 1;
+            return Outcome::Fenced;
+        }
+        let Some(key) = state.numbers.get(&batch.stream).cloned() else {
+            // Detached while it was under way.
+            return Outcome::Acknowledge(ack(batch, batch.first_sequence));
+        };
+        let Some(lane) = state.lanes.get(&key) else {
+            return Outcome::Resume(self.new_epoch(&mut state, &key, batch.stream));
+        };
+        match lane.receiver.judge(batch.epoch, batch.first_sequence, batch.count) {
+            Verdict::Apply { skip } => self.apply_events(&mut state, &key, batch, skip),
+            Verdict::Duplicate => {
+                let applied = lane.receiver.applied;
+                state.counts.skipped += u64::from(batch.count);
+                Outcome::Acknowledge(ack(batch, applied))
+            }
+            Verdict::Gap => Outcome::Resume(v1::StreamResume {
+                stream: batch.stream,
+                epoch: lane.receiver.epoch,
+                applied: lane.receiver.applied,
+                resource_version: 0,
+            }),
+            // Sent before the agent knew of the new epoch.
+            Verdict::OtherEpoch => Outcome::Acknowledge(ack(batch, 0)),
+        }
+    }
+
+    fn apply_events(
+        &self,
+        state: &mut State,
+        key: &StreamKey,
+        batch: &v1::Batch,
+        skip: usize,
+    ) -> Outcome {
+        let events = match open_batch(batch) {
+            Ok(events) => events,
+            Err(error) => return Outcome::Broken(error.to_string()),
+        };
+        state.counts.skipped += skip as u64;
+        state.counts.coalesced += u64::from(batch.coalesced);
+        let mut absent = None;
+        let Some(lane) = state.lanes.get_mut(key) else {
+            return Outcome::Broken("the stream is not attached".into());
+        };
+        let (mut applied, counted) = (lane.receiver.applied, events.len().saturating_sub(skip));
+        for event in events.into_iter().skip(skip) {
+            let Some(event) = event.event else {
+                return Outcome::Broken("an event of an unknown sort".into());
+            };
+            if let Err(why) = self.event(lane, key, event, applied, &mut absent) {
+                return Outcome::Broken(why);
+            }
+            applied += 1;
+            lane.receiver.applied = applied;
+        }
+        state.counts.applied += counted as u64;
+        if let Some(absent) = absent {
+            self.set_absent(&key.gvr, absent);
+        }
+        Outcome::Acknowledge(ack(batch, applied))
+    }
+
+    fn event(
+        &self,
+        lane: &mut Lane,
+        key: &StreamKey,
+        event: v1::event::Event,
+        before: u64,
+        absent: &mut Option<bool>,
+    ) -> Result<(), String> {
+        use v1::event::Event as E;
+        let view = &self.view;
+        match event {
+            E::Upsert(upsert) => {
+                let identity = identity_of(upsert.identity)?;
+                let (at, length) = (upsert.version_at, upsert.version_length);
+                view.upsert(key, identity, upsert.object, at, length, upsert.opaque);
+            }
+            E::Part(part) => {
+                let (begun, mut object) = lane.parts.take().unwrap_or((before, BytesMut::new()));
+                if object.len() + part.bytes.len() > limits::OBJECT_BYTES {
+                    return Err("an object over 4 MiB".into());
+                }
+                object.extend_from_slice(&part.bytes);
+                if part.last {
+                    let identity = identity_of(part.identity)?;
+                    let (at, length) = (part.version_at, part.version_length);
+                    view.upsert(key, identity, object.freeze(), at, length, false);
+                } else {
+                    lane.parts = Some((begun, object));
+                }
+            }
+            E::Touch(touch) => {
+                view.touch(key, &identity_of(touch.identity)?);
+            }
+            E::Delete(delete) => {
+                view.delete(key, &identity_of(delete.identity)?);
+            }
+            E::Bookmark(bookmark) => {
+                view.bookmark(key, ResourceVersion(bookmark.resource_version));
+            }
+            E::SnapshotBegin(_) => {
+                lane.before_snapshot.get_or_insert(before);
+                view.snapshot_begin(key);
+            }
+            E::SnapshotEnd(end) => {
+                let ended = view.snapshot_end(key, ResourceVersion(end.resource_version));
+                lane.before_snapshot = None;
+                if matches!(ended, SnapshotEnd::NotBegun) {
+                    return Err("a snapshot ended that had not begun".into());
+                }
+                *absent = Some(false);
+            }
+            E::Status(status) => {
+                lane.condition = status.condition();
+                match lane.condition {
+                    v1::StreamCondition::Absent => *absent = Some(true),
+                    v1::StreamCondition::Interrupted => view.interrupted(key),
+                    v1::StreamCondition::Live => view.resumed(key),
+                    v1::StreamCondition::Unspecified => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn set_absent(&self, gvr: &Gvr, absent: bool) {
+        self.surface.send_if_modified(|surface| {
+            if surface.absent.contains(gvr) == absent {
+                return false;
+            }
+            let mut changed = HashSet::clone(&surface.absent);
+            if absent {
+                changed.insert(gvr.clone());
+            } else {
+                changed.remove(gvr);
+            }
+            surface.absent = Arc::new(changed);
+            true
+        });
+    }
+
+    // ------------------------------------------------------------ store
+
+    /// What has changed since the last call, to be stored in one transaction; [`Account::unstore`]
+    /// takes it back if that fails.
+    pub(super) fn changes(&self) -> (Vec<StreamCheckpoint>, Vec<Changes>) {
+        let state = self.lock();
+        let changes = self.view.take_changes();
+        let at = clock::unix_seconds(self.clock.now());
+        let checkpoints = changes.iter().map(|change| self.checkpoint(&state, change, at)).collect();
+        (checkpoints, changes)
+    }
+
+    fn checkpoint(&self, state: &State, change: &Changes, at: u64) -> StreamCheckpoint {
+        let lane = state.lanes.get(&change.stream);
+        let cursor = Cursor {
+            kind: change.kind.clone(),
+            epoch: lane.map_or(0, |lane| lane.receiver.epoch),
+            applied: lane.map_or(0, Lane::settled),
+            version: change.version.0,
+            complete: change.complete,
+            at,
+        };
+        let puts = change.puts.iter().map(|object| {
+            let identity = object.identity();
+            (object_key(&identity.namespace, &identity.name), Some(store_object(object)))
+        });
+        let deletes = change.deletes.iter().map(|name| (object_key(&name.0, &name.1), None));
+        StreamCheckpoint {
+            key: stream_key(&self.name, &change.stream),
+            cursor: match change.fate {
+                Fate::Gone => None,
+                Fate::Kept | Fate::Replaced => serde_json::to_vec(&cursor).ok(),
+            },
+            objects: puts.chain(deletes).collect(),
+            purge: change.fate != Fate::Kept,
+        }
+    }
+
+    /// Notes changes that could not be stored.
+    pub(super) fn unstore(&self, changes: Vec<Changes>) {
+        self.view.untake_changes(changes);
+    }
+
+    /// Bytes of objects that have changed and are not stored.
+    pub(super) fn changed_bytes(&self) -> usize {
+        self.view.changed_bytes()
+    }
+
+    /// Takes over what the store holds of one stream.
+    pub(super) fn restore(&self, key: &StreamKey, cursor: &[u8], objects: &[(String, Vec<u8>)]) {
+        let Ok(cursor) = serde_json::from_slice::<Cursor>(cursor) else {
+            tracing::warn!(account = self.name, stream = %key.gvr, "a stored cursor cannot be read; the stream starts over");
+            return;
+        };
+        let objects: Vec<Object> = objects
+            .iter()
+            .filter_map(|(name, value)| load_object(key, &cursor.kind, name, value))
+            .collect();
+        let version = ResourceVersion(cursor.version);
+        let at = clock::from_unix_seconds(cursor.at);
+        self.view.restore(key, &cursor.kind, objects, version, cursor.complete, at);
+        let receiver = Receiver { epoch: cursor.epoch, applied: cursor.applied };
+        self.lock().lanes.insert(key.clone(), Lane::new(receiver));
+    }
+}
+
+const fn ack(batch: &v1::Batch, applied: u64) -> v1::StreamAck {
+    v1::StreamAck { stream: batch.stream, epoch: batch.epoch, applied }
+}
+
+fn identity_of(identity: Option<v1::ObjectIdentity>) -> Result<Identity, String> {
+    let identity = identity.ok_or("an event without identity")?;
+    Ok(Identity {
+        namespace: identity.namespace,
+        name: identity.name,
+        uid: identity.uid,
+        resource_version: ResourceVersion(identity.resource_version),
+    })
+}
+
+fn key_of(offer: &v1::StreamState) -> Option<StreamKey> {
+    let gvr = offer.resource.as_ref()?;
+    let scope = match offer.scope.as_ref()?.scope.as_ref()? {
+        v1::scope::Scope::Cluster(_) => Scope::Cluster,
+        v1::scope::Scope::Namespace(namespace) => Scope::Namespace(namespace.clone()),
+    };
+    Some(StreamKey { gvr: Gvr::new(&gvr.group, &gvr.version, &gvr.resource), scope })
+}
+
+/// `account/group/version/resource/scope`; the scope `*` is the whole cluster.
+fn stream_key(account: &str, key: &StreamKey) -> String {
+    let gvr = &key.gvr;
+    format!("{account}/{}/{}/{}/{}", gvr.group, gvr.version, gvr.resource, key.scope)
+}
+
+/// Reads what [`stream_key`] wrote: account and stream.
+pub(super) fn parse_stream_key(text: &str) -> Option<(&str, StreamKey)> {
+    let mut parts = text.split('/');
+    let (account, group, version) = (parts.next()?, parts.next()?, parts.next()?);
+    let (resource, scope) = (parts.next()?, parts.next()?);
+    let scope = match scope {
+        "*" => Scope::Cluster,
+        namespace => Scope::Namespace(namespace.to_owned()),
+    };
+    Some((account, StreamKey { gvr: Gvr::new(group, version, resource), scope }))
+}
+
+fn object_key(namespace: &str, name: &str) -> String {
+    format!("{namespace}/{name}")
+}
+
+/// version, place of its digits, opaque, length of uid, uid, JSON.
+fn store_object(object: &Object) -> Vec<u8> {
+    let identity = object.identity();
+    let (at, length) = object.version_place();
+    let json = object.stored_json();
+    let mut value = Vec::with_capacity(19 + identity.uid.len() + json.len());
+    value.extend(identity.resource_version.0.to_le_bytes());
+    value.extend(at.to_le_bytes());
+    value.extend(length.to_le_bytes());
+    value.push(u8::from(object.is_opaque()));
+    let uid_length = u16::try_from(identity.uid.len()).unwrap_or(u16::MAX);
+    value.extend(uid_length.to_le_bytes());
+    value.extend(identity.uid.as_bytes().iter().take(uid_length.into()));
+    value.extend_from_slice(&json);
+    value
+}
+
+fn load_object(key: &StreamKey, kind: &str, name: &str, value: &[u8]) -> Option<Object> {
+    let (version, rest) = value.split_first_chunk::<8>()?;
+    let (at, rest) = rest.split_first_chunk::<4>()?;
+    let (length, rest) = rest.split_first_chunk::<4>()?;
+    let (opaque, rest) = rest.split_first_chunk::<1>()?;
+    let (uid_length, rest) = rest.split_first_chunk::<2>()?;
+    let (uid, json) = rest.split_at_checked(u16::from_le_bytes(*uid_length).into())?;
+    let (namespace, name) = name.split_once('/')?;
+    let identity = Identity {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        uid: String::from_utf8(uid.to_vec()).ok()?,
+        resource_version: ResourceVersion(u64::from_le_bytes(*version)),
+    };
+    Some(Object::new(
+        &key.gvr,
+        kind,
+        identity,
+        json.to_vec().into(),
+        u32::from_le_bytes(*at),
+        u32::from_le_bytes(*length),
+        *opaque == [1],
+    ))
+}

@@ -1,0 +1,169 @@
+//! The accounts of a hub, and what becomes of them as agents come and go.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use prost::Message;
+
+use super::Core;
+use super::account::{Account, Surface, parse_stream_key};
+use super::admission::Decisions;
+use super::audit::Audit;
+use super::store::StoreError;
+use crate::clock::{self, unix_seconds};
+use crate::fault::Chain;
+use crate::wire::v1;
+
+/// Every account that was ever registered and not removed.
+#[derive(Debug, Default)]
+pub(super) struct Accounts(RwLock<BTreeMap<String, Arc<Account>>>);
+
+impl Accounts {
+    pub(super) fn get(&self, name: &str) -> Option<Arc<Account>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    pub(super) fn by_id(&self, id: &str) -> Option<Arc<Account>> {
+        let accounts = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        accounts.values().find(|account| account.id == id).cloned()
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<Account>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    fn insert(&self, account: Arc<Account>) {
+        let mut accounts = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        accounts.insert(account.name.clone(), account);
+    }
+}
+
+impl Core {
+    /// Makes the accounts that the registry knows, with the state that the store holds.
+    pub(super) fn restore_accounts(&self) -> Result<(), StoreError> {
+        let rows = self.registry.read(|tables| {
+            tables.accounts.iter().map(|(name, row)| (name.clone(), row.clone())).collect::<Vec<_>>()
+        });
+        for (name, row) in rows {
+            let discovery = STANDARD.decode(&row.discovery).ok();
+            let discovery = discovery.and_then(|d| v1::Discovery::decode(d.as_slice()).ok());
+            let surface = Surface {
+                discovery: Arc::new(discovery.unwrap_or_default()),
+                absent: Arc::new(HashSet::new()),
+                away_since: Some(clock::from_unix_seconds(row.seen)),
+                offer: None,
+            };
+            let account = self.account(&name, &row.id, surface);
+            let digest = hex::decode(&row.policy_digest).unwrap_or_default();
+            account.set_provenance(&row.cluster_uid, &digest);
+            self.accounts.insert(account);
+        }
+        for (key, cursor) in self.store.cursors()? {
+            let Some((name, stream)) = parse_stream_key(&key) else { continue };
+            let Some(account) = self.accounts.get(name) else { continue };
+            account.restore(&stream, &cursor, &self.store.objects(&key)?);
+        }
+        Ok(())
+    }
+
+    fn account(&self, name: &str, id: &str, surface: Surface) -> Arc<Account> {
+        let (clock, entropy) = (Arc::clone(&self.clock), Arc::clone(&self.entropy));
+        Arc::new(Account::new(name, id, surface, clock, entropy))
+    }
+
+    /// Takes over what the active instance says of its accounts.
+    pub(super) fn note_offers(
+        &self,
+        offers: &BTreeMap<String, v1::AccountOffer>,
+        decisions: &Decisions,
+    ) {
+        for (name, offer) in offers {
+            let ours = decisions.get(name).filter(|d| d.admission != v1::Admission::Taken);
+            let Some(decision) = ours else { continue };
+            let account = self.accounts.get(name).unwrap_or_else(|| {
+                let away_since = Some(self.clock.now());
+                let surface = Surface { away_since, ..Surface::default() };
+                let account = self.account(name, &decision.id, surface);
+                self.accounts.insert(Arc::clone(&account));
+                account
+            });
+            account.surface.send_if_modified(|surface| {
+                let differs = surface.offer.as_ref() != Some(offer);
+                if differs {
+                    surface.offer = Some(offer.clone());
+                }
+                differs
+            });
+        }
+    }
+
+    /// A feed has attached: the account is connected, and its provenance is noted.
+    pub(super) async fn attached(&self, account: &Arc<Account>) {
+        account.surface.send_modify(|surface| surface.away_since = None);
+        let (cluster_uid, digest) = account.provenance();
+        let (digest, now) = (hex::encode(digest), unix_seconds(self.clock.now()));
+        self.note_account(&account.name, move |row| {
+            row.cluster_uid = cluster_uid;
+            row.policy_digest = digest;
+            row.seen = now;
+        })
+        .await;
+    }
+
+    /// No agent feeds the account any more.
+    pub(super) fn away(self: &Arc<Self>, account: &Arc<Account>) {
+        let now = self.clock.now();
+        account.surface.send_modify(|surface| {
+            surface.away_since.get_or_insert(now);
+        });
+        let (core, name) = (Arc::clone(self), account.name.clone());
+        self.tasks.spawn("away", |stop| async move {
+            let noting = core.note_account(&name, move |row| row.seen = unix_seconds(now));
+            let _stopped = stop.run_until_cancelled(noting).await;
+        });
+    }
+
+    /// The account's kinds, as its agent tells them.
+    pub(super) async fn discovered(&self, account: &Arc<Account>, discovery: v1::Discovery) {
+        let discovery = Arc::new(discovery);
+        let changed = account.surface.send_if_modified(|surface| {
+            let differs = *surface.discovery != *discovery;
+            if differs {
+                surface.discovery = Arc::clone(&discovery);
+            }
+            differs
+        });
+        if changed {
+            let encoded = STANDARD.encode(discovery.encode_to_vec());
+            self.note_account(&account.name, move |row| row.discovery = encoded).await;
+        }
+    }
+
+    /// Stops serving an account until it is approved again.
+    pub(super) async fn suspend(&self, name: &str, reason: &str) {
+        let why = reason.to_owned();
+        self.note_account(name, move |row| row.suspended = Some(why)).await;
+        Audit::new("suspend account", "hub").with("account", name).refuse(reason);
+    }
+
+    async fn note_account(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut super::registry::Account) + Send + 'static,
+    ) {
+        let wanted = name.to_owned();
+        let noted = self.registry.update(move |tables| {
+            if let Some(mut row) = tables.accounts.get(&wanted).cloned() {
+                change(&mut row);
+                tables.accounts.put(&wanted, row);
+            }
+            Ok(())
+        });
+        if let Err(error) = noted.await {
+            // The account goes on from memory; the next change tries again.
+            tracing::error!(account = name, error = %Chain(&error), "cannot note the account's state");
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Writes what has changed in the views, and the cursors that cover it, to the store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::Core;
+use super::store::StoreError;
+use crate::fault::Chain;
+
+/// How often changes are looked for.
+const EVERY: Duration = Duration::from_millis(250);
+
+/// Changes are stored at the latest after this many rounds: one second.
+const ROUNDS: u32 = 4;
+
+/// Changes of this many bytes are stored at once.
+const BYTES: usize = 8 * 1024 * 1024;
+
+impl Core {
+    /// Stores changes until told to stop, and once more then.
+    pub(super) async fn checkpoints(self: Arc<Self>, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut round, mut failing) = (0, false);
+        loop {
+            let stopped = tokio::select! {
+                () = stop.cancelled() => true,
+                _ = tick.tick() => false,
+            };
+            round += 1;
+            let bytes: usize =
+                self.accounts.all().iter().map(|account| account.changed_bytes()).sum();
+            if stopped || round >= ROUNDS || bytes >= BYTES {
+                round = 0;
+                self.report(self.checkpoint().await, &mut failing);
+            }
+            if stopped {
+                return;
+            }
+        }
+    }
+
+    /// Says once that the store cannot be written, and once that it can again.
+    fn report(&self, outcome: Result<(), StoreError>, failing: &mut bool) {
+        match outcome {
+            Ok(()) if *failing => {
+                tracing::info!("the store can be written again");
+                *failing = false;
+            }
+            Err(error) if !*failing => {
+                tracing::error!(error = %Chain(&error), "cannot write the store; accounts are served from memory and stored when it can be");
+                *failing = true;
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+
+    async fn checkpoint(&self) -> Result<(), StoreError> {
+        let mut streams = Vec::new();
+        let mut taken = Vec::new();
+        for account in self.accounts.all() {
+            let (checkpoints, changes) = account.changes();
+            streams.extend(checkpoints);
+            taken.push((account, changes));
+        }
+        if streams.is_empty() {
+            return Ok(());
+        }
+        let store = Arc::clone(&self.store);
+        let writing = tokio::task::spawn_blocking(move || store.checkpoint(&streams));
+        let written = writing.await.unwrap_or(Ok(()));
+        if written.is_err() {
+            for (account, changes) in taken {
+                account.unstore(changes);
+            }
+        }
+        written
+    }
+}

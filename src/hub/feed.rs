@@ -1,0 +1,233 @@
+//! Serves feeds: attaches, applies batches, acknowledges.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Response, Status, Streaming};
+
+use super::Core;
+use super::account::{Account, Outcome, Owner, Refusal};
+use super::admission::CLUSTER_CHANGED;
+use super::audit::Audit;
+use super::peer::Peer;
+use super::session::Session;
+use crate::limits;
+use crate::wire::v1;
+
+/// Answers of one feed that may wait for HTTP/2 to take them.
+const ANSWERS: usize = 8;
+
+/// Acknowledge after this many events, at the latest.
+const ACK_EVENTS: u64 = 256;
+
+/// Acknowledge after this many payload bytes, at the latest.
+const ACK_BYTES: usize = 64 * 1024;
+
+/// Acknowledge after this time, at the latest.
+const ACK_AFTER: Duration = Duration::from_millis(20);
+
+type Down = mpsc::Sender<Result<v1::FeedDown, Status>>;
+
+/// What was applied and not acknowledged.
+#[derive(Default)]
+struct Unacknowledged {
+    acks: BTreeMap<u32, v1::StreamAck>,
+    events: u64,
+    bytes: usize,
+    since: Option<Instant>,
+}
+
+impl Unacknowledged {
+    fn add(&mut self, ack: v1::StreamAck, batch: &v1::Batch) {
+        self.acks.insert(ack.stream, ack);
+        self.events += u64::from(batch.count);
+        self.bytes += batch.payload.len();
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    const fn is_due(&self) -> bool {
+        self.events >= ACK_EVENTS || self.bytes >= ACK_BYTES
+    }
+
+    fn take(&mut self) -> v1::FeedDown {
+        let streams = std::mem::take(self).acks.into_values().collect();
+        let ack = v1::Acknowledgement { streams };
+        down(v1::feed_down::Message::Acknowledgement(ack))
+    }
+}
+
+impl Core {
+    /// Serves one feed.
+    pub(super) async fn feed(
+        self: &Arc<Self>,
+        peer: Peer,
+        mut up: Streaming<v1::FeedUp>,
+    ) -> Result<Response<ReceiverStream<Result<v1::FeedDown, Status>>>, Status> {
+        let first = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, up.message()).await;
+        let attach = match first.map_err(|_| Status::deadline_exceeded("no attach within 5 s"))?? {
+            Some(v1::FeedUp { message: Some(v1::feed_up::Message::Attach(attach)) }) => attach,
+            _ => return Err(Status::invalid_argument("the first message is not an attach")),
+        };
+        let session = self.session_of(&peer, &attach.session)?;
+        let refused = |reason: &str| {
+            Audit::new("attach feed", &format!("agent/{}", peer.name()))
+                .with("account", &attach.account)
+                .refuse(reason);
+        };
+        if !session.accepted(&attach.account) {
+            refused("NotAccepted");
+            return Err(Status::permission_denied("the account is not accepted"));
+        }
+        let account = self
+            .accounts
+            .get(&attach.account)
+            .ok_or_else(|| Status::not_found("the account is not known"))?;
+        let owner = Owner {
+            agent: session.agent.clone(),
+            instance: session.instance,
+            generation: attach.generation,
+        };
+        let (answers, receiver) = mpsc::channel(ANSWERS);
+        match account.attach(owner.clone(), &attach) {
+            Ok(streams) => {
+                let attached = down(v1::feed_down::Message::Attached(v1::Attached { streams }));
+                // The queue is new: this fits.
+                let _fits = answers.try_send(Ok(attached));
+            }
+            Err(Refusal::Fenced(reason)) => {
+                let fenced = down(v1::feed_down::Message::Fenced(v1::Fenced { reason }));
+                let _fits = answers.try_send(Ok(fenced));
+                return Ok(Response::new(ReceiverStream::new(receiver)));
+            }
+            Err(Refusal::ClusterChanged) => {
+                refused(CLUSTER_CHANGED);
+                self.suspend(&account.name, CLUSTER_CHANGED).await;
+                return Err(Status::failed_precondition("the account is of another cluster"));
+            }
+        }
+        self.attached(&account).await;
+        let (core, tasks) = (Arc::clone(self), peer.tasks.clone());
+        tasks.spawn("feed", move |stop| async move {
+            let serving = core.serve_feed(&peer, &session, &account, &owner, up, &answers);
+            let _closed = stop.run_until_cancelled(serving).await;
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    /// The session that a stream names, if it is this peer's.
+    pub(super) fn session_of(&self, peer: &Peer, id: &[u8]) -> Result<Arc<Session>, Status> {
+        let session = self.sessions.get(id).filter(|session| session.agent == peer.name());
+        session.ok_or_else(|| {
+            Audit::new("open stream", &format!("agent/{}", peer.name())).refuse("UnknownSession");
+            Status::permission_denied("the session is not known; say hello first")
+        })
+    }
+
+    async fn serve_feed(
+        self: &Arc<Self>,
+        peer: &Peer,
+        session: &Session,
+        account: &Arc<Account>,
+        owner: &Owner,
+        mut up: Streaming<v1::FeedUp>,
+        answers: &Down,
+    ) {
+        let mut unacknowledged = Unacknowledged::default();
+        loop {
+            let due = unacknowledged.since.map(|since| since + ACK_AFTER);
+            let received = tokio::select! {
+                biased;
+                received = up.next() => received,
+                () = due_at(due) => {
+                    if answers.send(Ok(unacknowledged.take())).await.is_err() { return }
+                    continue;
+                }
+            };
+            let Some(Ok(v1::FeedUp { message: Some(message) })) = received else { return };
+            // Nothing is applied after the decision to close the connection, or to take the
+            // account away.
+            if peer.kill.is_cancelled() || !session.accepted(&account.name) {
+                let reason = "the account is no longer accepted from this agent".to_owned();
+                let fenced = down(v1::feed_down::Message::Fenced(v1::Fenced { reason }));
+                let _gone = answers.send(Ok(fenced)).await;
+                return;
+            }
+            match self.feed_message(account, owner, message, &mut unacknowledged).await {
+                Ok(None) => {}
+                Ok(Some(answer)) => {
+                    let last = matches!(answer.message, Some(v1::feed_down::Message::Fenced(_)));
+                    if answers.send(Ok(answer)).await.is_err() || last {
+                        return;
+                    }
+                }
+                Err(why) => {
+                    Audit::new("feed", &format!("agent/{}", session.agent))
+                        .with("account", &account.name)
+                        .with("why", &why)
+                        .refuse("Malformed");
+                    let _gone = answers.send(Err(Status::invalid_argument(why))).await;
+                    return;
+                }
+            }
+            if unacknowledged.is_due() && answers.send(Ok(unacknowledged.take())).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn feed_message(
+        self: &Arc<Self>,
+        account: &Arc<Account>,
+        owner: &Owner,
+        message: v1::feed_up::Message,
+        unacknowledged: &mut Unacknowledged,
+    ) -> Result<Option<v1::FeedDown>, String> {
+        match message {
+            v1::feed_up::Message::Batch(batch) => match account.apply(owner, &batch) {
+                Outcome::Acknowledge(ack) => {
+                    unacknowledged.add(ack, &batch);
+                    Ok(None)
+                }
+                Outcome::Resume(resume) => Ok(Some(attached(vec![resume]))),
+                Outcome::Fenced => Ok(Some(fenced())),
+                Outcome::Broken(why) => Err(why),
+            },
+            v1::feed_up::Message::Streams(streams) => {
+                match account.change_streams(owner, &streams) {
+                    Ok(resumes) => Ok(Some(attached(resumes))),
+                    Err(_) => Ok(Some(fenced())),
+                }
+            }
+            v1::feed_up::Message::Discovery(discovery) => {
+                self.discovered(account, discovery).await;
+                Ok(None)
+            }
+            v1::feed_up::Message::Attach(_) => Err("a second attach".to_owned()),
+        }
+    }
+}
+
+async fn due_at(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+const fn down(message: v1::feed_down::Message) -> v1::FeedDown {
+    v1::FeedDown { message: Some(message) }
+}
+
+const fn attached(streams: Vec<v1::StreamResume>) -> v1::FeedDown {
+    down(v1::feed_down::Message::Attached(v1::Attached { streams }))
+}
+
+fn fenced() -> v1::FeedDown {
+    let reason = "another feed owns the account".to_owned();
+    down(v1::feed_down::Message::Fenced(v1::Fenced { reason }))
+}

@@ -1,0 +1,432 @@
+//! Accept loops: bounded handshakes, verified peers, a kill switch and an expiry per connection.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::rt::Executor;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+
+use super::Core;
+use super::audit::Audit;
+use super::peer::Peer;
+use crate::identity::proof::{self, Exporter, Purpose};
+use crate::identity::{AcceptError, Accepted, Protocol, accept};
+use crate::limits;
+use crate::retry::pause_unless;
+use crate::tasks::Tasks;
+
+/// Pause after a failed accept (no file descriptors left, mostly).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// HTTP/2 pings go out after this much silence.
+const PING_EVERY: Duration = Duration::from_secs(15);
+
+/// A ping that is not answered within this ends the connection.
+const PING_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Counts connections and handshakes per address.
+#[derive(Debug, Default)]
+struct Addresses(Mutex<HashMap<IpAddr, (usize, usize)>>);
+
+/// A place of one connection among those of its address; freed when dropped.
+#[derive(Debug)]
+struct Place {
+    addresses: Arc<Addresses>,
+    address: IpAddr,
+    shaking: bool,
+}
+
+impl Addresses {
+    fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (connections, handshakes) = counts.entry(address).or_default();
+        if *connections >= limits::CONNECTIONS_PER_ADDRESS
+            || *handshakes >= limits::HANDSHAKES_PER_ADDRESS
+        {
+            return None;
+        }
+        *connections += 1;
+        *handshakes += 1;
+        Some(Place { addresses: Arc::clone(self), address, shaking: true })
+    }
+}
+
+impl Place {
+    fn give_back(&mut self, connection: bool) {
+        let mut counts = self.addresses.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((connections, handshakes)) = counts.get_mut(&self.address) {
+            *handshakes -= usize::from(self.shaking);
+            *connections -= usize::from(connection);
+            if *connections == 0 {
+                counts.remove(&self.address);
+            }
+        }
+        drop(counts);
+        self.shaking = false;
+    }
+
+    fn shaken(&mut self) {
+        self.give_back(false);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.give_back(true);
+    }
+}
+
+/// What a listener is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Door {
+    /// Agents with a certificate.
+    Data,
+    /// Agents that want one.
+    Enrol,
+    /// Clients of the Kubernetes endpoint.
+    Facade,
+}
+
+impl Door {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Data => "data",
+            Self::Enrol => "enrol",
+            Self::Facade => "facade",
+        }
+    }
+}
+
+/// A listener that is bound.
+#[derive(Debug)]
+pub(super) struct Listener {
+    pub(super) door: Door,
+    pub(super) socket: TcpListener,
+    pub(super) config: Arc<ServerConfig>,
+}
+
+/// A connection whose handshake is done.
+pub(super) struct Connection {
+    pub(super) stream: TlsStream<TcpStream>,
+    pub(super) address: SocketAddr,
+    pub(super) protocol: Protocol,
+    /// The verified peer, where the door asks for one.
+    pub(super) peer: Option<crate::identity::VerifiedPeer>,
+    _place: Place,
+}
+
+impl Listener {
+    /// Accepts until told to stop.
+    pub(super) async fn run(self, core: Arc<Core>, tasks: Tasks, stop: CancellationToken) {
+        let handshakes = Arc::new(Semaphore::new(limits::HANDSHAKES));
+        let addresses = Arc::new(Addresses::default());
+        loop {
+            // Before accepting: a storm queues in the kernel's backlog, not in our memory.
+            let Some(Ok(permit)) =
+                stop.run_until_cancelled(Arc::clone(&handshakes).acquire_owned()).await
+            else {
+                return;
+            };
+            let Some(accepted) = stop.run_until_cancelled(self.socket.accept()).await else {
+                return;
+            };
+            match accepted {
+                Ok((socket, address)) => {
+                    let Some(place) = addresses.take(address.ip()) else {
+                        tracing::debug!(%address, door = self.door.name(), "too many connections");
+                        continue;
+                    };
+                    let (core, door) = (Arc::clone(&core), self.door);
+                    let shaking =
+                        shake(Arc::clone(&self.config), socket, address, place, permit, door);
+                    let connection_tasks = tasks.child();
+                    tasks.spawn("connection", move |stop| async move {
+                        let Some(Some(connection)) = stop.run_until_cancelled(shaking).await else {
+                            return;
+                        };
+                        core.serve(door, connection, connection_tasks, stop).await;
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, door = self.door.name(), "accept failed");
+                    if !pause_unless(&stop, ACCEPT_PAUSE).await {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn shake(
+    config: Arc<ServerConfig>,
+    socket: TcpStream,
+    address: SocketAddr,
+    mut place: Place,
+    permit: OwnedSemaphorePermit,
+    door: Door,
+) -> Option<Connection> {
+    // Small answers must not wait for full segments.
+    let _best_effort = socket.set_nodelay(true);
+    let shaken = accept(config, socket).await;
+    place.shaken();
+    drop(permit);
+    match shaken {
+        Ok(Accepted { stream, peer, protocol }) => {
+            Some(Connection { stream, address, protocol, peer, _place: place })
+        }
+        Err(error) => {
+            refused(door, address, &error);
+            None
+        }
+    }
+}
+
+fn refused(door: Door, address: SocketAddr, error: &AcceptError) {
+    Audit::new("connect", &address.ip().to_string())
+        .with("door", door.name())
+        .with("error", crate::fault::Chain(error))
+        .refuse(error.label());
+}
+
+impl Core {
+    async fn serve(
+        self: Arc<Self>,
+        door: Door,
+        connection: Connection,
+        tasks: Tasks,
+        stop: CancellationToken,
+    ) {
+        match door {
+            Door::Enrol => self.serve_enrol(connection, tasks, stop).await,
+            Door::Data => self.serve_data(connection, tasks, stop).await,
+            Door::Facade => self.serve_facade(connection, tasks, stop).await,
+        }
+    }
+
+    /// Lists the connection of a verified peer; `None` if it was revoked in between.
+    fn admit(
+        &self,
+        connection: &mut Connection,
+        tasks: &Tasks,
+    ) -> Option<(Peer, super::peer::Listed)> {
+        let verified = Arc::new(connection.peer.take()?);
+        let exporter = exporter(connection, Purpose::Renew)?;
+        let peer = Peer {
+            verified,
+            kill: CancellationToken::new(),
+            closed: CancellationToken::new(),
+            tasks: tasks.clone(),
+            exporter,
+        };
+        let listed = self.live.list(peer.clone());
+        // A revocation between the handshake and this line has not seen the connection.
+        if let Some(refusal) = self.bans.refusal(&peer.verified) {
+            Audit::new("connect", &peer.verified.id().to_string()).refuse(&refusal.to_string());
+            return None;
+        }
+        Some((peer, listed))
+    }
+
+    async fn serve_data(
+        self: Arc<Self>,
+        mut connection: Connection,
+        tasks: Tasks,
+        stop: CancellationToken,
+    ) {
+        let Some((peer, _listed)) = self.admit(&mut connection, &tasks) else { return };
+        let routes = super::services::data(Arc::clone(&self));
+        let extension = peer.clone();
+        let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(extension.clone());
+            routes.clone().call(request)
+        });
+        let serving = http2(&tasks).serve_connection(TokioIo::new(connection.stream), service);
+        let expiry = self.until(peer.verified.not_after());
+        let why = end(Box::pin(serving), &peer.kill, expiry, &stop, |serving| {
+            serving.graceful_shutdown();
+        })
+        .await;
+        peer.closed.cancel();
+        tasks.cancel();
+        tracing::debug!(agent = peer.name(), why, "agent connection closed");
+    }
+
+    async fn serve_enrol(
+        self: Arc<Self>,
+        connection: Connection,
+        tasks: Tasks,
+        stop: CancellationToken,
+    ) {
+        let Some(exporter) = exporter(&connection, Purpose::Enrol) else { return };
+        let info = super::enrolment::Channel::new(exporter, connection.address);
+        let routes = super::services::enrol(Arc::clone(&self));
+        let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(info.clone());
+            routes.clone().call(request)
+        });
+        let serving = http2(&tasks)
+            .max_concurrent_streams(4)
+            .serve_connection(TokioIo::new(connection.stream), service);
+        // Enrolment is two calls; nobody needs the connection for longer.
+        let expiry = tokio::time::sleep_until(tokio::time::Instant::now() + ENROL_CONNECTION);
+        let never = CancellationToken::new();
+        let end = end(Box::pin(serving), &never, expiry, &stop, |serving| {
+            serving.graceful_shutdown();
+        });
+        let _why = end.await;
+        tasks.cancel();
+    }
+
+    async fn serve_facade(
+        self: Arc<Self>,
+        mut connection: Connection,
+        tasks: Tasks,
+        stop: CancellationToken,
+    ) {
+        let Some((peer, _listed)) = self.admit(&mut connection, &tasks) else { return };
+        let hangup = CancellationToken::new();
+        let (facade, client, ends) =
+            (self.facade.clone(), peer.name().to_owned(), hangup.clone());
+        let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+            let (facade, client, ends) = (facade.clone(), client.clone(), ends.clone());
+            async move { Ok::<_, std::convert::Infallible>(answer(&facade, &client, request, &ends).await) }
+        });
+        let expiry = self.until(peer.verified.not_after());
+        let io = TokioIo::new(connection.stream);
+        let drain = stop.child_token();
+        let watching = drain.clone();
+        let on_hangup = async move {
+            hangup.cancelled().await;
+            watching.cancel();
+        };
+        let serving = async {
+            match connection.protocol {
+                Protocol::Http2 => {
+                    let mut builder = http2(&tasks);
+                    let serving = builder.max_concurrent_streams(256).serve_connection(io, service);
+                    end(Box::pin(serving), &peer.kill, expiry, &drain, |c| c.graceful_shutdown())
+                        .await
+                }
+                Protocol::Http1 => {
+                    let serving = hyper::server::conn::http1::Builder::new()
+                        .timer(TokioTimer::new())
+                        .header_read_timeout(limits::ANSWER_TIMEOUT)
+                        .max_headers(100)
+                        .serve_connection(io, service);
+                    end(Box::pin(serving), &peer.kill, expiry, &drain, |c| c.graceful_shutdown())
+                        .await
+                }
+            }
+        };
+        tokio::pin!(serving, on_hangup);
+        tokio::select! {
+            why = &mut serving => tracing::trace!(why, "client connection closed"),
+            () = &mut on_hangup => { serving.await; }
+        }
+        peer.closed.cancel();
+        tasks.cancel();
+    }
+
+    /// Ends at `time`.
+    fn until(&self, time: std::time::SystemTime) -> tokio::time::Sleep {
+        let left = time.duration_since(self.clock.now()).unwrap_or_default();
+        tokio::time::sleep_until(tokio::time::Instant::now() + left)
+    }
+}
+
+/// How long a connection to the enrol listener may live.
+const ENROL_CONNECTION: Duration = Duration::from_secs(60);
+
+async fn answer(
+    facade: &super::Facade,
+    client: &str,
+    mut request: Request<Incoming>,
+    ends: &CancellationToken,
+) -> Response<crate::facade::Body> {
+    request.extensions_mut().insert(crate::facade::Client(client.to_owned()));
+    let response = facade.answer(request).await;
+    // The connection carried a secret: once it is closed, its read buffers are freed and wiped.
+    if response.extensions().get::<crate::facade::CloseConnection>().is_some() {
+        ends.cancel();
+    }
+    response
+}
+
+fn exporter(connection: &Connection, purpose: Purpose) -> Option<Exporter> {
+    let (_, tls) = connection.stream.get_ref();
+    match proof::exporter(tls, purpose) {
+        Ok(exporter) => Some(exporter),
+        Err(error) => {
+            tracing::warn!(error = %crate::fault::Chain(&error), "connection dropped");
+            None
+        }
+    }
+}
+
+/// Runs hyper's tasks for a connection, bound to its life.
+#[derive(Clone, Debug)]
+struct Bound(Tasks);
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Bound {
+    fn execute(&self, future: F) {
+        self.0.spawn("stream", |stop| async move {
+            let _cut = stop.run_until_cancelled(future).await;
+        });
+    }
+}
+
+fn http2(tasks: &Tasks) -> hyper::server::conn::http2::Builder<Bound> {
+    let mut builder = hyper::server::conn::http2::Builder::new(Bound(tasks.clone()));
+    builder
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(limits::HUB_STREAM_WINDOW)
+        .initial_connection_window_size(limits::HUB_CONNECTION_WINDOW)
+        .max_concurrent_streams(limits::HUB_STREAMS)
+        .max_header_list_size(limits::HEADER_LIST_BYTES)
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(1024)
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_TIMEOUT);
+    builder
+}
+
+/// Drives a connection until it ends, is cut, expires, or has drained.
+async fn end<C, E>(
+    mut serving: Pin<Box<C>>,
+    kill: &CancellationToken,
+    expiry: tokio::time::Sleep,
+    drain: &CancellationToken,
+    shut_down: impl Fn(Pin<&mut C>),
+) -> &'static str
+where
+    C: Future<Output = Result<(), E>>,
+{
+    tokio::pin!(expiry);
+    let mut draining = false;
+    loop {
+        tokio::select! {
+            biased;
+            () = kill.cancelled() => return "revoked",
+            () = &mut expiry => return "expired",
+            () = drain.cancelled(), if !draining => {
+                draining = true;
+                shut_down(serving.as_mut());
+            }
+            ended = serving.as_mut() => {
+                return if ended.is_ok() { "ended" } else { "broke" };
+            }
+        }
+    }
+}

@@ -1,0 +1,410 @@
+//! Sessions with agents: hello and welcome, accounts, heartbeats, directives.
+//!
+//! A session belongs to one agent instance and outlives its connections; each connection is a
+//! link, counted by the agent. The newest link gets dispatches and directives.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Response, Status, Streaming};
+
+use super::Core;
+use super::admission::{self, Decisions};
+use super::audit::Audit;
+use super::peer::Peer;
+use crate::entropy;
+use crate::limits;
+use crate::wire::{self, v1};
+
+/// Control messages that may wait for HTTP/2 to take them.
+const CONTROL_QUEUE: usize = 128;
+
+/// Links one session may have: the current one, and those that drain.
+const LINKS: usize = 4;
+
+/// Name of a process: 16 random bytes.
+pub(super) type Instance = [u8; 16];
+
+/// One agent instance.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) id: [u8; 16],
+    pub(super) agent: String,
+    pub(super) instance: Instance,
+    pub(super) host: String,
+    pub(super) program: String,
+    pub(super) since: SystemTime,
+    state: Mutex<SessionState>,
+}
+
+#[derive(Debug, Default)]
+struct SessionState {
+    /// By generation.
+    links: BTreeMap<u64, LinkHandle>,
+    offers: BTreeMap<String, v1::AccountOffer>,
+    decisions: Decisions,
+    /// Operations under way.
+    operations: usize,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct LinkHandle {
+    control: mpsc::Sender<Result<v1::HubControl, Status>>,
+    pub(super) peer: Peer,
+    draining: bool,
+}
+
+impl Session {
+    fn lock(&self) -> MutexGuard<'_, SessionState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The link that gets dispatches: the newest that does not drain.
+    pub(super) fn link(&self) -> Option<LinkHandle> {
+        let state = self.lock();
+        state.links.values().rev().find(|link| !link.draining).cloned()
+    }
+
+    /// Sends a message over the newest link; false if it is gone or its queue is full.
+    pub(super) fn tell(&self, message: v1::hub_control::Message) -> bool {
+        self.link().is_some_and(|link| {
+            link.control.try_send(Ok(v1::HubControl { message: Some(message) })).is_ok()
+        })
+    }
+
+    /// Takes a place for an operation; false if all are taken.
+    pub(super) fn begin_operation(&self) -> bool {
+        let mut state = self.lock();
+        let free = state.operations < limits::OPERATIONS_PER_AGENT;
+        state.operations += usize::from(free);
+        free
+    }
+
+    pub(super) fn end_operation(&self) {
+        let mut state = self.lock();
+        state.operations = state.operations.saturating_sub(1);
+    }
+
+    /// What the agent last said of its accounts.
+    pub(super) fn offers(&self) -> BTreeMap<String, v1::AccountOffer> {
+        self.lock().offers.clone()
+    }
+
+    /// Whether the hub lets it feed `account`.
+    pub(super) fn accepted(&self, account: &str) -> bool {
+        let state = self.lock();
+        let decision = state.decisions.get(account);
+        decision.is_some_and(|decision| decision.admission == v1::Admission::Accepted)
+    }
+
+    fn is_connected(&self) -> bool {
+        !self.lock().links.is_empty()
+    }
+}
+
+/// Every session, and which instance of each agent is the active one.
+#[derive(Debug, Default)]
+pub(super) struct Sessions(Mutex<SessionsState>);
+
+#[derive(Debug, Default)]
+struct SessionsState {
+    by_id: HashMap<[u8; 16], Arc<Session>>,
+    /// By agent name.
+    active: HashMap<String, Instance>,
+}
+
+impl Sessions {
+    fn lock(&self) -> MutexGuard<'_, SessionsState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn get(&self, id: &[u8]) -> Option<Arc<Session>> {
+        let id: [u8; 16] = id.try_into().ok()?;
+        self.lock().by_id.get(&id).cloned()
+    }
+
+    /// Every session, by agent and start.
+    pub(super) fn all(&self) -> Vec<Arc<Session>> {
+        let mut all: Vec<_> = self.lock().by_id.values().cloned().collect();
+        all.sort_by(|a, b| (&a.agent, a.since, a.id).cmp(&(&b.agent, b.since, b.id)));
+        all
+    }
+
+    /// The connected session that is active for `agent`.
+    pub(super) fn active(&self, agent: &str) -> Option<Arc<Session>> {
+        let state = self.lock();
+        let instance = state.active.get(agent)?;
+        let mut sessions = state.by_id.values();
+        let session = sessions.find(|s| s.agent == agent && s.instance == *instance)?;
+        session.is_connected().then(|| Arc::clone(session))
+    }
+
+    /// Whether `session` is the active instance of its agent; the first to ask is.
+    pub(super) fn is_active(&self, session: &Session) -> bool {
+        let mut state = self.lock();
+        let taken = state.active.entry(session.agent.clone()).or_insert(session.instance);
+        *taken == session.instance
+    }
+
+    /// Gives the place of an instance that is gone to the one that waits longest.
+    fn succeed(&self, gone: &Session) -> Option<Arc<Session>> {
+        let mut state = self.lock();
+        state.by_id.remove(&gone.id);
+        if state.active.get(&gone.agent) != Some(&gone.instance) {
+            return None;
+        }
+        state.active.remove(&gone.agent);
+        let waiting = state.by_id.values().filter(|s| s.agent == gone.agent);
+        let next = waiting.min_by_key(|s| (s.since, s.id)).cloned()?;
+        state.active.insert(next.agent.clone(), next.instance);
+        Some(next)
+    }
+}
+
+impl Core {
+    /// Serves one control stream.
+    pub(super) async fn control(
+        self: &Arc<Self>,
+        peer: Peer,
+        mut up: Streaming<v1::AgentControl>,
+    ) -> Result<Response<ReceiverStream<Result<v1::HubControl, Status>>>, Status> {
+        let first = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, up.message()).await;
+        let hello = match first.map_err(|_| Status::deadline_exceeded("no hello within 5 s"))?? {
+            Some(v1::AgentControl { message: Some(v1::agent_control::Message::Hello(hello)) }) => {
+                hello
+            }
+            _ => return Err(Status::invalid_argument("the first message is not a hello")),
+        };
+        let version = negotiate(&hello.versions)?;
+        let session = self.session(&peer, &hello)?;
+        let (control, receiver) = mpsc::channel(CONTROL_QUEUE);
+        let handle = LinkHandle { control: control.clone(), peer: peer.clone(), draining: false };
+        self.add_link(&session, hello.generation, handle)?;
+        let welcome = self.welcome(&session, version);
+        // The queue is new: this fits.
+        let _fits = control.try_send(Ok(message(v1::hub_control::Message::Welcome(welcome))));
+        Audit::new("connect", &format!("agent/{}", session.agent))
+            .with("generation", hello.generation)
+            .with("serial", peer.verified.serial())
+            .admit();
+        let core = Arc::clone(self);
+        let tasks = peer.tasks.clone();
+        let generation = hello.generation;
+        tasks.spawn("control", move |stop| async move {
+            let served = core.serve_control(&session, generation, up, &control);
+            let why = stop.run_until_cancelled(served).await.unwrap_or("the connection is closed");
+            core.remove_link(&session, generation, why);
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    fn session(&self, peer: &Peer, hello: &v1::AgentHello) -> Result<Arc<Session>, Status> {
+        let instance: Instance = hello
+            .instance
+            .as_ref()
+            .try_into()
+            .map_err(|_| Status::invalid_argument("an instance has 16 bytes"))?;
+        let agent = peer.name().to_owned();
+        let mut state = self.sessions.lock();
+        let mut known = state.by_id.values();
+        if let Some(known) = known.find(|s| s.agent == agent && s.instance == instance) {
+            return Ok(Arc::clone(known));
+        }
+        let session = Arc::new(Session {
+            id: entropy::bytes(&*self.entropy),
+            agent,
+            instance,
+            host: hello.host.chars().take(253).collect(),
+            program: hello.program.chars().take(64).collect(),
+            since: self.clock.now(),
+            state: Mutex::default(),
+        });
+        state.by_id.insert(session.id, Arc::clone(&session));
+        Ok(session)
+    }
+
+    fn add_link(&self, session: &Session, generation: u64, link: LinkHandle) -> Result<(), Status> {
+        let mut state = session.lock();
+        if state.links.last_key_value().is_some_and(|(newest, _)| *newest >= generation) {
+            return Err(Status::already_exists("a newer connection of this instance is here"));
+        }
+        if state.links.len() >= LINKS {
+            return Err(Status::resource_exhausted("too many connections of one instance"));
+        }
+        state.links.insert(generation, link);
+        Ok(())
+    }
+
+    fn welcome(&self, session: &Session, version: u32) -> v1::Welcome {
+        let role = if self.sessions.is_active(session) {
+            v1::InstanceRole::Active
+        } else {
+            v1::InstanceRole::Standby
+        };
+        v1::Welcome {
+            version,
+            capabilities: Vec::new(),
+            session: session.id.to_vec().into(),
+            hub: self.name.to_string(),
+            server_time: crate::clock::unix_seconds(self.clock.now()),
+            feed_credit_bytes: u32::try_from(limits::FEED_CREDIT_BYTES).unwrap_or(u32::MAX),
+            heartbeat_millis: u32::try_from(limits::HEARTBEAT.as_millis()).unwrap_or(u32::MAX),
+            max_operations: u32::try_from(limits::OPERATIONS_PER_AGENT).unwrap_or(u32::MAX),
+            role: role.into(),
+        }
+    }
+
+    async fn serve_control(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        generation: u64,
+        mut up: Streaming<v1::AgentControl>,
+        control: &mpsc::Sender<Result<v1::HubControl, Status>>,
+    ) -> &'static str {
+        use v1::agent_control::Message as M;
+        let mut heard = Instant::now();
+        let mut beat = tokio::time::interval(limits::HEARTBEAT);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut registry = self.registry.changes();
+        loop {
+            tokio::select! {
+                received = up.next() => {
+                    heard = Instant::now();
+                    match received {
+                        Some(Ok(v1::AgentControl { message: Some(received) })) => match received {
+                            M::Accounts(offers) => self.offered(session, offers).await,
+                            M::Draining(_) => {
+                                self.drained(session, generation);
+                                return "drained";
+                            }
+                            M::Refused(refused) => self.dispatcher.refused(session, refused),
+                            M::Heartbeat(_) => {}
+                            M::Hello(_) => return "a second hello",
+                        },
+                        Some(Ok(_)) => {}
+                        Some(Err(_)) | None => return "the agent ended the control stream",
+                    }
+                }
+                changed = registry.changed() => {
+                    if changed.is_err() { return "the hub stops" }
+                    self.decide(session).await;
+                }
+                _ = beat.tick() => {
+                    if heard.elapsed() > limits::HEARTBEAT_TIMEOUT {
+                        return "the agent has been silent for 20 s";
+                    }
+                    let since = self.clock.now().duration_since(std::time::UNIX_EPOCH);
+                    let millis = since.map_or(0, |since| since.as_millis());
+                    let sent_millis = u64::try_from(millis).unwrap_or(u64::MAX);
+                    let beat = v1::Heartbeat { sent_millis, ..v1::Heartbeat::default() };
+                    let beat = message(v1::hub_control::Message::Heartbeat(beat));
+                    // A full queue is a stuck connection: the agent's silence will tell.
+                    let _full = control.try_send(Ok(beat));
+                }
+            }
+        }
+    }
+
+    fn drained(&self, session: &Session, generation: u64) {
+        if let Some(link) = session.lock().links.get_mut(&generation) {
+            link.draining = true;
+        }
+    }
+
+    fn remove_link(self: &Arc<Self>, session: &Arc<Session>, generation: u64, why: &'static str) {
+        let mut state = session.lock();
+        state.links.remove(&generation);
+        let gone = state.links.is_empty();
+        drop(state);
+        tracing::info!(agent = session.agent, generation, why, last = gone, "agent link closed");
+        if !gone {
+            return;
+        }
+        for name in session.offers().keys() {
+            if let Some(account) = self.accounts.get(name)
+                && account.release(&session.agent, session.instance)
+            {
+                self.away(&account);
+            }
+        }
+        if let Some(next) = self.sessions.succeed(session) {
+            tracing::info!(agent = next.agent, host = next.host, "standby instance takes over");
+            let role = v1::directive::Directive::Role(v1::InstanceRole::Active.into());
+            next.tell(directive(role));
+            let core = Arc::clone(self);
+            self.tasks.spawn("succeed", |stop| async move {
+                let _stopped = stop.run_until_cancelled(core.decide(&next)).await;
+            });
+        }
+    }
+
+    /// Takes the accounts that an instance offers.
+    async fn offered(self: &Arc<Self>, session: &Arc<Session>, offers: v1::AccountOffers) {
+        let offers = offers.accounts.into_iter().take(limits::ACCOUNTS_PER_AGENT);
+        let offers: BTreeMap<String, v1::AccountOffer> =
+            offers.map(|offer| (offer.name.clone(), offer)).collect();
+        session.lock().offers = offers;
+        self.decide(session).await;
+    }
+
+    /// Judges the offered accounts again, and tells the agent if anything has changed.
+    async fn decide(self: &Arc<Self>, session: &Arc<Session>) {
+        let offers = session.offers();
+        let standby = !self.sessions.is_active(session);
+        let decisions =
+            match admission::decide(&self.registry, &*self.entropy, session, &offers, standby).await
+            {
+                Ok(decisions) => decisions,
+                Err(error) => {
+                    let error = crate::fault::Chain(&error).to_string();
+                    tracing::error!(agent = session.agent, error, "cannot judge offered accounts");
+                    return;
+                }
+            };
+        if !standby {
+            self.note_offers(&offers, &decisions);
+        }
+        let mut state = session.lock();
+        if state.decisions == decisions && !decisions.is_empty() {
+            return;
+        }
+        state.decisions.clone_from(&decisions);
+        drop(state);
+        let accounts = decisions
+            .into_iter()
+            .map(|(name, decision)| v1::AccountDecision {
+                name,
+                admission: decision.admission.into(),
+                message: decision.message,
+                id: decision.id,
+            })
+            .collect();
+        session.tell(v1::hub_control::Message::Accounts(v1::AccountDecisions { accounts }));
+    }
+}
+
+/// A directive as a control message.
+pub(super) const fn directive(directive: v1::directive::Directive) -> v1::hub_control::Message {
+    v1::hub_control::Message::Directive(v1::Directive { directive: Some(directive) })
+}
+
+const fn message(message: v1::hub_control::Message) -> v1::HubControl {
+    v1::HubControl { message: Some(message) }
+}
+
+/// The highest version that both sides speak.
+pub(super) fn negotiate(theirs: &[u32]) -> Result<u32, Status> {
+    let common = wire::VERSIONS.iter().filter(|version| theirs.contains(version)).max();
+    common.copied().ok_or_else(|| {
+        let ours = wire::VERSIONS;
+        Status::failed_precondition(format!(
+            "no common protocol version: the agent speaks {theirs:?}, this hub speaks {ours:?}; \
+             upgrade the older side"
+        ))
+    })
+}

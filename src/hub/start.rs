@@ -1,0 +1,313 @@
+//! Starts a hub: everything is bound and open before it is said to run.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use rustls::pki_types::DnsName;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::accounts::Accounts;
+use super::admin::Socket;
+use super::bans::Bans;
+use super::dispatch::Dispatcher;
+use super::listener::{Door, Listener};
+use super::peer::Live;
+use super::registry::{Registry, RegistryError};
+use super::session::Sessions;
+use super::store::{Store, StoreError};
+use super::upstream::Port;
+use super::{Addresses, Core, Facade, Settings};
+use crate::clock::SharedClock;
+use crate::entropy::{self, SharedEntropy};
+use crate::fault::Chain;
+use crate::identity::tls::{self, Material, Published, TlsError};
+use crate::identity::{
+    Authority, AuthorityError, IssueError, Issuer, KeyError, KeyPair, Order, Role, SpiffeId,
+};
+use crate::retry::{Backoff, pause_unless};
+use crate::tasks::Tasks;
+
+/// Connections that may wait in the kernel for a handshake.
+const BACKLOG: u32 = 4096;
+
+/// Why a hub did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The certificate authority.
+    #[error("cannot open the certificate authority")]
+    Authority(#[from] AuthorityError),
+    /// An address is taken or not ours.
+    #[error("cannot listen on {address} (`listen.{door}`); is it taken?")]
+    Bind {
+        /// Which listener.
+        door: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A name that cannot stand in a certificate.
+    #[error("`{0}` in `names` is neither a host name nor an address")]
+    HostName(String),
+    /// The hub's own certificate.
+    #[error("cannot issue the hub's own certificate")]
+    Issue(#[from] IssueError),
+    /// The hub's own key.
+    #[error("cannot make the hub's own key")]
+    Key(#[from] KeyError),
+    /// The registry.
+    #[error("cannot read the registry")]
+    Registry(#[from] RegistryError),
+    /// The state folder.
+    #[error("cannot use the state folder `{}`", path.display())]
+    State {
+        /// Which.
+        path: std::path::PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The store.
+    #[error("cannot use the store")]
+    Store(#[from] StoreError),
+    /// TLS.
+    #[error("cannot set up TLS")]
+    Tls(#[from] TlsError),
+}
+
+/// A hub that runs.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it listens.
+    pub addresses: Addresses,
+    /// What its parts share.
+    pub core: Arc<Core>,
+    listeners: CancellationToken,
+    tasks: Tasks,
+}
+
+impl Running {
+    /// Stops accepting, lets what runs finish for up to `grace`, stores everything.
+    pub async fn drain(self, grace: Duration) -> bool {
+        self.listeners.cancel();
+        self.tasks.drain(grace).await
+    }
+
+    /// SHA-256 of the public key of the root, hex: what agents pin.
+    pub fn root_pin(&self) -> String {
+        self.core.issuer.roots().pins().next().map(hex::encode).unwrap_or_default()
+    }
+}
+
+/// Starts a hub whose tasks belong to `tasks`.
+///
+/// # Errors
+/// Nothing is left running.
+pub async fn start(
+    settings: Settings,
+    clock: SharedClock,
+    entropy: SharedEntropy,
+    tasks: Tasks,
+) -> Result<Running, StartError> {
+    prepare_folder(&settings)?;
+    let authority = Authority::open(
+        &settings.state_dir.join("ca"),
+        settings.trust_domain.clone(),
+        Arc::clone(&clock),
+        Arc::clone(&entropy),
+    )?;
+    let issuer: Arc<dyn Issuer> = Arc::new(authority);
+    let published = Arc::new(ArcSwap::from_pointee(material(&settings, &*issuer, &clock).await?));
+    let store = Arc::new(Store::open(&settings.state_dir)?);
+    let registry = Registry::open(Arc::clone(&store))?;
+    let bans = Arc::new(Bans::default());
+    bans.load(&registry);
+    let listeners = bind(&settings)?;
+    let addresses = listeners.addresses;
+    let domain = &settings.trust_domain;
+    let admission = || Arc::clone(&bans) as Arc<dyn crate::identity::verify::Admission>;
+    let data = tls::data_server(&published, domain, admission(), Arc::clone(&clock))?;
+    let enrol = tls::enrol_server(&published, Arc::clone(&clock))?;
+    let facade = tls::facade_server(&published, domain, admission(), Arc::clone(&clock))?;
+    let core = Arc::new_cyclic(|core| Core {
+        name: settings.name.clone(),
+        trust_domain: settings.trust_domain.clone(),
+        hosts: settings.names.clone(),
+        ttls: settings.certificates,
+        max_stale: settings.max_stale,
+        facade: Facade::new(Arc::new(Port(core.clone())), Arc::clone(&clock)),
+        clock: Arc::clone(&clock),
+        entropy: Arc::clone(&entropy),
+        issuer: Arc::clone(&issuer),
+        registry,
+        bans,
+        sessions: Sessions::default(),
+        accounts: Accounts::default(),
+        live: Arc::new(Live::default()),
+        dispatcher: Dispatcher::default(),
+        store,
+        addresses,
+        tasks: tasks.clone(),
+    });
+    core.restore_accounts()?;
+    let socket = Socket::bind(&settings.state_dir)?;
+    let accepting = CancellationToken::new();
+    for (door, socket, config) in [
+        (Door::Data, listeners.data, data),
+        (Door::Enrol, listeners.enrol, enrol),
+        (Door::Facade, listeners.facade, facade),
+    ] {
+        let listener = Listener { door, socket, config };
+        let (core, connections, accepting) =
+            (Arc::clone(&core), tasks.clone(), accepting.clone());
+        tasks.spawn("listener", move |stop| async move {
+            let running = listener.run(core, connections, accepting);
+            let _stopped = stop.run_until_cancelled(running).await;
+        });
+    }
+    spawn_rest(&core, settings, published, socket, listeners.health, listeners.metrics);
+    Ok(Running { addresses, core, listeners: accepting, tasks })
+}
+
+fn spawn_rest(
+    core: &Arc<Core>,
+    settings: Settings,
+    published: Published,
+    socket: Socket,
+    health: TcpListener,
+    metrics: TcpListener,
+) {
+    let tasks = core.tasks.clone();
+    let (one, two, three) = (Arc::clone(core), Arc::clone(core), Arc::clone(core));
+    tasks.spawn("checkpoint", |stop| one.checkpoints(stop));
+    tasks.spawn("admin", |stop| two.administer(socket, stop));
+    tasks.spawn("certificate", |stop| three.renew_own(settings, published, stop));
+    crate::telemetry::health::serve(&tasks, health, super::health::latches());
+    crate::telemetry::metrics::serve(&tasks, metrics, super::health::metrics(core));
+}
+
+fn prepare_folder(settings: &Settings) -> Result<(), StartError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let path = &settings.state_dir;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| StartError::State { path: path.clone(), source })
+}
+
+async fn material(
+    settings: &Settings,
+    issuer: &dyn Issuer,
+    clock: &SharedClock,
+) -> Result<Material, StartError> {
+    let key = KeyPair::generate()?;
+    let (mut dns, mut ips) = (Vec::new(), Vec::new());
+    for name in &settings.names {
+        match name.parse::<IpAddr>() {
+            Ok(ip) => ips.push(ip),
+            Err(_) => dns.push(
+                DnsName::try_from(name.clone())
+                    .map_err(|_| StartError::HostName(name.clone()))?,
+            ),
+        }
+    }
+    let id = SpiffeId {
+        trust_domain: settings.trust_domain.clone(),
+        role: Role::Hub,
+        name: settings.name.clone(),
+    };
+    let ttl = settings.certificates.hub;
+    let order = Order { public_key: key.public_key().clone(), id, dns, ips, ttl };
+    let issued = issuer.issue(&order).await?;
+    Ok(Material::new(&key, &issued.chain, issuer.roots(), clock.now())?)
+}
+
+impl Core {
+    /// Renews the hub's own certificate at half of its life.
+    async fn renew_own(
+        self: Arc<Self>,
+        settings: Settings,
+        published: Published,
+        stop: CancellationToken,
+    ) {
+        let mut backoff = Backoff::new(
+            Duration::from_secs(1),
+            Duration::from_secs(60),
+            Arc::clone(&self.entropy),
+        );
+        loop {
+            let left = published.load().not_after().duration_since(self.clock.now());
+            let share = 0.45 + 0.1 * entropy::unit(&*self.entropy);
+            if !pause_unless(&stop, left.unwrap_or_default().mul_f64(share)).await {
+                return;
+            }
+            loop {
+                match material(&settings, &*self.issuer, &self.clock).await {
+                    Ok(fresh) => {
+                        published.store(Arc::new(fresh));
+                        backoff.reset();
+                        tracing::info!("hub certificate renewed");
+                        break;
+                    }
+                    Err(error) => {
+                        tracing::error!(error = %Chain(&error), "cannot renew the hub's certificate");
+                    }
+                }
+                if !backoff.wait(&stop).await {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+struct Listeners {
+    data: TcpListener,
+    enrol: TcpListener,
+    facade: TcpListener,
+    health: TcpListener,
+    metrics: TcpListener,
+    addresses: Addresses,
+}
+
+fn bind(settings: &Settings) -> Result<Listeners, StartError> {
+    let listen = &settings.listen;
+    let (data, data_at) = bind_one("data", listen.data)?;
+    let (enrol, enrol_at) = bind_one("enrol", listen.enrol)?;
+    let (facade, facade_at) = bind_one("facade", listen.facade)?;
+    let (health, health_at) = bind_one("health", listen.health)?;
+    let (metrics, metrics_at) = bind_one("metrics", listen.metrics)?;
+    let addresses = Addresses {
+        data: data_at,
+        enrol: enrol_at,
+        facade: facade_at,
+        health: health_at,
+        metrics: metrics_at,
+    };
+    Ok(Listeners { data, enrol, facade, health, metrics, addresses })
+}
+
+fn bind_one(
+    door: &'static str,
+    address: SocketAddr,
+) -> Result<(TcpListener, SocketAddr), StartError> {
+    let bind = || {
+        let socket = if address.is_ipv4() {
+            tokio::net::TcpSocket::new_v4()?
+        } else {
+            tokio::net::TcpSocket::new_v6()?
+        };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let listener = socket.listen(BACKLOG)?;
+        let bound = listener.local_addr()?;
+        Ok((listener, bound))
+    };
+    bind().map_err(|source| StartError::Bind { door, address, source })
+}

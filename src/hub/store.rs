@@ -1,0 +1,245 @@
+//! The embedded transactional store: registry, cursors and objects in one file.
+//!
+//! A transaction is on disk when it is committed. The file carries a format number: a newer one
+//! is refused, never reset.
+
+use std::path::{Path, PathBuf};
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use thiserror::Error;
+
+/// Format of the store that this build writes and reads.
+const FORMAT: u64 = 1;
+
+/// Name of the file within the state folder.
+pub const FILE: &str = "sortie.redb";
+
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+const REGISTRY: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("registry");
+const CURSORS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("cursors");
+const OBJECTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("objects");
+
+/// What went wrong with the store.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// It cannot be opened.
+    #[error("cannot open the store `{}`; is another hub using it?", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the file system or the engine said.
+        #[source]
+        source: Box<redb::Error>,
+    },
+    /// It was written by a newer version.
+    #[error("the store `{}` has format {found}, this version reads {FORMAT}; use a newer sortie, or restore a backup made with this one", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Format found.
+        found: u64,
+    },
+    /// Reading or writing failed.
+    #[error("cannot {what} the store; is the disk full?")]
+    Access {
+        /// What was attempted.
+        what: &'static str,
+        /// What the engine said.
+        #[source]
+        source: Box<redb::Error>,
+    },
+}
+
+fn access<E: Into<redb::Error>>(what: &'static str) -> impl FnOnce(E) -> StoreError {
+    move |source| StoreError::Access { what, source: Box::new(source.into()) }
+}
+
+/// One change of the registry: the whole new value of a key, or its removal.
+pub(super) type Change = (String, Option<Vec<u8>>);
+
+/// What a checkpoint writes of one stream.
+#[derive(Debug)]
+pub(super) struct StreamCheckpoint {
+    /// `account/stream`, without the object part.
+    pub(super) key: String,
+    /// The cursor, or `None` if the stream is gone and takes its objects along.
+    pub(super) cursor: Option<Vec<u8>>,
+    /// Objects that changed: key within the stream, new value or removal.
+    pub(super) objects: Vec<(String, Option<Vec<u8>>)>,
+    /// Whether every stored object of the stream goes first.
+    pub(super) purge: bool,
+}
+
+/// The store.
+#[derive(Debug)]
+pub struct Store {
+    database: Database,
+}
+
+impl Store {
+    /// Opens the store in `folder`, or makes it.
+    ///
+    /// # Errors
+    /// It is in use, not readable, or newer than this build.
+    pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        let path = folder.join(FILE);
+        let opened = Database::create(&path).map_err(|source| StoreError::Open {
+            path: path.clone(),
+            source: Box::new(source.into()),
+        })?;
+        let store = Self { database: opened };
+        let found = store.prepare()?;
+        if found > FORMAT {
+            return Err(StoreError::Newer { path, found });
+        }
+        Ok(store)
+    }
+
+    /// Makes the tables of a new store and tells the format of this one.
+    fn prepare(&self) -> Result<u64, StoreError> {
+        let transaction = self.database.begin_write().map_err(access("prepare"))?;
+        let found = {
+            let mut meta = transaction.open_table(META).map_err(access("prepare"))?;
+            let found = meta.get("format").map_err(access("prepare"))?.map(|found| found.value());
+            if found.is_none() {
+                meta.insert("format", FORMAT).map_err(access("prepare"))?;
+            }
+            if found.is_none_or(|found| found <= FORMAT) {
+                transaction.open_table(REGISTRY).map_err(access("prepare"))?;
+                transaction.open_table(CURSORS).map_err(access("prepare"))?;
+                transaction.open_table(OBJECTS).map_err(access("prepare"))?;
+            }
+            found.unwrap_or(FORMAT)
+        };
+        transaction.commit().map_err(access("prepare"))?;
+        Ok(found)
+    }
+
+    /// Every entry of the registry.
+    pub(super) fn registry(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.read_all(REGISTRY, "read")
+    }
+
+    /// Every cursor.
+    pub(super) fn cursors(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.read_all(CURSORS, "read")
+    }
+
+    /// Every object of a stream: key within the stream, and value.
+    pub(super) fn objects(&self, stream: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let transaction = self.database.begin_read().map_err(access("read"))?;
+        let table = transaction.open_table(OBJECTS).map_err(access("read"))?;
+        let prefix = format!("{stream}\0");
+        let mut found = Vec::new();
+        for entry in table.range(prefix.as_str()..).map_err(access("read"))? {
+            let (key, value) = entry.map_err(access("read"))?;
+            let Some(object) = key.value().strip_prefix(&prefix) else { break };
+            found.push((object.to_owned(), value.value().to_vec()));
+        }
+        Ok(found)
+    }
+
+    fn read_all(
+        &self,
+        table: TableDefinition<'_, &str, &[u8]>,
+        what: &'static str,
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let transaction = self.database.begin_read().map_err(access(what))?;
+        let table = transaction.open_table(table).map_err(access(what))?;
+        let entries = table.iter().map_err(access(what))?;
+        entries
+            .map(|entry| {
+                let (key, value) = entry.map_err(access(what))?;
+                Ok((key.value().to_owned(), value.value().to_vec()))
+            })
+            .collect()
+    }
+
+    /// Writes changes of the registry in one transaction.
+    pub(super) fn write_registry(&self, changes: &[Change]) -> Result<(), StoreError> {
+        let transaction = self.database.begin_write().map_err(access("write to"))?;
+        {
+            let mut table = transaction.open_table(REGISTRY).map_err(access("write to"))?;
+            for (key, value) in changes {
+                put(&mut table, key, value.as_deref())?;
+            }
+        }
+        transaction.commit().map_err(access("write to"))
+    }
+
+    /// Writes objects and cursors in one transaction.
+    pub(super) fn checkpoint(&self, streams: &[StreamCheckpoint]) -> Result<(), StoreError> {
+        let transaction = self.database.begin_write().map_err(access("write to"))?;
+        {
+            let mut cursors = transaction.open_table(CURSORS).map_err(access("write to"))?;
+            let mut objects = transaction.open_table(OBJECTS).map_err(access("write to"))?;
+            for stream in streams {
+                if stream.purge || stream.cursor.is_none() {
+                    let (from, until) = (format!("{}\0", stream.key), format!("{}\u{1}", stream.key));
+                    objects
+                        .retain_in(from.as_str()..until.as_str(), |_, _| false)
+                        .map_err(access("write to"))?;
+                }
+                for (key, value) in &stream.objects {
+                    put(&mut objects, &format!("{}\0{key}", stream.key), value.as_deref())?;
+                }
+                put(&mut cursors, &stream.key, stream.cursor.as_deref())?;
+            }
+        }
+        transaction.commit().map_err(access("write to"))
+    }
+}
+
+fn put(
+    table: &mut redb::Table<'_, &'static str, &'static [u8]>,
+    key: &str,
+    value: Option<&[u8]>,
+) -> Result<(), StoreError> {
+    match value {
+        Some(value) => table.insert(key, value).map(drop).map_err(access("write to")),
+        None => table.remove(key).map(drop).map_err(access("write to")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(key: &str, objects: &[(&str, Option<&str>)], purge: bool) -> StreamCheckpoint {
+        let objects = objects
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), value.map(|value| value.as_bytes().to_vec())))
+            .collect();
+        StreamCheckpoint { key: key.to_owned(), cursor: Some(b"cursor".to_vec()), objects, purge }
+    }
+
+    #[test]
+    fn what_was_checkpointed_is_found_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        store.checkpoint(&[stream("a/pods", &[("x", Some("1")), ("y", Some("2"))], false)]).unwrap();
+        store.checkpoint(&[stream("a/pods", &[("x", None)], false)]).unwrap();
+        store.checkpoint(&[stream("a/podsets", &[("z", Some("3"))], false)]).unwrap();
+        drop(store);
+        let store = Store::open(folder.path()).unwrap();
+        assert_eq!(store.objects("a/pods").unwrap(), [("y".to_owned(), b"2".to_vec())]);
+        assert_eq!(store.cursors().unwrap().len(), 2);
+        store.checkpoint(&[stream("a/pods", &[("n", Some("4"))], true)]).unwrap();
+        assert_eq!(store.objects("a/pods").unwrap(), [("n".to_owned(), b"4".to_vec())]);
+        assert_eq!(store.objects("a/podsets").unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let transaction = store.database.begin_write().unwrap();
+        transaction.open_table(META).unwrap().insert("format", FORMAT + 1).unwrap();
+        transaction.commit().unwrap();
+        drop(store);
+        for _ in 0..2 {
+            let refused = Store::open(folder.path()).unwrap_err();
+            assert!(matches!(refused, StoreError::Newer { found, .. } if found == FORMAT + 1));
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! One operation, from its dispatch to the end of its answer.
+
+use std::sync::Arc;
+
+use secrecy::ExposeSecret;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
+use zeroize::Zeroizing;
+
+use super::{Context, Failure, Gone, Up, headers};
+use crate::cluster::{ApiAnswer, ApiRequest, Cluster, ClusterError, RequestBody, Transport};
+use crate::fault::Chain;
+use crate::limits;
+use crate::policy::{AllowedKind, Decision};
+use crate::resource::{ResourceVersion, Target, Verb};
+use crate::scrub::{self, AnswerFilter, BodyRefused, RequestPlan};
+use crate::secret::Buffer;
+use crate::wire::v1::{self, OperationFailureKind as Kind};
+
+/// Bytes of an answer that are looked at for the version of what was written.
+const VERSION_BYTES: usize = 64 * 1024;
+
+/// Answers `dispatch` through `up`; the rest of its body comes from `down`. Ends soon after
+/// `stop`, which closes the request to the API server.
+pub async fn run(
+    context: Context,
+    dispatch: v1::Dispatch,
+    down: Streaming<v1::OperationDown>,
+    up: mpsc::Sender<v1::OperationUp>,
+    stop: CancellationToken,
+) {
+    let up = Up::new(up);
+    let (client, account) = (dispatch.client.clone(), context.account.clone());
+    let mut record = Record::default();
+    let executing = execute(&context, dispatch, down, &up, &mut record);
+    let outcome = stop.run_until_cancelled(executing).await;
+    let outcome = match outcome {
+        None => "cancelled",
+        Some(Err(Gone)) => "abandoned",
+        Some(Ok(outcome)) => outcome,
+    };
+    tracing::info!(
+        target: "sortie::audit",
+        action = "operation",
+        actor = %format_args!("client/{client}"),
+        account,
+        verb = record.verb,
+        resource = record.resource,
+        namespace = record.namespace,
+        name = record.name,
+        status = record.status,
+        outcome,
+        "audit"
+    );
+}
+
+/// What the audit record tells of an operation.
+#[derive(Default)]
+struct Record {
+    verb: &'static str,
+    resource: String,
+    namespace: String,
+    name: String,
+    status: u16,
+}
+
+impl Record {
+    fn target(&mut self, target: &Target) {
+        self.verb = target.verb.as_str();
+        self.resource = match &target.subresource {
+            Some(part) => format!("{}/{part}", target.gvr),
+            None => target.gvr.to_string(),
+        };
+        self.namespace = target.namespace.clone().unwrap_or_default();
+        self.name = target.name.clone().unwrap_or_default();
+    }
+}
+
+async fn execute(
+    context: &Context,
+    dispatch: v1::Dispatch,
+    mut down: Streaming<v1::OperationDown>,
+    up: &Up,
+    record: &mut Record,
+) -> Result<&'static str, Gone> {
+    let prepared = prepare(context, dispatch, &mut down, record).await;
+    let (operation, cluster, body) = match prepared {
+        Ok(prepared) => prepared,
+        Err(failure) => {
+            up.fail(failure).await?;
+            return Ok("refused");
+        }
+    };
+    let answer = cluster.send(operation.request(body)).await;
+    match answer {
+        Ok(answer) => {
+            record.status = answer.status;
+            operation.answer(context, answer, up).await
+        }
+        Err(error) => {
+            up.fail(operation.unanswered(&error)).await?;
+            Ok("unanswered")
+        }
+    }
+}
+
+/// An operation that may be sent.
+struct Operation {
+    target: Target,
+    query: String,
+    kind: AllowedKind,
+    headers: Vec<v1::HttpHeader>,
+}
+
+async fn prepare(
+    context: &Context,
+    dispatch: v1::Dispatch,
+    down: &mut Streaming<v1::OperationDown>,
+    record: &mut Record,
+) -> Result<(Operation, Arc<Cluster>, Zeroizing<Vec<u8>>), Failure> {
+    let head = dispatch.head.unwrap_or_default();
+    let target = Target::parse(&head.method, &head.target)
+        .map_err(|error| Failure::new(Kind::Malformed, error.to_string()))?;
+    record.target(&target);
+    let kind = context.kinds.borrow().get(&target.gvr).cloned().ok_or_else(|| {
+        let message = format!("the account does not offer `{}`", target.gvr);
+        Failure::new(Kind::Policy, message)
+    })?;
+    if let Decision::Deny(denial) = context.policy.permits(&target, &kind) {
+        return Err(Failure::new(Kind::Policy, denial.to_string()));
+    }
+    let query = head.target.split_once('?').map_or("", |(_, query)| query).to_owned();
+    if !query.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Failure::new(Kind::Malformed, "query is not printable ASCII"));
+    }
+    let cluster = context.cluster.borrow().clone().ok_or_else(|| {
+        Failure::new(Kind::Unreachable, "the account has no connection to its API server yet")
+    })?;
+    let operation = Operation { target, query, kind, headers: head.headers };
+    let body = collect(&dispatch.body, dispatch.body_complete, down).await?;
+    let body = operation.checked(context, &cluster, body).await?;
+    Ok((operation, cluster, body))
+}
+
+/// Puts a body together, in memory that is wiped.
+async fn collect(
+    first: &[u8],
+    complete: bool,
+    down: &mut Streaming<v1::OperationDown>,
+) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let mut body = Zeroizing::new(first.to_vec());
+    let mut complete = complete;
+    while !complete {
+        let broke = || Failure::new(Kind::Malformed, "the body broke off on its way");
+        let message = down.message().await.map_err(|_status| broke())?.ok_or_else(broke)?;
+        match message.message {
+            Some(v1::operation_down::Message::Body(bytes)) => {
+                if body.len() + bytes.len() > limits::REQUEST_BODY_BYTES {
+                    return Err(Failure::new(Kind::Malformed, "the body is larger than 3 MiB"));
+                }
+                body.extend_from_slice(&bytes);
+            }
+            Some(v1::operation_down::Message::End(_)) => complete = true,
+            Some(v1::operation_down::Message::Filler(_)) | None => {}
+        }
+    }
+    Ok(body)
+}
+
+impl Operation {
+    /// Refuses a body that would write masks, and completes the one patch that has to hold some.
+    async fn checked(
+        &self,
+        context: &Context,
+        cluster: &Cluster,
+        body: Zeroizing<Vec<u8>>,
+    ) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        let rules = context.policy.scrub_rules();
+        let content_type = headers::value(&self.headers, "content-type");
+        let plan = scrub::check_request(rules, &self.target, &self.query, content_type, &body);
+        match plan.map_err(body_refused)? {
+            RequestPlan::SendOn => Ok(body),
+            RequestPlan::RestoreLastApplied => self.restore(context, cluster, &body).await,
+        }
+    }
+
+    async fn restore(
+        &self,
+        context: &Context,
+        cluster: &Cluster,
+        body: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        let unreachable = |error: ClusterError| {
+            Failure::new(Kind::Unreachable, Chain(&error).to_string())
+        };
+        let mut answer = cluster
+            .send(ApiRequest {
+                method: "GET".into(),
+                target: self.target.path(),
+                headers: vec![("accept".into(), "application/json".into())],
+                body: RequestBody::None,
+                transport: Transport::Wiping,
+                long_running: false,
+            })
+            .await
+            .map_err(unreachable)?;
+        let mut live = Buffer::new(limits::RAW_OBJECT_BYTES);
+        while !live.space().is_empty() && answer.body.read(&mut live).await.map_err(unreachable)? > 0
+        {}
+        let rules = context.policy.scrub_rules();
+        let restored =
+            scrub::restore_last_applied(rules, &self.target.gvr, body, live.filled());
+        let restored = restored.map_err(|error| {
+            let message = "the last-applied annotation cannot be put back";
+            Failure::new(Kind::MaskedContent, format!("{message}: {error}"))
+        })?;
+        #[expect(clippy::disallowed_methods, reason = "the body that is sent to the API server")]
+        let bytes = restored.expose_secret().to_vec();
+        Ok(Zeroizing::new(bytes))
+    }
+
+    fn request(&self, body: Zeroizing<Vec<u8>>) -> ApiRequest<'static> {
+        let path = self.target.path();
+        let masked = self.kind.masked();
+        ApiRequest {
+            method: self.target.method().into(),
+            target: if self.query.is_empty() { path } else { format!("{path}?{}", self.query) },
+            headers: headers::to_api(&self.headers, masked),
+            body: if body.is_empty() { RequestBody::None } else { RequestBody::Bytes(body) },
+            transport: if masked { Transport::Wiping } else { Transport::Pooled },
+            long_running: self.is_long_running(),
+        }
+    }
+
+    fn is_long_running(&self) -> bool {
+        self.target.verb == Verb::Watch || self.target.subresource.as_deref() == Some("log")
+    }
+
+    /// Filters and sends the answer as it comes.
+    async fn answer(
+        &self,
+        context: &Context,
+        mut answer: ApiAnswer,
+        up: &Up,
+    ) -> Result<&'static str, Gone> {
+        let rules = Arc::clone(context.policy.scrub_rules());
+        let content_type = answer.headers.get("content-type").and_then(|v| v.to_str().ok());
+        let filter = AnswerFilter::new(rules, &self.target, answer.status, content_type);
+        let Ok(mut filter) = filter else {
+            let message = "the API server's answer about a masked kind is not JSON";
+            up.fail(Failure::new(Kind::Unfilterable, message)).await?;
+            return Ok("unfilterable");
+        };
+        up.head(answer.status, headers::to_client(&answer.headers, self.kind.masked())).await?;
+        let mut buffer = Buffer::new(limits::RAW_OBJECT_BYTES);
+        let mut version = VersionSeeker::new(self, answer.status);
+        loop {
+            let read = match answer.body.read(&mut buffer).await {
+                Ok(read) => read,
+                Err(error) => {
+                    let message = Chain(&error).to_string();
+                    up.fail(Failure::new(Kind::OutcomeUnknown, message)).await?;
+                    return Ok("broken");
+                }
+            };
+            if read == 0 {
+                break;
+            }
+            let mut passed = Vec::new();
+            let pushed = filter.push(buffer.filled(), &mut passed);
+            buffer.clear();
+            for bytes in passed {
+                version.look(bytes.as_bytes());
+                up.body(bytes).await?;
+            }
+            if let Err(refused) = pushed {
+                up.fail(Failure::new(Kind::Unfilterable, refused.label)).await?;
+                return Ok("unfilterable");
+            }
+        }
+        if let Err(refused) = filter.finish() {
+            up.fail(Failure::new(Kind::Unfilterable, refused.label)).await?;
+            return Ok("unfilterable");
+        }
+        if let Some(version) = version.found() {
+            (context.wrote)(&self.target.gvr, version);
+        }
+        up.end().await?;
+        Ok("answered")
+    }
+
+    /// What a failed request means: a read may be repeated, a write may have been carried out.
+    fn unanswered(&self, error: &ClusterError) -> Failure {
+        let message = Chain(error).to_string();
+        let never_sent = matches!(
+            error,
+            ClusterError::Unreachable { .. }
+                | ClusterError::Untrusted { .. }
+                | ClusterError::Unauthorized
+                | ClusterError::Exhausted
+                | ClusterError::Token(_)
+        );
+        match error {
+            ClusterError::Request(_) => Failure::new(Kind::Malformed, message),
+            _ if never_sent || self.target.verb.reads() => {
+                Failure::new(Kind::Unreachable, message)
+            }
+            _ => Failure::new(Kind::OutcomeUnknown, message),
+        }
+    }
+}
+
+fn body_refused(refused: BodyRefused) -> Failure {
+    let message = refused.to_string();
+    match refused {
+        BodyRefused::Malformed => Failure::new(Kind::Malformed, message),
+        BodyRefused::MaskedContent { field_path } => {
+            Failure::new(Kind::MaskedContent, message).at(field_path)
+        }
+        BodyRefused::PatchTouchesMasked { pointer } => {
+            Failure::new(Kind::MaskedContent, message).at(pointer)
+        }
+        BodyRefused::UnsupportedMediaType => Failure::new(Kind::UnsupportedMediaType, message),
+    }
+}
+
+/// Finds the version of what was written in the first bytes of a filtered answer.
+struct VersionSeeker {
+    seen: Option<Vec<u8>>,
+}
+
+impl VersionSeeker {
+    fn new(operation: &Operation, status: u16) -> Self {
+        let wrote = !operation.target.verb.reads() && (200..300).contains(&status);
+        let dry = operation.query.contains("dryRun");
+        Self { seen: (wrote && !dry).then(Vec::new) }
+    }
+
+    fn look(&mut self, bytes: &[u8]) {
+        if let Some(seen) = &mut self.seen {
+            let room = VERSION_BYTES.saturating_sub(seen.len());
+            seen.extend(bytes.iter().take(room));
+        }
+    }
+
+    fn found(&self) -> Option<ResourceVersion> {
+        let seen = self.seen.as_deref()?;
+        let key = b"\"resourceVersion\":\"";
+        let at = memchr::memmem::find(seen, key)? + key.len();
+        let rest = seen.get(at..)?;
+        let digits = rest.get(..memchr::memchr(b'"', rest)?)?;
+        ResourceVersion::parse(std::str::from_utf8(digits).ok()?)
+    }
+}

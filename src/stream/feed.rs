@@ -1,0 +1,287 @@
+//! One account's feed: its streams, and what every link needs to know to carry them.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use super::queue::Queue;
+use crate::resource::{Gvr, ResourceVersion, Scope};
+use crate::wire::v1;
+
+/// What a feed is made for.
+#[derive(Clone, Debug)]
+pub struct FeedSettings {
+    /// Name of the account.
+    pub account: String,
+    /// UID of the cluster's `kube-system` namespace.
+    pub cluster_uid: String,
+    /// Digest of the rules that decide what is sent.
+    pub policy_digest: [u8; 32],
+}
+
+/// Where a stream goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Resume {
+    /// The incarnation that the hub gave; zero until it gave one.
+    pub(super) epoch: u64,
+    /// Version to watch from; zero asks for a snapshot.
+    pub(super) version: ResourceVersion,
+}
+
+/// What happened on one stream, for metrics and reports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamCounts {
+    /// Events taken from the API server.
+    pub received: u64,
+    /// Objects told with their content.
+    pub upserts: u64,
+    /// Objects of which only the version was told.
+    pub touches: u64,
+    /// Objects told as gone.
+    pub deletes: u64,
+    /// Events that told nothing new.
+    pub repeated: u64,
+    /// Objects that could not be filtered, and whose identity was told instead.
+    pub refused: u64,
+    /// Lists and streaming lists asked of the API server.
+    pub snapshots: u64,
+    /// Watches that ended and were resumed.
+    pub resumed: u64,
+    /// Times the API server no longer knew the version (410).
+    pub expired: u64,
+    /// Values masked.
+    pub masked: u64,
+}
+
+impl StreamCounts {
+    /// Adds another stream's counts.
+    pub const fn add(&mut self, other: &Self) {
+        self.received += other.received;
+        self.upserts += other.upserts;
+        self.touches += other.touches;
+        self.deletes += other.deletes;
+        self.repeated += other.repeated;
+        self.refused += other.refused;
+        self.snapshots += other.snapshots;
+        self.resumed += other.resumed;
+        self.expired += other.expired;
+        self.masked += other.masked;
+    }
+}
+
+/// One stream of a feed.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) number: u32,
+    pub(super) gvr: Gvr,
+    pub(super) kind: String,
+    pub(super) scope: Scope,
+    pub(super) resume: watch::Sender<Resume>,
+    /// Highest version of a write carried out on the resource.
+    mark: AtomicU64,
+    pub(super) counts: Mutex<StreamCounts>,
+}
+
+impl Stream {
+    pub(super) fn count(&self, change: impl FnOnce(&mut StreamCounts)) {
+        change(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// One account's feed, shared by its watches and by the links that carry it.
+#[derive(Debug)]
+pub struct Feed {
+    settings: FeedSettings,
+    /// What is still to be told.
+    pub(super) queue: Queue,
+    streams: Mutex<BTreeMap<u32, Arc<Stream>>>,
+    /// Generation of the link that carries the feed; zero if none does.
+    owner: watch::Sender<u64>,
+    /// Grows when streams come.
+    added: watch::Sender<u32>,
+    discovery: watch::Sender<Arc<v1::Discovery>>,
+}
+
+impl Feed {
+    /// A feed without streams.
+    pub fn new(settings: FeedSettings) -> Arc<Self> {
+        Arc::new(Self {
+            settings,
+            queue: Queue::default(),
+            streams: Mutex::default(),
+            owner: watch::Sender::new(0),
+            added: watch::Sender::new(0),
+            discovery: watch::Sender::new(Arc::default()),
+        })
+    }
+
+    /// Name of the account.
+    pub fn account(&self) -> &str {
+        &self.settings.account
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, Arc<Stream>>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a stream; it starts when the hub says where.
+    pub(super) fn add(&self, gvr: Gvr, kind: String, scope: Scope) -> Arc<Stream> {
+        let mut streams = self.lock();
+        let number = *self.added.borrow() + 1;
+        let resume = Resume { epoch: 0, version: ResourceVersion::ZERO };
+        let stream = Arc::new(Stream {
+            number,
+            gvr,
+            kind,
+            scope,
+            resume: watch::Sender::new(resume),
+            mark: AtomicU64::new(0),
+            counts: Mutex::default(),
+        });
+        streams.insert(number, Arc::clone(&stream));
+        drop(streams);
+        self.added.send_replace(number);
+        stream
+    }
+
+    /// Whether a stream of `gvr` in `scope` exists.
+    pub fn has(&self, gvr: &Gvr, scope: &Scope) -> bool {
+        self.lock().values().any(|stream| stream.gvr == *gvr && stream.scope == *scope)
+    }
+
+    /// Removes every stream of `gvr`; their watches end.
+    pub fn remove(&self, gvr: &Gvr) {
+        let mut streams = self.lock();
+        streams.retain(|number, stream| {
+            let goes = stream.gvr == *gvr;
+            if goes {
+                self.queue.remove(*number);
+            }
+            !goes
+        });
+        drop(streams);
+        self.added.send_modify(|_| {});
+    }
+
+    /// Tells which kinds the account has.
+    pub fn set_discovery(&self, discovery: v1::Discovery) {
+        let discovery = Arc::new(discovery);
+        self.discovery.send_if_modified(|old| {
+            let differs = **old != *discovery;
+            if differs {
+                *old = discovery;
+            }
+            differs
+        });
+    }
+
+    /// Notes that a write on `gvr` was answered with `version`: the hub's state of the resource is
+    /// unproven until it has passed it.
+    pub fn mark(&self, gvr: &Gvr, version: ResourceVersion) {
+        for stream in self.lock().values().filter(|stream| stream.gvr == *gvr) {
+            stream.mark.fetch_max(version.0, Ordering::Relaxed);
+        }
+    }
+
+    /// The counts of all streams together.
+    pub fn counts(&self) -> StreamCounts {
+        let mut sum = StreamCounts::default();
+        for stream in self.lock().values() {
+            sum.add(&stream.counts.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        sum
+    }
+
+    /// Whether every stream has been given its epoch and nothing is unsent.
+    pub fn settled(&self) -> bool {
+        let started = self.lock().values().all(|stream| stream.resume.borrow().epoch != 0);
+        started && self.queue.busy().is_empty()
+    }
+
+    pub(super) fn numbers(&self) -> Vec<u32> {
+        self.lock().keys().copied().collect()
+    }
+
+    pub(super) fn attach(&self, session: &[u8], generation: u64) -> v1::Attach {
+        v1::Attach {
+            session: session.to_vec().into(),
+            account: self.settings.account.clone(),
+            generation,
+            cluster_uid: self.settings.cluster_uid.clone(),
+            policy_digest: self.settings.policy_digest.to_vec().into(),
+            streams: self.states(|_| true),
+        }
+    }
+
+    pub(super) fn states(&self, wanted: impl Fn(u32) -> bool) -> Vec<v1::StreamState> {
+        let streams = self.lock();
+        let wanted = streams.values().filter(|stream| wanted(stream.number));
+        wanted.map(|stream| self.state(stream)).collect()
+    }
+
+    fn state(&self, stream: &Stream) -> v1::StreamState {
+        let (epoch, first_sequence) = self.queue.position(stream.number);
+        v1::StreamState {
+            stream: stream.number,
+            resource: Some(v1::Gvr {
+                group: stream.gvr.group.clone(),
+                version: stream.gvr.version.clone(),
+                resource: stream.gvr.resource.clone(),
+            }),
+            kind: stream.kind.clone(),
+            scope: Some(scope_to_wire(&stream.scope)),
+            epoch,
+            first_sequence,
+            mark: stream.mark.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Takes the hub's word on where a stream goes on; returns the sequence to send from.
+    pub(super) fn resumed(&self, resume: &v1::StreamResume) -> Option<u64> {
+        let stream = self.lock().get(&resume.stream).cloned()?;
+        let (epoch, _) = self.queue.position(resume.stream);
+        if epoch == resume.epoch && epoch != 0 {
+            self.queue.acknowledge(resume.stream, epoch, resume.applied);
+            return Some(resume.applied + 1);
+        }
+        self.queue.start(resume.stream, resume.epoch);
+        let version = ResourceVersion(resume.resource_version);
+        stream.resume.send_replace(Resume { epoch: resume.epoch, version });
+        Some(1)
+    }
+
+    /// Makes the link of `generation` the one that sends; an older one never takes over.
+    pub(super) fn own(&self, generation: u64) -> bool {
+        let owned = self.owner.send_if_modified(|owner| {
+            let takes = generation > *owner;
+            if takes {
+                *owner = generation;
+            }
+            takes
+        });
+        self.queue.nudge();
+        owned || *self.owner.borrow() == generation
+    }
+
+    pub(super) fn owner(&self) -> watch::Receiver<u64> {
+        self.owner.subscribe()
+    }
+
+    pub(super) fn added(&self) -> watch::Receiver<u32> {
+        self.added.subscribe()
+    }
+
+    pub(super) fn discovery(&self) -> watch::Receiver<Arc<v1::Discovery>> {
+        self.discovery.subscribe()
+    }
+}
+
+fn scope_to_wire(scope: &Scope) -> v1::Scope {
+    let scope = match scope {
+        Scope::Cluster => v1::scope::Scope::Cluster(v1::WholeCluster {}),
+        Scope::Namespace(namespace) => v1::scope::Scope::Namespace(namespace.clone()),
+    };
+    v1::Scope { scope: Some(scope) }
+}

@@ -1,0 +1,516 @@
+//! What one account has still to tell its hub: unsent events, then numbered batches.
+//!
+//! Unsent events are coalesced per object: the newest state wins and goes to the back, so that a
+//! version never overtakes one that is still unsent. Numbering happens when a link has credit;
+//! from then on a batch is fixed until the hub acknowledges it.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use prost::Message;
+use tokio::sync::Notify;
+
+use super::batch::{self, PACK_BYTES, PART_BYTES};
+use crate::limits;
+use crate::resource::{Identity, ResourceVersion};
+use crate::scrub;
+use crate::wire::v1;
+
+/// Something a stream has to tell.
+#[derive(Debug)]
+pub enum Item {
+    /// The object's content is new.
+    Upsert(scrub::Object),
+    /// The object is there, and could not be filtered.
+    Opaque(Identity),
+    /// Only the object's version is new.
+    Touch(Identity),
+    /// The object is gone.
+    Delete(Identity),
+    /// Nothing happened up to this version.
+    Bookmark(ResourceVersion),
+    /// Every object of the stream follows.
+    SnapshotBegin,
+    /// Every object was named.
+    SnapshotEnd(ResourceVersion),
+    /// Whether the stream can be read.
+    Status(v1::StreamCondition, String),
+}
+
+impl Item {
+    fn identity(&self) -> Option<&Identity> {
+        match self {
+            Self::Upsert(object) => Some(&object.identity),
+            Self::Opaque(identity) | Self::Touch(identity) | Self::Delete(identity) => {
+                Some(identity)
+            }
+            Self::Bookmark(_) | Self::SnapshotBegin | Self::SnapshotEnd(_) | Self::Status(..) => {
+                None
+            }
+        }
+    }
+
+    /// Bytes held while unsent.
+    fn bytes(&self) -> usize {
+        let object = match self {
+            Self::Upsert(object) => object.bytes.as_bytes().len(),
+            _ => 0,
+        };
+        object + 160
+    }
+}
+
+/// Why an item was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No room now.
+    Full,
+    /// The stream has another epoch by now, or is gone.
+    OtherEpoch,
+}
+
+/// The unsent and unacknowledged events of one account. Bounded by [`limits::PENDING_BYTES`]
+/// unsent; numbered batches are bounded by the credit of the connection.
+#[derive(Debug, Default)]
+pub struct Queue {
+    state: Mutex<State>,
+    /// Something can be sent.
+    filled: Notify,
+    /// Something was sent.
+    emptied: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    streams: BTreeMap<u32, Lane>,
+    pending_bytes: usize,
+}
+
+/// One stream.
+#[derive(Debug, Default)]
+struct Lane {
+    epoch: u64,
+    next_sequence: u64,
+    outbox: VecDeque<v1::Batch>,
+    /// Unsent items by position; an item that was coalesced away leaves a hole.
+    pending: VecDeque<Option<Item>>,
+    /// Position of the front of `pending`.
+    base: u64,
+    by_uid: HashMap<String, u64>,
+    /// Parts of an object that has been begun.
+    parts: VecDeque<v1::Event>,
+    coalesced: u32,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets what `stream` had to tell and starts it in `epoch` at sequence 1.
+    pub(super) fn start(&self, stream: u32, epoch: u64) {
+        let mut state = self.lock();
+        let old = state.streams.insert(stream, Lane { epoch, next_sequence: 1, ..Lane::default() });
+        state.pending_bytes -= old.map_or(0, |lane| lane.pending_bytes());
+        drop(state);
+        self.emptied.notify_waiters();
+    }
+
+    /// Forgets `stream`.
+    pub(super) fn remove(&self, stream: u32) {
+        let mut state = self.lock();
+        let old = state.streams.remove(&stream);
+        state.pending_bytes -= old.map_or(0, |lane| lane.pending_bytes());
+        drop(state);
+        self.emptied.notify_waiters();
+    }
+
+    /// The epoch of `stream` and the first sequence that can still be sent in it.
+    pub(super) fn position(&self, stream: u32) -> (u64, u64) {
+        let state = self.lock();
+        state.streams.get(&stream).map_or((0, 0), |lane| {
+            let first = lane.outbox.front().map(|batch| batch.first_sequence);
+            (lane.epoch, first.unwrap_or(lane.next_sequence))
+        })
+    }
+
+    /// Takes `item`, waiting for room; cancel-safe (a cancelled push has not happened).
+    ///
+    /// # Errors
+    /// [`Refusal::OtherEpoch`]: the caller starts over in the stream's new epoch.
+    pub(super) async fn push(&self, stream: u32, epoch: u64, item: Item) -> Result<(), Refusal> {
+        let mut waiting = Some(item);
+        loop {
+            let emptied = self.emptied.notified();
+            if let Some(item) = waiting.take() {
+                match self.try_push(stream, epoch, item) {
+                    Ok(()) => return Ok(()),
+                    Err((Refusal::OtherEpoch, _)) => return Err(Refusal::OtherEpoch),
+                    Err((Refusal::Full, back)) => waiting = Some(back),
+                }
+            }
+            emptied.await;
+        }
+    }
+
+    fn try_push(&self, stream: u32, epoch: u64, item: Item) -> Result<(), (Refusal, Item)> {
+        let mut state = self.lock();
+        let bytes = item.bytes();
+        let full = state.pending_bytes > 0 && state.pending_bytes + bytes > limits::PENDING_BYTES;
+        let Some(lane) = state.streams.get_mut(&stream).filter(|lane| lane.epoch == epoch) else {
+            return Err((Refusal::OtherEpoch, item));
+        };
+        if full && !lane.replaces(&item) {
+            return Err((Refusal::Full, item));
+        }
+        let freed = lane.push(item);
+        state.pending_bytes = state.pending_bytes + bytes - freed;
+        drop(state);
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    /// The next batch of `stream` that holds `cursor` or something after it: one that was numbered
+    /// before, else a new one.
+    pub(super) fn next_batch(&self, stream: u32, cursor: u64) -> Option<v1::Batch> {
+        let mut state = self.lock();
+        let lane = state.streams.get_mut(&stream)?;
+        if let Some(known) = lane.outbox.iter().find(|batch| last_sequence(batch) >= cursor) {
+            return Some(known.clone());
+        }
+        let (batch, freed) = lane.number(stream)?;
+        state.pending_bytes -= freed;
+        drop(state);
+        self.emptied.notify_waiters();
+        Some(batch)
+    }
+
+    /// Streams that have something unsent or unacknowledged.
+    pub(super) fn busy(&self) -> Vec<u32> {
+        let state = self.lock();
+        let busy = |lane: &Lane| {
+            !lane.outbox.is_empty() || !lane.pending.is_empty() || !lane.parts.is_empty()
+        };
+        state.streams.iter().filter(|(_, lane)| busy(lane)).map(|(stream, _)| *stream).collect()
+    }
+
+    /// Forgets the batches that the hub has applied; late and repeated calls are harmless.
+    pub(super) fn acknowledge(&self, stream: u32, epoch: u64, applied: u64) {
+        let mut state = self.lock();
+        let Some(lane) = state.streams.get_mut(&stream).filter(|lane| lane.epoch == epoch) else {
+            return;
+        };
+        while lane.outbox.front().is_some_and(|batch| last_sequence(batch) <= applied) {
+            lane.outbox.pop_front();
+        }
+    }
+
+    /// Waits until something may have become sendable.
+    pub(super) async fn filled(&self) {
+        self.filled.notified().await;
+    }
+
+    /// Wakes whoever waits in [`Queue::filled`].
+    pub(super) fn nudge(&self) {
+        self.filled.notify_one();
+    }
+
+    /// Unsent bytes.
+    pub fn pending_bytes(&self) -> usize {
+        self.lock().pending_bytes
+    }
+}
+
+/// Sequence of the last event of a batch.
+pub(super) const fn last_sequence(batch: &v1::Batch) -> u64 {
+    batch.first_sequence + batch.count as u64 - 1
+}
+
+impl Lane {
+    fn pending_bytes(&self) -> usize {
+        self.pending.iter().flatten().map(Item::bytes).sum()
+    }
+
+    /// Whether `item` takes the place of one that is unsent.
+    fn replaces(&self, item: &Item) -> bool {
+        item.identity().is_some_and(|identity| self.by_uid.contains_key(&identity.uid))
+    }
+
+    /// Appends `item`; returns the bytes that it freed.
+    fn push(&mut self, item: Item) -> usize {
+        let position = self.base + self.pending.len() as u64;
+        match &item {
+            Item::SnapshotBegin | Item::SnapshotEnd(_) => {
+                // An object that a snapshot named must stay inside it, or the sweep takes it.
+                self.by_uid.clear();
+                self.pending.push_back(Some(item));
+                return 0;
+            }
+            Item::Bookmark(_) => {
+                if let Some(Some(last @ Item::Bookmark(_))) = self.pending.back_mut() {
+                    let freed = last.bytes();
+                    *last = item;
+                    return freed;
+                }
+                self.pending.push_back(Some(item));
+                return 0;
+            }
+            Item::Status(..) => {
+                self.pending.push_back(Some(item));
+                return 0;
+            }
+            Item::Upsert(_) | Item::Opaque(_) | Item::Touch(_) | Item::Delete(_) => {}
+        }
+        let uid = item.identity().map(|identity| identity.uid.clone()).unwrap_or_default();
+        let earlier = self.by_uid.insert(uid, position).and_then(|at| self.take(at));
+        let freed = earlier.as_ref().map_or(0, Item::bytes);
+        if earlier.is_some() {
+            self.coalesced = self.coalesced.saturating_add(1);
+        }
+        self.pending.push_back(Some(merge(earlier, item)));
+        freed
+    }
+
+    fn take(&mut self, position: u64) -> Option<Item> {
+        let at = usize::try_from(position.checked_sub(self.base)?).ok()?;
+        self.pending.get_mut(at)?.take()
+    }
+
+    /// Numbers as many unsent events as one batch holds; also returns the bytes freed.
+    fn number(&mut self, stream: u32) -> Option<(v1::Batch, usize)> {
+        let (mut events, mut size, mut freed) = (Vec::new(), 0, 0);
+        while size < PACK_BYTES {
+            if self.parts.is_empty() {
+                let Some(item) = self.pop() else { break };
+                freed += item.bytes();
+                self.parts.extend(events_of(item));
+            }
+            let next = self.parts.front().map_or(0, Message::encoded_len) + 8;
+            if !events.is_empty() && size + next > PACK_BYTES {
+                break;
+            }
+            size += next;
+            events.extend(self.parts.pop_front());
+        }
+        let coalesced = std::mem::take(&mut self.coalesced);
+        let batch = batch::pack(stream, self.epoch, self.next_sequence, events, coalesced)?;
+        self.next_sequence = last_sequence(&batch) + 1;
+        self.outbox.push_back(batch.clone());
+        Some((batch, freed))
+    }
+
+    fn pop(&mut self) -> Option<Item> {
+        loop {
+            let front = self.pending.pop_front()?;
+            let position = self.base;
+            self.base += 1;
+            let Some(item) = front else { continue };
+            if let Some(uid) = item.identity().map(|identity| identity.uid.as_str())
+                && self.by_uid.get(uid) == Some(&position)
+            {
+                self.by_uid.remove(uid);
+            }
+            return Some(item);
+        }
+    }
+}
+
+/// What is left to tell of `earlier` and `later`, both of one object.
+fn merge(earlier: Option<Item>, later: Item) -> Item {
+    match (earlier, later) {
+        (Some(Item::Upsert(mut object)), Item::Touch(identity)) => {
+            object.identity.resource_version = identity.resource_version;
+            Item::Upsert(object)
+        }
+        (Some(Item::Opaque(_)), Item::Touch(identity)) => Item::Opaque(identity),
+        (_, later) => later,
+    }
+}
+
+fn identity_of(identity: &Identity) -> Option<v1::ObjectIdentity> {
+    Some(v1::ObjectIdentity {
+        namespace: identity.namespace.clone(),
+        name: identity.name.clone(),
+        uid: identity.uid.clone(),
+        resource_version: identity.resource_version.0,
+    })
+}
+
+/// The events that carry `item`: one, or the parts of a large object.
+fn events_of(item: Item) -> Vec<v1::Event> {
+    use v1::event::Event as E;
+    let event = match item {
+        Item::Upsert(object) if object.bytes.as_bytes().len() > PART_BYTES => {
+            return parts_of(&object);
+        }
+        Item::Upsert(object) => E::Upsert(v1::Upsert {
+            identity: identity_of(&object.identity),
+            version_at: object.version_at,
+            version_length: object.version_length,
+            object: object.bytes.into_bytes(),
+            opaque: false,
+        }),
+        Item::Opaque(identity) => E::Upsert(v1::Upsert {
+            identity: identity_of(&identity),
+            opaque: true,
+            ..v1::Upsert::default()
+        }),
+        Item::Touch(identity) => E::Touch(v1::Touch { identity: identity_of(&identity) }),
+        Item::Delete(identity) => E::Delete(v1::Delete { identity: identity_of(&identity) }),
+        Item::Bookmark(version) => E::Bookmark(v1::Bookmark { resource_version: version.0 }),
+        Item::SnapshotBegin => E::SnapshotBegin(v1::SnapshotBegin {}),
+        Item::SnapshotEnd(version) => {
+            E::SnapshotEnd(v1::SnapshotEnd { resource_version: version.0 })
+        }
+        Item::Status(condition, message) => {
+            E::Status(v1::StreamStatus { condition: condition.into(), message })
+        }
+    };
+    vec![v1::Event { event: Some(event) }]
+}
+
+fn parts_of(object: &scrub::Object) -> Vec<v1::Event> {
+    let bytes = object.bytes.clone().into_bytes();
+    let count = bytes.len().div_ceil(PART_BYTES);
+    (0..count)
+        .map(|part| {
+            let from = part * PART_BYTES;
+            let until = (from + PART_BYTES).min(bytes.len());
+            let part = v1::ObjectPart {
+                identity: identity_of(&object.identity),
+                version_at: object.version_at,
+                version_length: object.version_length,
+                last: part + 1 == count,
+                bytes: bytes.slice(from..until),
+            };
+            v1::Event { event: Some(v1::event::Event::Part(part)) }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(uid: u64, version: u64) -> Identity {
+        Identity {
+            namespace: "shop".into(),
+            name: format!("pod-{uid}"),
+            uid: uid.to_string(),
+            resource_version: ResourceVersion(version),
+        }
+    }
+
+    fn started() -> Queue {
+        let queue = Queue::default();
+        queue.start(1, 7);
+        queue
+    }
+
+    fn push(queue: &Queue, item: Item) {
+        queue.try_push(1, 7, item).map_err(|(refusal, _)| refusal).unwrap();
+    }
+
+    fn told(batch: &v1::Batch) -> Vec<(String, u64)> {
+        use v1::event::Event as E;
+        let told = |event: v1::Event| {
+            let (what, identity) = match event.event.unwrap() {
+                E::Touch(touch) => ("touch", touch.identity),
+                E::Delete(delete) => ("delete", delete.identity),
+                E::Upsert(upsert) => ("upsert", upsert.identity),
+                E::Bookmark(bookmark) => return ("bookmark".into(), bookmark.resource_version),
+                _ => return ("other".into(), 0),
+            };
+            let identity = identity.unwrap();
+            (format!("{what} {}", identity.uid), identity.resource_version)
+        };
+        batch::open(batch).unwrap().into_iter().map(told).collect()
+    }
+
+    #[test]
+    fn an_object_that_changes_while_unsent_is_told_once_and_last() {
+        let queue = started();
+        push(&queue, Item::Touch(identity(1, 10)));
+        push(&queue, Item::Touch(identity(2, 11)));
+        push(&queue, Item::Touch(identity(1, 12)));
+        push(&queue, Item::Delete(identity(2, 13)));
+        let batch = queue.next_batch(1, 1).unwrap();
+        assert_eq!(told(&batch), [("touch 1".into(), 12), ("delete 2".into(), 13)]);
+        assert_eq!((batch.first_sequence, batch.count, batch.coalesced), (1, 2, 2));
+        assert_eq!(queue.pending_bytes(), 0);
+    }
+
+    #[test]
+    fn an_object_named_by_a_snapshot_stays_inside_it() {
+        let queue = started();
+        push(&queue, Item::SnapshotBegin);
+        push(&queue, Item::Touch(identity(1, 10)));
+        push(&queue, Item::SnapshotEnd(ResourceVersion(10)));
+        push(&queue, Item::Touch(identity(1, 11)));
+        let batch = queue.next_batch(1, 1).unwrap();
+        assert_eq!(
+            told(&batch),
+            [
+                ("other".into(), 0),
+                ("touch 1".into(), 10),
+                ("other".into(), 0),
+                ("touch 1".into(), 11)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_numbered_batch_never_changes_and_is_kept_until_acknowledged() {
+        let queue = started();
+        push(&queue, Item::Touch(identity(1, 10)));
+        let first = queue.next_batch(1, 1).unwrap();
+        push(&queue, Item::Touch(identity(1, 11)));
+        assert_eq!(queue.next_batch(1, 1).unwrap(), first);
+        let second = queue.next_batch(1, 2).unwrap();
+        assert_eq!(second.first_sequence, 2);
+        queue.acknowledge(1, 7, 1);
+        queue.acknowledge(1, 6, 2);
+        assert_eq!(queue.position(1), (7, 2));
+        queue.acknowledge(1, 7, 2);
+        assert_eq!(queue.position(1), (7, 3));
+        assert!(queue.next_batch(1, 3).is_none());
+    }
+
+    #[test]
+    fn a_new_epoch_forgets_everything() {
+        let queue = started();
+        push(&queue, Item::Touch(identity(1, 10)));
+        queue.start(1, 8);
+        assert_eq!(queue.pending_bytes(), 0);
+        let refused = queue.try_push(1, 7, Item::Touch(identity(1, 11)));
+        assert!(matches!(refused, Err((Refusal::OtherEpoch, _))));
+        assert!(queue.next_batch(1, 1).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_makes_its_reader_wait_and_loses_nothing() {
+        let queue = std::sync::Arc::new(started());
+        let many = limits::PENDING_BYTES as u64 / 160 + 100;
+        let writer = std::sync::Arc::clone(&queue);
+        let writing = async move {
+            for uid in 0..many {
+                writer.push(1, 7, Item::Touch(identity(uid, uid + 1))).await.unwrap();
+            }
+        };
+        let reading = async {
+            let (mut cursor, mut seen) = (1, 0);
+            while seen < many {
+                assert!(queue.pending_bytes() <= limits::PENDING_BYTES + 160);
+                while let Some(batch) = queue.next_batch(1, cursor) {
+                    cursor = last_sequence(&batch) + 1;
+                    seen += u64::from(batch.count);
+                    queue.acknowledge(1, 7, cursor - 1);
+                }
+                tokio::task::yield_now().await;
+            }
+            seen
+        };
+        let ((), seen) = tokio::join!(writing, reading);
+        assert_eq!(seen, many);
+    }
+}

@@ -1,0 +1,644 @@
+//! Follows one resource of an API server and tells its feed what changed.
+//!
+//! ```text
+//! resume from the hub's version ─▶ streaming list ─▶ list at resourceVersion=0 ─▶ paged list
+//!        ▲  410 ──────────────────────▲   2 forced ends ──▲         4xx, 5xx ──────▲
+//! ```
+//! A watch that ends is normal: it is opened again at the last version, which costs the API server
+//! nothing. Only 410 leads back to a snapshot.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::feed::{Resume, Stream};
+use super::queue::{Item, Refusal};
+use super::Feed;
+use crate::cluster::{ApiAnswer, ApiRequest, Cluster, ClusterError, RequestBody, Transport};
+use crate::entropy::{self, SharedEntropy};
+use crate::fault::Chain;
+use crate::limits;
+use crate::policy::AllowedKind;
+use crate::resource::{Identity, ResourceVersion, Scope, Verb};
+use crate::retry::{Backoff, pause_unless};
+use crate::scrub::{Filter, ListEnd, ListScanner, ListStep, Object, Refused, WatchEvent};
+use crate::secret::Buffer;
+use crate::wire::v1::StreamCondition;
+
+/// How often a kind is asked for again whose list was forbidden.
+const ABSENT_PAUSE: Duration = Duration::from_secs(300);
+
+/// Longest life of a watch, chosen between half of it and all of it.
+///
+/// kube-apiserver itself ends watches after 30 to 60 minutes; ours end a little earlier and not
+/// all together.
+const WATCH_SECONDS: f64 = 1800.0;
+
+/// Objects per page of the last rung of the ladder.
+const PAGE: usize = 500;
+
+/// Forced ends of a streaming list after which a plain list is tried.
+const FORCED_ENDS: u32 = 2;
+
+/// Why a step ended without its result.
+#[derive(Debug)]
+enum Failure {
+    /// The version is no longer known (410).
+    Expired,
+    /// The hub gave another epoch, or the stream is gone.
+    OtherEpoch,
+    /// The credential may not read the kind (403).
+    Forbidden,
+    /// This way of listing is not served.
+    Unsupported(u16),
+    /// The answer ended or could not be read.
+    Broken(String),
+    /// The API server could not be asked.
+    Cluster(ClusterError),
+}
+
+impl From<Refusal> for Failure {
+    fn from(_: Refusal) -> Self {
+        Self::OtherEpoch
+    }
+}
+
+impl From<ClusterError> for Failure {
+    fn from(error: ClusterError) -> Self {
+        Self::Cluster(error)
+    }
+}
+
+/// What a watcher shares with the account's other watchers.
+#[derive(Clone, Debug)]
+pub(super) struct Shared {
+    pub(super) feed: Arc<Feed>,
+    /// The connection to use for the next request.
+    pub(super) cluster: watch::Receiver<Arc<Cluster>>,
+    /// Snapshots under way at once.
+    pub(super) snapshots: Arc<Semaphore>,
+    pub(super) entropy: SharedEntropy,
+}
+
+type Index = HashMap<String, (ResourceVersion, u64)>;
+
+/// Follows one stream.
+pub(super) struct Watcher {
+    shared: Shared,
+    stream: Arc<Stream>,
+    filter: Filter,
+    transport: Transport,
+    /// Last version told, and hash of the content told, by uid.
+    index: Index,
+    /// The index from before the snapshot that is under way.
+    previous: Index,
+    epoch: u64,
+    version: ResourceVersion,
+    /// Whether the hub has, or had, a whole snapshot.
+    complete: bool,
+    forced_ends: u32,
+    /// How far down the ladder snapshots are taken.
+    rung: Rung,
+    condition: StreamCondition,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rung {
+    StreamingList,
+    List,
+    PagedList,
+}
+
+impl Watcher {
+    pub(super) fn new(shared: Shared, stream: Arc<Stream>, kind: &AllowedKind, filter: Filter) -> Self {
+        let watched = |verb: Verb| kind.kind().verbs.iter().any(|known| known == verb.as_str());
+        let rung = if watched(Verb::Watch) { Rung::StreamingList } else { Rung::List };
+        Self {
+            transport: if filter.masks() { Transport::Wiping } else { Transport::Pooled },
+            shared,
+            stream,
+            filter,
+            index: Index::new(),
+            previous: Index::new(),
+            epoch: 0,
+            version: ResourceVersion::ZERO,
+            complete: false,
+            forced_ends: 0,
+            rung,
+            condition: StreamCondition::Unspecified,
+        }
+    }
+
+    /// Follows the stream until told to stop or until the stream is removed.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        let mut resume = self.stream.resume.subscribe();
+        loop {
+            let now = tokio::select! {
+                () = stop.cancelled() => return,
+                now = resume.wait_for(|resume| resume.epoch != 0) => match now {
+                    Ok(now) => *now,
+                    Err(_) => return,
+                },
+            };
+            resume.mark_unchanged();
+            self.begin(now);
+            tokio::select! {
+                () = stop.cancelled() => return,
+                // Another epoch: what is under way belongs to the past.
+                changed = resume.changed() => if changed.is_err() { return },
+                () = self.follow(&stop) => {
+                    // The stream was removed, or its new epoch is about to be told.
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        changed = resume.changed() => if changed.is_err() { return },
+                    }
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, resume: Resume) {
+        self.index = Index::new();
+        self.previous = Index::new();
+        self.epoch = resume.epoch;
+        self.version = resume.version;
+        self.complete = resume.version > ResourceVersion::ZERO;
+        self.condition = StreamCondition::Unspecified;
+    }
+
+    /// Runs within one epoch; ends only when the epoch has.
+    async fn follow(&mut self, stop: &CancellationToken) {
+        let entropy = Arc::clone(&self.shared.entropy);
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30), entropy);
+        let mut needs_snapshot = self.version == ResourceVersion::ZERO;
+        loop {
+            let step = if needs_snapshot { self.snapshot().await } else { self.watch().await };
+            match step {
+                Ok(()) => {
+                    needs_snapshot = false;
+                    backoff.reset();
+                    self.stream.count(|counts| counts.resumed += 1);
+                }
+                Err(Failure::OtherEpoch) => return,
+                Err(Failure::Expired) => {
+                    self.stream.count(|counts| counts.expired += 1);
+                    needs_snapshot = true;
+                    self.rung = Rung::StreamingList;
+                }
+                Err(Failure::Unsupported(status)) => {
+                    self.descend(status);
+                    if !backoff.wait(stop).await {
+                        return;
+                    }
+                }
+                Err(failure) => {
+                    if self.report(&failure).await.is_err() {
+                        return;
+                    }
+                    let forbidden = matches!(failure, Failure::Forbidden) && !self.complete;
+                    let pause =
+                        if forbidden { ABSENT_PAUSE } else { backoff.next_pause() };
+                    if !pause_unless(stop, pause).await {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Goes one rung down the ladder.
+    fn descend(&mut self, status: u16) {
+        let next = match self.rung {
+            Rung::StreamingList => Rung::List,
+            Rung::List | Rung::PagedList => Rung::PagedList,
+        };
+        tracing::debug!(stream = %self.stream.gvr, status, rung = ?next, "snapshot goes down a rung");
+        self.rung = next;
+    }
+
+    /// Tells hub and log, once per change, that the stream cannot be read.
+    async fn report(&mut self, failure: &Failure) -> Result<(), Failure> {
+        let message = match failure {
+            Failure::Forbidden => "the API server answered 403".to_owned(),
+            Failure::Broken(why) => why.clone(),
+            Failure::Cluster(error) => Chain(error).to_string(),
+            Failure::Unsupported(status) => format!("the API server answered {status}"),
+            Failure::Expired | Failure::OtherEpoch => return Ok(()),
+        };
+        let absent = matches!(failure, Failure::Forbidden) && !self.complete;
+        let condition =
+            if absent { StreamCondition::Absent } else { StreamCondition::Interrupted };
+        self.tell_condition(condition, message).await
+    }
+
+    async fn tell_condition(
+        &mut self,
+        condition: StreamCondition,
+        message: String,
+    ) -> Result<(), Failure> {
+        if self.condition == condition {
+            return Ok(());
+        }
+        let (account, stream) = (self.shared.feed.account(), &self.stream.gvr);
+        if condition == StreamCondition::Live {
+            tracing::debug!(account, %stream, scope = %self.stream.scope, "stream is live");
+        } else {
+            tracing::warn!(account, %stream, scope = %self.stream.scope, error = message, "stream cannot be read");
+        }
+        self.condition = condition;
+        self.push(Item::Status(condition, message)).await
+    }
+
+    async fn push(&self, item: Item) -> Result<(), Failure> {
+        Ok(self.shared.feed.queue.push(self.stream.number, self.epoch, item).await?)
+    }
+
+    // ------------------------------------------------------------ requests
+
+    async fn get(&self, query: &str, long_running: bool) -> Result<ApiAnswer, Failure> {
+        let collection = self.stream.gvr.collection(&self.stream.scope);
+        let selector = self.stream.gvr.selects_by_name(&self.stream.scope);
+        let selector =
+            selector.map_or_else(String::new, |name| format!("&fieldSelector=metadata.name%3D{name}"));
+        let cluster = Arc::clone(&self.shared.cluster.borrow());
+        let answer = cluster
+            .send(ApiRequest {
+                method: "GET".into(),
+                target: format!("{collection}?{query}{selector}"),
+                headers: vec![("accept".into(), "application/json".into())],
+                body: RequestBody::None,
+                transport: self.transport,
+                long_running,
+            })
+            .await?;
+        match answer.status {
+            200 => Ok(answer),
+            401 => Err(Failure::Cluster(ClusterError::Unauthorized)),
+            403 => Err(Failure::Forbidden),
+            410 => Err(Failure::Expired),
+            400..=499 => Err(Failure::Unsupported(answer.status)),
+            status => Err(Failure::Broken(format!("the API server answered {status}"))),
+        }
+    }
+
+    fn watch_seconds(&self) -> u64 {
+        let share = 0.5 + entropy::unit(&*self.shared.entropy) / 2.0;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "between 900 and 1800"
+        )]
+        let seconds = (WATCH_SECONDS * share) as u64;
+        seconds
+    }
+
+    // ------------------------------------------------------------ watch
+
+    /// Watches from the last version until the watch ends.
+    async fn watch(&mut self) -> Result<(), Failure> {
+        let query = format!(
+            "watch=true&allowWatchBookmarks=true&resourceVersion={}&timeoutSeconds={}",
+            self.version,
+            self.watch_seconds(),
+        );
+        let mut answer = match self.get(&query, true).await {
+            Err(Failure::Unsupported(status)) => {
+                let why = format!("the API server answered a watch with {status}");
+                return Err(Failure::Broken(why));
+            }
+            answer => answer?,
+        };
+        self.tell_condition(StreamCondition::Live, String::new()).await?;
+        self.events(&mut answer, None).await
+    }
+
+    /// Reads watch events until the answer ends; with `initial`, the first part is a snapshot.
+    async fn events(
+        &mut self,
+        answer: &mut ApiAnswer,
+        mut initial: Option<SemaphorePermit<'_>>,
+    ) -> Result<(), Failure> {
+        let mut buffer = Buffer::new(limits::RAW_OBJECT_BYTES);
+        let mut searched = 0;
+        loop {
+            while let Some(end) = find_newline(buffer.filled(), searched) {
+                searched = 0;
+                let line = buffer.filled().get(..end).unwrap_or_default();
+                let event = self.filter.watch_event(line);
+                buffer.consume(end + 1);
+                if self.event(event, initial.is_some()).await? {
+                    initial = None;
+                }
+            }
+            searched = buffer.len();
+            if buffer.space().is_empty() {
+                let refused = self.filter.watch_event(buffer.filled());
+                buffer.clear();
+                searched = 0;
+                self.event(refused, initial.is_some()).await?;
+                if !skip_line(answer, &mut buffer).await? {
+                    return ended(initial.is_some(), &mut self.forced_ends);
+                }
+            }
+            if answer.body.read(&mut buffer).await? == 0 {
+                return ended(initial.is_some(), &mut self.forced_ends);
+            }
+        }
+    }
+
+    /// Takes one event; true if it ended the initial part.
+    async fn event(
+        &mut self,
+        event: Result<WatchEvent, Refused>,
+        initial: bool,
+    ) -> Result<bool, Failure> {
+        match event {
+            Ok(WatchEvent::Upsert(object)) => self.upsert(object).await?,
+            Ok(WatchEvent::Delete(identity)) => self.delete(identity).await?,
+            Ok(WatchEvent::Bookmark { version, initial_events_end }) => {
+                let ends = initial && initial_events_end;
+                if ends {
+                    self.end_snapshot(version).await?;
+                } else if !initial && version > self.version {
+                    self.push(Item::Bookmark(version)).await?;
+                    self.version = version;
+                }
+                return Ok(ends);
+            }
+            Ok(WatchEvent::Error { code: 410, .. }) => return Err(Failure::Expired),
+            Ok(WatchEvent::Error { code, reason }) => {
+                let why = format!("the API server ended the watch: {code} {reason}");
+                return Err(Failure::Broken(why));
+            }
+            Err(refused) => self.refuse(refused).await?,
+        }
+        Ok(false)
+    }
+
+    async fn upsert(&mut self, object: Object) -> Result<(), Failure> {
+        let version = object.identity.resource_version;
+        let uid = &object.identity.uid;
+        let known = self.index.get(uid).or_else(|| self.previous.get(uid)).copied();
+        let (uid, hash) = (object.identity.uid.clone(), object.content_hash);
+        let item = match known {
+            Some((known, _)) if version <= known && self.complete => {
+                self.stream.count(|counts| counts.repeated += 1);
+                return Ok(());
+            }
+            Some((_, known)) if known == hash => Item::Touch(object.identity),
+            _ if object.bytes.as_bytes().len() > limits::OBJECT_BYTES => {
+                Item::Opaque(object.identity)
+            }
+            _ => Item::Upsert(object),
+        };
+        let touched = matches!(item, Item::Touch(_));
+        self.push(item).await?;
+        let masked = self.filter.trail().values_masked;
+        self.stream.count(|counts| {
+            counts.received += 1;
+            counts.masked = masked;
+            if touched {
+                counts.touches += 1;
+            } else {
+                counts.upserts += 1;
+            }
+        });
+        self.index.insert(uid, (version, hash));
+        self.seen(version);
+        Ok(())
+    }
+
+    async fn delete(&mut self, identity: Identity) -> Result<(), Failure> {
+        let version = identity.resource_version;
+        self.index.remove(&identity.uid);
+        self.push(Item::Delete(identity)).await?;
+        self.stream.count(|counts| {
+            counts.received += 1;
+            counts.deletes += 1;
+        });
+        self.seen(version);
+        Ok(())
+    }
+
+    /// An object that could not be filtered is replaced by its identity, if that is known.
+    async fn refuse(&mut self, refused: Refused) -> Result<(), Failure> {
+        self.stream.count(|counts| counts.refused += 1);
+        tracing::warn!(
+            account = self.shared.feed.account(),
+            stream = %self.stream.gvr,
+            label = refused.label,
+            name = refused.identity.as_ref().map(|identity| identity.name.as_str()),
+            "object could not be filtered; its identity is sent instead"
+        );
+        let Some(identity) = refused.identity else { return Ok(()) };
+        if refused.deleted {
+            return self.delete(identity).await;
+        }
+        let version = identity.resource_version;
+        self.index.remove(&identity.uid);
+        self.push(Item::Opaque(identity)).await?;
+        self.seen(version);
+        Ok(())
+    }
+
+    /// Outside snapshots the stream has reached `version`.
+    fn seen(&mut self, version: ResourceVersion) {
+        if self.complete {
+            self.version = self.version.max(version);
+        }
+    }
+
+    // ------------------------------------------------------------ snapshot
+
+    async fn snapshot(&mut self) -> Result<(), Failure> {
+        let shared = self.shared.clone();
+        let Ok(permit) = shared.snapshots.acquire().await else {
+            return Err(Failure::OtherEpoch);
+        };
+        if self.forced_ends >= FORCED_ENDS && self.rung == Rung::StreamingList {
+            self.rung = Rung::List;
+        }
+        self.stream.count(|counts| counts.snapshots += 1);
+        // While a snapshot runs, versions of its objects are not what the stream has reached.
+        self.complete = false;
+        let had = self.version > ResourceVersion::ZERO;
+        self.previous.extend(self.index.drain());
+        let step = match self.rung {
+            Rung::StreamingList => self.streaming_list(permit).await,
+            Rung::List => self.list(None).await,
+            Rung::PagedList => self.list(Some(PAGE)).await,
+        };
+        self.complete |= had;
+        step
+    }
+
+    async fn streaming_list(&mut self, permit: SemaphorePermit<'_>) -> Result<(), Failure> {
+        let query = format!(
+            "watch=true&allowWatchBookmarks=true&sendInitialEvents=true\
+             &resourceVersionMatch=NotOlderThan&timeoutSeconds={}",
+            self.watch_seconds(),
+        );
+        let mut answer = self.get(&query, true).await?;
+        self.push(Item::SnapshotBegin).await?;
+        self.events(&mut answer, Some(permit)).await
+    }
+
+    async fn list(&mut self, page: Option<usize>) -> Result<(), Failure> {
+        self.push(Item::SnapshotBegin).await?;
+        let mut continued: Option<String> = None;
+        loop {
+            let query = match (&continued, page) {
+                (Some(token), Some(page)) => format!("limit={page}&continue={}", encode(token)),
+                (_, Some(page)) => format!("limit={page}"),
+                (_, None) => "resourceVersion=0".to_owned(),
+            };
+            let mut answer = self.get(&query, false).await?;
+            let end = self.items(&mut answer).await?;
+            match end.continue_token {
+                Some(token) if page.is_some() => continued = Some(token),
+                _ => {
+                    let Some(version) = end.resource_version else {
+                        return Err(Failure::Broken("the list tells no version".into()));
+                    };
+                    return self.end_snapshot(version).await;
+                }
+            }
+        }
+    }
+
+    /// Reads a list item by item; no more than one item is ever held.
+    async fn items(&mut self, answer: &mut ApiAnswer) -> Result<ListEnd, Failure> {
+        let mut buffer = Buffer::new(limits::RAW_OBJECT_BYTES);
+        let mut scanner = ListScanner::new();
+        loop {
+            match scanner.step(buffer.filled()) {
+                Ok(ListStep::Item { at, consume }) => {
+                    let item = buffer.filled().get(at).unwrap_or_default();
+                    let object = self.filter.item(item);
+                    buffer.consume(consume);
+                    match object {
+                        Ok(object) => self.upsert(object).await?,
+                        Err(refused) => self.refuse(refused).await?,
+                    }
+                }
+                Ok(
+                    ListStep::Progress { consume }
+                    | ListStep::ItemsBegin { consume }
+                    | ListStep::Member { consume, .. },
+                ) => buffer.consume(consume),
+                Ok(ListStep::End { list, .. }) => return Ok(list),
+                Ok(ListStep::More) => {
+                    let full = buffer.space().is_empty();
+                    if full || answer.body.read(&mut buffer).await? == 0 {
+                        let why = if full { "holds an object that is too large" } else { "broke off" };
+                        return Err(Failure::Broken(format!("the list {why}")));
+                    }
+                }
+                Err(refused) => {
+                    let why = format!("the list cannot be read: {}", refused.label);
+                    return Err(Failure::Broken(why));
+                }
+            }
+        }
+    }
+
+    async fn end_snapshot(&mut self, version: ResourceVersion) -> Result<(), Failure> {
+        self.push(Item::SnapshotEnd(version)).await?;
+        self.version = version;
+        self.complete = true;
+        self.forced_ends = 0;
+        self.previous = Index::new();
+        self.tell_condition(StreamCondition::Live, String::new()).await
+    }
+}
+
+/// A watch that ended: normal, unless its snapshot was not complete.
+fn ended(initial: bool, forced_ends: &mut u32) -> Result<(), Failure> {
+    if initial {
+        *forced_ends += 1;
+        return Err(Failure::Broken("the streaming list was ended before it was complete".into()));
+    }
+    Ok(())
+}
+
+fn find_newline(filled: &[u8], searched: usize) -> Option<usize> {
+    let fresh = filled.get(searched..)?;
+    memchr::memchr(b'\n', fresh).map(|at| searched + at)
+}
+
+/// Reads past the next newline, keeping nothing of it; false if the answer ended first.
+async fn skip_line(answer: &mut ApiAnswer, buffer: &mut Buffer) -> Result<bool, Failure> {
+    loop {
+        if answer.body.read(buffer).await? == 0 {
+            return Ok(false);
+        }
+        match memchr::memchr(b'\n', buffer.filled()) {
+            Some(at) => {
+                buffer.consume(at + 1);
+                return Ok(true);
+            }
+            None => buffer.clear(),
+        }
+    }
+}
+
+/// Percent-encodes what is not unreserved (RFC 3986 §2.3).
+fn encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+impl Feed {
+    /// Follows every object of `kind` within `scope` for as long as `tasks` run or the feed knows
+    /// the kind.
+    pub fn follow(
+        self: &Arc<Self>,
+        kind: &AllowedKind,
+        scope: Scope,
+        follow: &Follow,
+        tasks: &crate::tasks::Tasks,
+    ) {
+        let gvr = kind.kind().gvr.clone();
+        let filter = follow.filter(kind);
+        let stream = self.add(gvr, kind.kind().kind.clone(), scope);
+        let shared = Shared {
+            feed: Arc::clone(self),
+            cluster: follow.cluster.clone(),
+            snapshots: Arc::clone(&follow.snapshots),
+            entropy: Arc::clone(&follow.entropy),
+        };
+        let watcher = Watcher::new(shared, stream, kind, filter);
+        tasks.spawn("watch", |stop| watcher.run(stop));
+    }
+}
+
+/// What all streams of an account are followed with.
+#[derive(Clone, Debug)]
+pub struct Follow {
+    /// The connection to the API server, now and after a change of credential.
+    pub cluster: watch::Receiver<Arc<Cluster>>,
+    /// Snapshots that may be under way at once.
+    pub snapshots: Arc<Semaphore>,
+    /// For jitter.
+    pub entropy: SharedEntropy,
+    /// What is removed.
+    pub rules: Arc<crate::policy::ScrubRules>,
+    /// Key of the content hash, random per process.
+    pub hash_key: std::hash::RandomState,
+}
+
+impl Follow {
+    fn filter(&self, kind: &AllowedKind) -> Filter {
+        Filter::feed(Arc::clone(&self.rules), kind.kind(), self.hash_key.clone())
+    }
+}

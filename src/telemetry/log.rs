@@ -1,0 +1,115 @@
+//! Log events, written as text or as one JSON object per line.
+
+use std::fmt;
+use std::str::FromStr;
+
+use tracing::Subscriber;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{Layer, Registry};
+
+/// How events are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// One JSON object per line.
+    Json,
+    /// For people.
+    #[default]
+    Text,
+}
+
+impl FromStr for Format {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "json" => Ok(Self::Json),
+            "text" => Ok(Self::Text),
+            _ => Err(format!("`{text}` is not a log format; use `text` or `json`")),
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Json => "json",
+            Self::Text => "text",
+        })
+    }
+}
+
+/// Which events are written: ours from `level` on, audit records always, other crates' warnings
+/// and errors only.
+///
+/// Several libraries print whole answers at DEBUG or TRACE; their levels are not for operators to
+/// open.
+fn filter(level: LevelFilter) -> Targets {
+    Targets::new()
+        .with_default(level.min(LevelFilter::WARN))
+        .with_target("sortie", level)
+        .with_target("sortie::audit", LevelFilter::INFO)
+        // Prints undecodable answers at WARN.
+        .with_target("rustify", LevelFilter::OFF)
+        .with_target("vaultrs", LevelFilter::OFF)
+}
+
+/// A subscriber that writes to `writer`.
+pub fn subscriber<W>(
+    level: LevelFilter,
+    format: Format,
+    color: bool,
+    writer: W,
+) -> Box<dyn Subscriber + Send + Sync>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        .with_ansi(color)
+        .with_span_events(FmtSpan::NONE);
+    match format {
+        Format::Text => {
+            Box::new(Registry::default().with(layer.with_filter(filter(level))))
+        }
+        Format::Json => {
+            let layer = layer.json().flatten_event(true).with_current_span(false);
+            Box::new(Registry::default().with(layer.with_filter(filter(level))))
+        }
+    }
+}
+
+/// Makes `subscriber` the process's own, and takes in the events of crates that use `log`.
+///
+/// # Errors
+/// There is one already.
+pub fn install(
+    subscriber: Box<dyn Subscriber + Send + Sync>,
+) -> Result<(), tracing::subscriber::SetGlobalDefaultError> {
+    tracing::subscriber::set_global_default(subscriber)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_crates_never_write_below_warnings() {
+        use tracing::Level;
+        let filter = filter(LevelFilter::TRACE);
+        assert!(filter.would_enable("sortie::stream", &Level::TRACE));
+        assert!(!filter.would_enable("hyper::proto", &Level::INFO));
+        assert!(filter.would_enable("hyper::proto", &Level::WARN));
+        assert!(!filter.would_enable("rustify::client", &Level::ERROR));
+    }
+
+    #[test]
+    fn audit_records_are_written_at_every_level() {
+        let filter = filter(LevelFilter::ERROR);
+        assert!(filter.would_enable("sortie::audit", &tracing::Level::INFO));
+        assert!(!filter.would_enable("sortie::hub", &tracing::Level::INFO));
+    }
+}
