@@ -1,0 +1,568 @@
+//! A strict cursor over one JSON text: it skips what nobody asked for and builds nothing.
+//!
+//! RFC 8259 without leniency: valid UTF-8, valid escapes (no lone surrogates), valid numbers, no
+//! control characters in strings, nothing after the value, bounded depth.
+
+use std::borrow::Cow;
+
+use zeroize::Zeroizing;
+
+use crate::limits;
+
+/// Why a text is not filtered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flaw {
+    /// Nested deeper than [`limits::JSON_DEPTH`].
+    Depth,
+    /// A field that decides what the object is occurs twice.
+    Duplicate,
+    /// A field that identifies the object is missing or not text.
+    Identity,
+    /// Valid JSON of a shape that is not expected here.
+    Shape,
+    /// Not JSON.
+    Syntax,
+    /// Larger than [`limits::RAW_OBJECT_BYTES`].
+    TooLarge,
+    /// Ends too early.
+    Truncated,
+    /// Not UTF-8.
+    Utf8,
+    /// A resourceVersion that is not a decimal number.
+    Version,
+}
+
+impl Flaw {
+    /// Closed name for logs and metrics.
+    pub(super) const fn label(self) -> &'static str {
+        match self {
+            Self::Depth => "depth",
+            Self::Duplicate => "duplicate",
+            Self::Identity => "identity",
+            Self::Shape => "shape",
+            Self::Syntax => "syntax",
+            Self::TooLarge => "too_large",
+            Self::Truncated => "truncated",
+            Self::Utf8 => "utf8",
+            Self::Version => "version",
+        }
+    }
+}
+
+/// Where the content of a string stands, without its quotes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Text {
+    pub(super) start: usize,
+    pub(super) end: usize,
+    escaped: bool,
+}
+
+/// A member of an object, up to its colon.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Member {
+    /// Where the comma before it stands, or the place after the opening brace.
+    pub(super) separator: usize,
+    /// Whether it is the object's first.
+    pub(super) first: bool,
+    pub(super) key: Text,
+}
+
+/// A position in one JSON text.
+#[derive(Debug)]
+pub(super) struct Reader<'a> {
+    input: &'a [u8],
+    at: usize,
+    depth: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// A cursor at the start of `input`.
+    pub(super) fn new(input: &'a [u8]) -> Result<Self, Flaw> {
+        if std::str::from_utf8(input).is_err() {
+            return Err(Flaw::Utf8);
+        }
+        Ok(Self {
+            input,
+            at: 0,
+            depth: 0,
+        })
+    }
+
+    /// The whole text.
+    pub(super) const fn input(&self) -> &'a [u8] {
+        self.input
+    }
+
+    /// Where the cursor stands.
+    pub(super) const fn at(&self) -> usize {
+        self.at
+    }
+
+    /// The next byte that is not white space; the cursor stands on it.
+    pub(super) fn peek(&mut self) -> Result<u8, Flaw> {
+        loop {
+            match self.input.get(self.at) {
+                Some(b' ' | b'\n' | b'\r' | b'\t') => self.at += 1,
+                Some(byte) => return Ok(*byte),
+                None => return Err(Flaw::Truncated),
+            }
+        }
+    }
+
+    fn expect(&mut self, wanted: u8) -> Result<(), Flaw> {
+        if self.peek()? != wanted {
+            return Err(Flaw::Syntax);
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    /// Checks that nothing but white space is left.
+    pub(super) fn finish(&mut self) -> Result<(), Flaw> {
+        match self.peek() {
+            Ok(_) => Err(Flaw::Syntax),
+            Err(_end) => Ok(()),
+        }
+    }
+
+    /// Enters the object (`{`) or array (`[`) that the cursor stands before.
+    pub(super) fn enter(&mut self, bracket: u8) -> Result<(), Flaw> {
+        match self.peek()? {
+            byte if byte == bracket => {}
+            _ => return Err(Flaw::Shape),
+        }
+        if self.depth == limits::JSON_DEPTH {
+            return Err(Flaw::Depth);
+        }
+        self.depth += 1;
+        self.at += 1;
+        Ok(())
+    }
+
+    /// Goes to the next member's value, or leaves the object. `first` starts as true.
+    pub(super) fn member(&mut self, first: &mut bool) -> Result<Option<Member>, Flaw> {
+        let mut separator = self.at;
+        let is_first = *first;
+        let next = self.peek()?;
+        if next == b'}' {
+            self.at += 1;
+            self.depth -= 1;
+            return Ok(None);
+        }
+        if !is_first {
+            separator = self.at;
+            self.expect(b',')?;
+        }
+        *first = false;
+        let key = self.string()?;
+        self.expect(b':')?;
+        self.peek()?;
+        Ok(Some(Member {
+            separator,
+            first: is_first,
+            key,
+        }))
+    }
+
+    /// Goes to the next element and returns its index, or leaves the array. `count` starts at 0.
+    pub(super) fn element(&mut self, count: &mut usize) -> Result<Option<usize>, Flaw> {
+        if self.peek()? == b']' {
+            self.at += 1;
+            self.depth -= 1;
+            return Ok(None);
+        }
+        if *count > 0 {
+            self.expect(b',')?;
+            self.peek()?;
+        }
+        let index = *count;
+        *count += 1;
+        Ok(Some(index))
+    }
+
+    /// Reads the string that the cursor stands before.
+    pub(super) fn string(&mut self) -> Result<Text, Flaw> {
+        self.expect(b'"')?;
+        let start = self.at;
+        let mut escaped = false;
+        loop {
+            let rest = self.input.get(self.at..).unwrap_or_default();
+            self.at += plain_prefix(rest);
+            match self.input.get(self.at) {
+                Some(b'"') => {
+                    let end = self.at;
+                    self.at += 1;
+                    return Ok(Text {
+                        start,
+                        end,
+                        escaped,
+                    });
+                }
+                Some(b'\\') => {
+                    escaped = true;
+                    self.escape()?;
+                }
+                Some(_) => return Err(Flaw::Syntax),
+                None => return Err(Flaw::Truncated),
+            }
+        }
+    }
+
+    /// Checks the escape that the cursor stands on and goes behind it.
+    fn escape(&mut self) -> Result<(), Flaw> {
+        let rest = self.input.get(self.at + 1..).unwrap_or_default();
+        match rest.first() {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 2,
+            Some(b'u') => {
+                let unit = hex_unit(rest.get(1..5))?;
+                self.at += 6;
+                if (0xDC00..0xE000).contains(&unit) {
+                    return Err(Flaw::Syntax);
+                }
+                if (0xD800..0xDC00).contains(&unit) {
+                    let low = match rest.get(5..7) {
+                        Some(b"\\u") => hex_unit(rest.get(7..11))?,
+                        Some(_) | None => return Err(Flaw::Syntax),
+                    };
+                    if !(0xDC00..0xE000).contains(&low) {
+                        return Err(Flaw::Syntax);
+                    }
+                    self.at += 6;
+                }
+            }
+            Some(_) => return Err(Flaw::Syntax),
+            None => return Err(Flaw::Truncated),
+        }
+        Ok(())
+    }
+
+    /// Checks one value of any type and goes behind it.
+    pub(super) fn skip(&mut self) -> Result<(), Flaw> {
+        match self.peek()? {
+            b'"' => self.string().map(drop),
+            b'{' => {
+                self.enter(b'{')?;
+                let mut first = true;
+                while self.member(&mut first)?.is_some() {
+                    self.skip()?;
+                }
+                Ok(())
+            }
+            b'[' => {
+                self.enter(b'[')?;
+                let mut count = 0;
+                while self.element(&mut count)?.is_some() {
+                    self.skip()?;
+                }
+                Ok(())
+            }
+            b't' => self.literal(b"true"),
+            b'f' => self.literal(b"false"),
+            b'n' => self.literal(b"null"),
+            b'-' | b'0'..=b'9' => self.number(),
+            _ => Err(Flaw::Syntax),
+        }
+    }
+
+    fn literal(&mut self, word: &[u8]) -> Result<(), Flaw> {
+        let rest = self.input.get(self.at..).unwrap_or_default();
+        if !rest.starts_with(word) {
+            return Err(Flaw::Syntax);
+        }
+        self.at += word.len();
+        Ok(())
+    }
+
+    fn number(&mut self) -> Result<(), Flaw> {
+        if self.byte() == Some(b'-') {
+            self.at += 1;
+        }
+        match self.byte() {
+            Some(b'0') => self.at += 1,
+            Some(b'1'..=b'9') => self.digits()?,
+            Some(_) => return Err(Flaw::Syntax),
+            None => return Err(Flaw::Truncated),
+        }
+        if self.byte() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if matches!(self.byte(), Some(b'e' | b'E')) {
+            self.at += 1;
+            if matches!(self.byte(), Some(b'+' | b'-')) {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        Ok(())
+    }
+
+    fn byte(&self) -> Option<u8> {
+        self.input.get(self.at).copied()
+    }
+
+    fn digits(&mut self) -> Result<(), Flaw> {
+        let start = self.at;
+        while matches!(self.byte(), Some(b'0'..=b'9')) {
+            self.at += 1;
+        }
+        if self.at == start {
+            return Err(Flaw::Syntax);
+        }
+        Ok(())
+    }
+
+    /// The bytes of a string as they stand in the text.
+    pub(super) fn raw(&self, text: Text) -> &'a [u8] {
+        self.input.get(text.start..text.end).unwrap_or_default()
+    }
+
+    /// Whether a string, decoded, is `wanted`.
+    pub(super) fn is(&self, text: Text, wanted: &str) -> bool {
+        if text.escaped {
+            *self.decoded(text) == wanted.as_bytes()
+        } else {
+            self.raw(text) == wanted.as_bytes()
+        }
+    }
+
+    /// Whether a string, decoded, is one of `wanted`.
+    pub(super) fn is_any(&self, text: Text, wanted: &[String]) -> bool {
+        if text.escaped {
+            let decoded = self.decoded(text);
+            wanted.iter().any(|known| *decoded == known.as_bytes())
+        } else {
+            let raw = self.raw(text);
+            wanted.iter().any(|known| raw == known.as_bytes())
+        }
+    }
+
+    /// The decoded bytes of a key; keys are not secret.
+    pub(super) fn decoded_key(&self, text: Text) -> Cow<'a, [u8]> {
+        if text.escaped {
+            Cow::Owned(self.decoded(text).to_vec())
+        } else {
+            Cow::Borrowed(self.raw(text))
+        }
+    }
+
+    /// The decoded bytes of a string.
+    pub(super) fn decoded(&self, text: Text) -> Zeroizing<Vec<u8>> {
+        let mut decoded = Zeroizing::new(Vec::with_capacity(text.end - text.start));
+        unescape(self.raw(text), &mut decoded);
+        decoded
+    }
+
+    /// A string that is not secret, decoded.
+    pub(super) fn owned(&self, text: Text) -> String {
+        String::from_utf8_lossy(&self.decoded(text)).into_owned()
+    }
+}
+
+/// Decodes the escapes of `raw`; what is not a valid escape stays as it is.
+///
+/// The output is never longer than `raw`, so `out` does not grow if it has that capacity.
+pub(super) fn unescape(raw: &[u8], out: &mut Vec<u8>) {
+    let mut rest = raw;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        let (plain, tail) = rest.split_at(at);
+        out.extend_from_slice(plain);
+        let (character, length) = one_escape(tail);
+        if let Some(character) = character {
+            out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+        } else {
+            out.extend_from_slice(tail.get(..length).unwrap_or_default());
+        }
+        rest = tail.get(length..).unwrap_or_default();
+    }
+    out.extend_from_slice(rest);
+}
+
+/// The character of the escape at the start of `tail`, if it is one, and how long it is.
+fn one_escape(tail: &[u8]) -> (Option<char>, usize) {
+    let simple = match tail.get(1) {
+        Some(b'"') => '"',
+        Some(b'\\') => '\\',
+        Some(b'/') => '/',
+        Some(b'b') => '\u{8}',
+        Some(b'f') => '\u{c}',
+        Some(b'n') => '\n',
+        Some(b'r') => '\r',
+        Some(b't') => '\t',
+        Some(b'u') => return unicode_escape(tail),
+        Some(_) | None => return (None, 1),
+    };
+    (Some(simple), 2)
+}
+
+fn unicode_escape(tail: &[u8]) -> (Option<char>, usize) {
+    let Ok(unit) = hex_unit(tail.get(2..6)) else {
+        return (None, 1);
+    };
+    if let Some(character) = char::from_u32(unit) {
+        return (Some(character), 6);
+    }
+    let low = match tail.get(6..8) {
+        Some(b"\\u") => hex_unit(tail.get(8..12)).unwrap_or_default(),
+        Some(_) | None => 0,
+    };
+    if (0xD800..0xDC00).contains(&unit) && (0xDC00..0xE000).contains(&low) {
+        let code = 0x1_0000 + ((unit - 0xD800) << 10) + (low - 0xDC00);
+        return (char::from_u32(code), 12);
+    }
+    (None, 1)
+}
+
+fn hex_unit(digits: Option<&[u8]>) -> Result<u32, Flaw> {
+    let digits = digits.ok_or(Flaw::Truncated)?;
+    digits.iter().try_fold(0, |unit, digit| {
+        let value = char::from(*digit).to_digit(16).ok_or(Flaw::Syntax)?;
+        Ok(unit * 16 + value)
+    })
+}
+
+/// Appends `text` as a JSON string with its quotes.
+pub(super) fn quote(text: &[u8], out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    out.push(b'"');
+    let mut rest = text;
+    loop {
+        let plain = plain_prefix(rest);
+        out.extend_from_slice(rest.get(..plain).unwrap_or_default());
+        let Some(byte) = rest.get(plain).copied() else {
+            break;
+        };
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            _ => {
+                out.extend_from_slice(b"\\u00");
+                for nibble in [byte >> 4, byte & 15] {
+                    out.push(HEX.get(usize::from(nibble)).copied().unwrap_or(b'0'));
+                }
+            }
+        }
+        rest = rest.get(plain + 1..).unwrap_or_default();
+    }
+    out.push(b'"');
+}
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGHS: u64 = 0x8080_8080_8080_8080;
+
+/// Bytes before the first quote, backslash or control character, eight at a time.
+pub(super) fn plain_prefix(bytes: &[u8]) -> usize {
+    let mut rest = bytes;
+    let mut at = 0;
+    while let Some((chunk, tail)) = rest.split_first_chunk::<8>() {
+        let word = u64::from_le_bytes(*chunk);
+        let quote = word ^ (ONES * 0x22);
+        let backslash = word ^ (ONES * 0x5C);
+        // The classic zero-byte tests. A borrow can only mark bytes above a real hit, and the
+        // lowest mark is the one that counts.
+        let control = word.wrapping_sub(ONES * 0x20) & !word;
+        let hits = ((quote.wrapping_sub(ONES) & !quote)
+            | (backslash.wrapping_sub(ONES) & !backslash)
+            | control)
+            & HIGHS;
+        if hits != 0 {
+            return at + (hits.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+        rest = tail;
+    }
+    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..=0x1F);
+    at + rest.iter().position(is_special).unwrap_or(rest.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn accepts(text: &[u8]) -> bool {
+        let Ok(mut reader) = Reader::new(text) else {
+            return false;
+        };
+        reader.skip().is_ok() && reader.finish().is_ok()
+    }
+
+    #[test]
+    fn only_strict_json_is_accepted() {
+        for good in [
+            "{}",
+            " [1,-0.5e+9,\"\\ud83d\\ude00\\/\"] ",
+            "null",
+            "1e999999",
+            "\"\u{e9}\"",
+        ] {
+            assert!(accepts(good.as_bytes()), "{good}");
+        }
+        for bad in [
+            "",
+            "{",
+            "{}x",
+            "{}{}",
+            "[1,]",
+            "{\"a\":1,}",
+            "{a:1}",
+            "01",
+            "1.",
+            ".5",
+            "+1",
+            "1e",
+            "-",
+            "nul",
+            "\"\\x\"",
+            "\"\\u12g4\"",
+            "\"\\ud800\"",
+            "\"\\udc00\"",
+            "\"\\ud800\\u0041\"",
+            "\"a\nb\"",
+            "'a'",
+            "NaN",
+            "[1 2]",
+            "{\"a\" 1}",
+            "\u{feff}{}",
+            "\"abc",
+            "//x\n1",
+        ] {
+            assert!(!accepts(bad.as_bytes()), "{bad}");
+        }
+        assert!(!accepts(b"\"\xff\""));
+    }
+
+    #[test]
+    fn depth_is_bounded_exactly() {
+        let nested = |depth: usize| [vec![b'['; depth], vec![b']'; depth]].concat();
+        assert!(accepts(&nested(limits::JSON_DEPTH)));
+        assert!(!accepts(&nested(limits::JSON_DEPTH + 1)));
+        assert!(!accepts(&vec![b'['; 1_000_000]));
+    }
+
+    proptest! {
+        #[test]
+        fn the_fast_scan_agrees_with_the_slow_one(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let slow = bytes.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1F));
+            prop_assert_eq!(plain_prefix(&bytes), slow.unwrap_or(bytes.len()));
+        }
+
+        #[test]
+        fn quoting_and_decoding_are_inverse(text in any::<String>()) {
+            let mut quoted = Vec::new();
+            quote(text.as_bytes(), &mut quoted);
+            let mut reader = Reader::new(&quoted).unwrap();
+            let found = reader.string().unwrap();
+            prop_assert_eq!(&*reader.decoded(found), text.as_bytes());
+            prop_assert_eq!(serde_json::from_slice::<String>(&quoted).unwrap(), text);
+        }
+
+        #[test]
+        fn it_accepts_what_serde_accepts(text in "[\\[\\]{}:,\"a1\\\\u0-9.eE+\\- tn]{0,12}") {
+            let theirs = serde_json::from_str::<serde_json::Value>(&text);
+            let is_range = theirs.as_ref().is_err_and(|error| error.to_string().contains("out of range"));
+            prop_assert!(is_range || accepts(text.as_bytes()) == theirs.is_ok(), "{}", text);
+        }
+    }
+}
