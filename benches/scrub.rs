@@ -138,7 +138,7 @@ fn pod_object() -> Value {
     let mut script = String::new();
     let containers: Vec<Value> = (0..6)
         .map(|index| {
-            write!(script, "echo \"step {index}\"\n").expect("a string takes everything");
+            writeln!(script, "echo \"step {index}\"").expect("a string takes everything");
             let env: Vec<Value> = (0..8)
                 .map(|at| json!({ "name": format!("VARIABLE_{at}"), "value": format!("value-{at}") }))
                 .collect();

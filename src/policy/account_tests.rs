@@ -32,9 +32,9 @@ pub(in crate::policy) fn kind(group: &str, resource: &str, name: &str) -> Kind {
     }
 }
 
-fn patterns(texts: &[&str]) -> Option<Vec<KindPattern>> {
+fn patterns(texts: &[&str]) -> Vec<KindPattern> {
     let parsed = texts.iter().map(|text| KindPattern::parse(text).unwrap());
-    Some(parsed.collect())
+    parsed.collect()
 }
 
 fn policy(settings: AccountSettings) -> AccountPolicy {
@@ -70,8 +70,8 @@ fn the_defaults_are_the_documented_levels() {
 fn a_masked_kind_must_be_named() {
     let secret = kind("", "secrets", "Secret");
     let everything = policy(AccountSettings {
-        cached: patterns(&["*"]),
-        live: patterns(&["*"]),
+        cached: Some(patterns(&["*"])),
+        live: Some(patterns(&["*"])),
         ..AccountSettings::default()
     });
     assert!(everything.allow(&secret).is_none());
@@ -81,7 +81,7 @@ fn a_masked_kind_must_be_named() {
             .is_some()
     );
     let named = policy(AccountSettings {
-        live: patterns(&["*", "secrets"]),
+        live: Some(patterns(&["*", "secrets"])),
         ..AccountSettings::default()
     });
     let allowed = named.allow(&secret).unwrap();
@@ -92,8 +92,8 @@ fn a_masked_kind_must_be_named() {
 #[test]
 fn a_kind_that_cannot_be_watched_is_live() {
     let policy = policy(AccountSettings {
-        cached: patterns(&["Pod"]),
-        live: patterns(&["Pod"]),
+        cached: Some(patterns(&["Pod"])),
+        live: Some(patterns(&["Pod"])),
         ..AccountSettings::default()
     });
     let mut pod = kind("", "pods", "Pod");
@@ -137,7 +137,7 @@ fn tunnels_are_denied_even_if_listed() {
     let rule = OperationRule {
         verbs: Verb::ALL.to_vec(),
         subresources: Some(vec!["exec".into(), "binding".into(), "proxy".into()]),
-        kinds: patterns(&["*"]).unwrap(),
+        kinds: patterns(&["*"]),
         namespaces: vec![NamespacePattern::Any],
     };
     let policy = policy(AccountSettings {
@@ -166,7 +166,7 @@ fn an_operation_rule_covers_only_its_namespaces() {
     let rule = OperationRule {
         verbs: vec![Verb::Patch],
         subresources: None,
-        kinds: patterns(&["Pod"]).unwrap(),
+        kinds: patterns(&["Pod"]),
         namespaces: vec![NamespacePattern::parse("shop")],
     };
     let policy = policy(AccountSettings {
@@ -182,11 +182,11 @@ fn an_operation_rule_covers_only_its_namespaces() {
 #[test]
 fn an_account_stays_inside_its_namespaces() {
     let policy = policy(AccountSettings {
-        cached: patterns(&["Pod", "Namespace", "Node"]),
+        cached: Some(patterns(&["Pod", "Namespace", "Node"])),
         operations: Some(vec![OperationRule {
             verbs: Verb::ALL.to_vec(),
             subresources: None,
-            kinds: patterns(&["*"]).unwrap(),
+            kinds: patterns(&["*"]),
             namespaces: vec![NamespacePattern::Any],
         }]),
         namespaces: vec!["shop".into(), "shop".into(), "canary".into()],
@@ -241,7 +241,7 @@ fn the_digest_follows_what_a_feed_holds() {
     let with = |cached: &[&str], namespaces: &[&str]| {
         let namespaces = namespaces.iter().map(|text| (*text).to_owned()).collect();
         policy(AccountSettings {
-            cached: patterns(cached),
+            cached: Some(patterns(cached)),
             namespaces,
             ..AccountSettings::default()
         })

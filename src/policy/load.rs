@@ -53,8 +53,9 @@ pub enum LoadError {
         /// What is wrong with it.
         source: PatternError,
     },
-    /// A mask that base64 would pad, or that is too short to be told from an honest value.
-    #[error("the mask must be 24 to 40 ASCII bytes, and a multiple of 3")]
+    /// A mask that base64 would pad, that JSON would escape, or that is too short to be told from
+    /// an honest value.
+    #[error("the mask must be 24 to 40 printable ASCII bytes, and a multiple of 3")]
     Mask,
     /// The floor: Secrets are always masked.
     #[error("the rules must mask `data` and `stringData` of the core group's `secrets`")]
@@ -81,7 +82,8 @@ fn levels(text: &str) -> Result<Levels, LoadError> {
 fn scrub(text: &str) -> Result<ScrubRules, LoadError> {
     let root = document("scrub.yaml", text)?;
     let mask = string(&root, "mask")?;
-    if !(24..=40).contains(&mask.len()) || mask.len() % 3 != 0 || !mask.is_ascii() {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
+    if !(24..=40).contains(&mask.len()) || mask.len() % 3 != 0 || !mask.bytes().all(is_plain) {
         return Err(LoadError::Mask);
     }
     let entries = list(&root, "masked")?;
@@ -189,5 +191,7 @@ mod tests {
         ));
         let padded = SCRUB.replace("masked:v1", "masked:v10");
         assert!(matches!(scrub(&padded), Err(LoadError::Mask)));
+        let escaped = SCRUB.replace("sortie.dev/", "sortie.de\\/");
+        assert!(matches!(scrub(&escaped), Err(LoadError::Mask)));
     }
 }

@@ -63,7 +63,7 @@ pub struct Filter {
 
 impl Filter {
     /// A filter for feeds of `gvr`. Content hashes of filters with clones of one `hash_key` can
-    /// be compared (keyed SipHash, so that nobody who writes objects can make two of them equal).
+    /// be compared (keyed `SipHash`, so that nobody who writes objects can make two of them equal).
     pub fn feed(rules: Arc<ScrubRules>, gvr: Gvr, hash_key: RandomState) -> Self {
         Self {
             rules,
@@ -133,13 +133,12 @@ impl Filter {
                 if envelope.event.is_some() || early.is_some() {
                     return Err(Flaw::Duplicate.into());
                 }
-                match envelope.kind {
-                    Some(kind) => envelope.event = Some(self.event(copier, kind)?),
-                    None => {
-                        let start = copier.reader.at();
-                        copier.reader.skip()?;
-                        early = Some((start, copier.reader.at()));
-                    }
+                if let Some(kind) = envelope.kind {
+                    envelope.event = Some(self.event(copier, kind)?);
+                } else {
+                    let start = copier.reader.at();
+                    copier.reader.skip()?;
+                    early = Some((start, copier.reader.at()));
                 }
             } else {
                 copier.reader.skip()?;
@@ -300,11 +299,11 @@ fn bookmark(reader: &mut Reader<'_>) -> Result<WatchEvent, Flaw> {
     })
 }
 
+/// Called before a member's value, which it has to read or skip.
+pub(super) type Visit<'v, 'a> = dyn FnMut(&mut Reader<'a>, &[u8]) -> Result<(), Flaw> + 'v;
+
 /// Calls `visit` before the value of each member of the object that the cursor stands before.
-pub(super) fn each<'a>(
-    reader: &mut Reader<'a>,
-    visit: &mut dyn FnMut(&mut Reader<'a>, &[u8]) -> Result<(), Flaw>,
-) -> Result<(), Flaw> {
+pub(super) fn each<'a>(reader: &mut Reader<'a>, visit: &mut Visit<'_, 'a>) -> Result<(), Flaw> {
     reader.enter(b'{')?;
     let mut first = true;
     while let Some(member) = reader.member(&mut first)? {

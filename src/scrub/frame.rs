@@ -1,6 +1,6 @@
 //! Finds where a JSON value ends in bytes that are still arriving.
 
-use super::json::plain_prefix;
+use super::text::plain_prefix;
 
 /// Finds the end of one object or array, going over each byte once however it arrives.
 ///

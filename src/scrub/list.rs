@@ -164,7 +164,7 @@ impl ListScanner {
     }
 
     fn next_member(&mut self, filled: &[u8], at: usize) -> Result<ListStep, Flaw> {
-        let Some(key) = self.key(filled, at)? else {
+        let Some(key) = key(filled, at)? else {
             return Ok(ListStep::More);
         };
         let colon = white_space(filled, key.end);
@@ -206,21 +206,6 @@ impl ListScanner {
         })
     }
 
-    /// The key at `at`, with its quotes, once it is complete.
-    fn key(&self, filled: &[u8], at: usize) -> Result<Option<Range<usize>>, Flaw> {
-        if filled.get(at) != Some(&b'"') {
-            return Err(Flaw::Syntax);
-        }
-        let Some(end) = string_end(filled, at) else {
-            return if filled.len() - at > KEY_BYTES {
-                Err(Flaw::TooLarge)
-            } else {
-                Ok(None)
-            };
-        };
-        Ok(Some(at..end))
-    }
-
     /// Where the value at `start` ends, once it is complete.
     fn value_end(&mut self, filled: &[u8], start: usize) -> Result<Option<usize>, Flaw> {
         let rest = filled.get(start..).unwrap_or_default();
@@ -250,6 +235,21 @@ impl ListScanner {
     }
 }
 
+/// The key at `at`, with its quotes, once it is complete.
+fn key(filled: &[u8], at: usize) -> Result<Option<Range<usize>>, Flaw> {
+    if filled.get(at) != Some(&b'"') {
+        return Err(Flaw::Syntax);
+    }
+    let Some(end) = string_end(filled, at) else {
+        return if filled.len() - at > KEY_BYTES {
+            Err(Flaw::TooLarge)
+        } else {
+            Ok(None)
+        };
+    };
+    Ok(Some(at..end))
+}
+
 fn white_space(filled: &[u8], from: usize) -> usize {
     let rest = filled.get(from..).unwrap_or_default();
     let is_text = |byte: &u8| !matches!(byte, b' ' | b'\n' | b'\r' | b'\t');
@@ -270,7 +270,7 @@ fn string_end(filled: &[u8], start: usize) -> Option<usize> {
 }
 
 fn plain_prefix_from(filled: &[u8], at: usize) -> usize {
-    super::json::plain_prefix(filled.get(at..).unwrap_or_default())
+    super::text::plain_prefix(filled.get(at..).unwrap_or_default())
 }
 
 fn list_metadata(value: &[u8]) -> Result<ListEnd, Flaw> {

@@ -37,10 +37,12 @@ mod object;
 mod patch;
 mod request;
 mod restore;
+mod shapes;
 mod status;
 mod table;
 #[cfg(test)]
 mod tests;
+mod text;
 mod trail;
 
 use bytes::Bytes;

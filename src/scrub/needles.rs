@@ -5,7 +5,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use memchr::memmem::Finder;
 use zeroize::Zeroizing;
 
-use super::json;
+use super::text;
 
 /// JSON texts in JSON texts that are looked into, in levels.
 const ESCAPE_LEVELS: usize = 8;
@@ -17,6 +17,8 @@ pub(super) struct Needles {
     exact: Vec<Finder<'static>>,
     /// Its hexadecimal digits, in lower case.
     hex: Finder<'static>,
+    /// Length of the shortest of them, in bytes.
+    shortest: usize,
 }
 
 impl Needles {
@@ -30,6 +32,7 @@ impl Needles {
         exact.sort();
         exact.dedup();
         Self {
+            shortest: exact.iter().map(Vec::len).min().unwrap_or(0),
             exact: exact
                 .iter()
                 .map(|needle| Finder::new(needle).into_owned())
@@ -41,6 +44,9 @@ impl Needles {
     /// Whether `text` contains the mask: plainly, in base64 or hexadecimal (with or without line
     /// breaks), or inside escaped text.
     pub(super) fn are_in(&self, text: &[u8]) -> bool {
+        if text.len() < self.shortest {
+            return false;
+        }
         if self.are_on_the_surface(text) {
             return true;
         }
@@ -51,7 +57,7 @@ impl Needles {
                 return false;
             }
             let mut next = Zeroizing::new(Vec::with_capacity(source.len()));
-            json::unescape(source, &mut next);
+            text::unescape(source, &mut next);
             if self.are_on_the_surface(&next) {
                 return true;
             }
@@ -60,8 +66,8 @@ impl Needles {
             }
             level = next;
         }
-        // Deeper than anybody nests by accident.
-        true
+        // Deeper than anybody nests by accident, so what is there cannot be told.
+        level.contains(&b'\\')
     }
 
     fn are_on_the_surface(&self, text: &[u8]) -> bool {
@@ -130,7 +136,8 @@ mod tests {
     fn escapes_do_not_hide_the_mask() {
         let mut text: String = MASK
             .chars()
-            .map(|c| format!("\\u{:04x}", u32::from(c)))
+            .flat_map(|c| format!("\\u{:04x}", u32::from(c)).into_bytes())
+            .map(char::from)
             .collect();
         for _ in 0..4 {
             assert!(Needles::new(MASK).are_in(text.as_bytes()), "{text}");

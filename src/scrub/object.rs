@@ -1,7 +1,8 @@
 //! Filters one object: what is left out depends on the kind that was asked for.
 
 use super::copier::{Copier, Walk};
-use super::json::{self, Flaw, Member, Text};
+use super::json::{Flaw, Member, Text};
+use super::text;
 use super::trail::Counts;
 use crate::policy::{MaskedKind, ScrubRules};
 use crate::resource::{Identity, ResourceVersion};
@@ -72,40 +73,14 @@ impl Plan<'_> {
                 continue;
             };
             if copier.reader.is_any(member.key, &kind.base64_values) {
-                self.values(copier, &mut walk, member, self.rules.mask_base64())?;
+                values(copier, &mut walk, member, self.rules.mask_base64())?;
             } else if copier.reader.is_any(member.key, &kind.plain_values) {
-                self.values(copier, &mut walk, member, self.rules.mask())?;
+                values(copier, &mut walk, member, self.rules.mask())?;
             } else if copier.reader.is_any(member.key, &kind.fields) {
                 copier.keep_scalar(&mut walk, member)?;
             } else {
                 copier.omit(member)?;
             }
-        }
-        Ok(())
-    }
-
-    /// Masks every value of the object that the cursor stands before.
-    fn values(
-        &self,
-        copier: &mut Copier<'_>,
-        walk: &mut Walk,
-        member: Member,
-        mask: &str,
-    ) -> Result<(), Flaw> {
-        if copier.reader.peek()? != b'{' {
-            return copier.omit(member);
-        }
-        copier.keep(walk, member);
-        let mut inner = copier.enter()?;
-        while let Some(entry) = copier.member(&mut inner)? {
-            copier.keep(&mut inner, entry);
-            copier.flush(copier.reader.at());
-            copier.reader.skip()?;
-            // No escapes: the mask is checked to be plain ASCII when the rules are loaded.
-            copier.put(b"\"");
-            copier.put(mask.as_bytes());
-            copier.put(b"\"");
-            copier.counts.values_masked += 1;
         }
         Ok(())
     }
@@ -226,7 +201,7 @@ impl Plan<'_> {
                     copier.keep(&mut walk, member);
                     copier.flush(start);
                     let mut quoted = Vec::with_capacity(filtered.len() + filtered.len() / 8 + 2);
-                    json::quote(&filtered, &mut quoted);
+                    text::quote(&filtered, &mut quoted);
                     copier.put(&quoted);
                     copier.counts.add(counts);
                     continue;
@@ -253,8 +228,36 @@ impl Plan<'_> {
     }
 }
 
-/// Keeps who manages which keys, and no value: entries embed some of the values they describe
-/// (structured merge diff: `v:` and `k:` path elements).
+/// Masks every value of the object that the cursor stands before.
+fn values(
+    copier: &mut Copier<'_>,
+    walk: &mut Walk,
+    member: Member,
+    mask: &str,
+) -> Result<(), Flaw> {
+    if copier.reader.peek()? != b'{' {
+        return copier.omit(member);
+    }
+    copier.keep(walk, member);
+    let mut inner = copier.enter()?;
+    while let Some(entry) = copier.member(&mut inner)? {
+        copier.keep(&mut inner, entry);
+        copier.flush(copier.reader.at());
+        copier.reader.skip()?;
+        // No escapes: the mask is checked to be plain ASCII when the rules are loaded.
+        copier.put(b"\"");
+        copier.put(mask.as_bytes());
+        copier.put(b"\"");
+        copier.counts.values_masked += 1;
+    }
+    Ok(())
+}
+
+/// Keeps who manages which keys, and no value.
+///
+/// Path elements `v:` spell out values of sets, so they go. Elements `k:` stay, since kubectl needs
+/// them to tell entries apart: they spell out keys of lists, of which masked kinds have only the
+/// uids of owners (structured merge diff, "Fields V1").
 fn managed_fields(copier: &mut Copier<'_>) -> Result<(), Flaw> {
     const SCALARS: [&str; 6] = [
         "manager",

@@ -1,3 +1,7 @@
+//! Tests of the check of request bodies.
+
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
@@ -25,9 +29,21 @@ fn check_with(
     content_type: Option<&str>,
     body: &str,
 ) -> Result<RequestPlan, BodyRefused> {
-    let target = Target::parse("PATCH", path).unwrap();
-    let rules = load().unwrap().scrub;
-    check_request(&rules, &target, query, content_type, body.as_bytes())
+    check_request(
+        &rules(),
+        &target(path),
+        query,
+        content_type,
+        body.as_bytes(),
+    )
+}
+
+fn rules() -> Arc<ScrubRules> {
+    load().unwrap().scrub
+}
+
+fn target(path: &str) -> Target {
+    Target::parse("PATCH", path).unwrap()
 }
 
 fn refused_at(result: &Result<RequestPlan, BodyRefused>) -> Option<&str> {
@@ -157,7 +173,7 @@ fn the_last_applied_annotation_is_restored_from_the_live_object() {
     ] {
         assert!(refused_at(&check_with(path, query, content_type, body)).is_some());
     }
-    let rules = load().unwrap().scrub;
+    let rules = rules();
     let secrets = Gvr::new("", "v1", "secrets");
     let live = r#"{"metadata":{"annotations":{"x":"y","kubectl.kubernetes.io/last-applied-configuration":"{\"data\":{\"a\":\"cmVhbA==\"}}\n"}},"data":{}}"#;
     let restored =

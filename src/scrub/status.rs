@@ -47,8 +47,8 @@ struct Status {
     api_version: Option<String>,
     #[serde(skip_deserializing)]
     metadata: Empty,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<String>,
+    #[serde(rename = "status", skip_serializing_if = "Option::is_none")]
+    outcome: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -94,9 +94,8 @@ pub(super) fn filter(json: &[u8]) -> Result<Vec<u8>, Flaw> {
     let mut status = parse(json)?;
     status.kind = Some("Status".to_owned());
     status.api_version = Some("v1".to_owned());
-    status.status = status
-        .status
-        .filter(|text| text == "Success" || text == "Failure");
+    let is_outcome = |text: &String| text == "Success" || text == "Failure";
+    status.outcome = status.outcome.filter(is_outcome);
     status.reason = status.reason.map(|reason| known(&reason).to_owned());
     let is_safe = |reason: &str| SAFE_REASONS.contains(&reason);
     let is_safe = status.reason.as_deref().is_some_and(is_safe);

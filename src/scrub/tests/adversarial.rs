@@ -4,10 +4,10 @@ use super::*;
 
 const METADATA: &str = r#""metadata":{"name":"a","uid":"u","resourceVersion":"1"}"#;
 
-fn passes(members: &str) -> Result<String, Refused> {
+fn filtered(members: &str) -> String {
     let text = format!("{{{METADATA},{members}}}");
-    let object = secrets().object(text.as_bytes())?;
-    Ok(String::from_utf8(object.bytes.as_bytes().to_vec()).unwrap())
+    let object = secrets().object(text.as_bytes()).unwrap();
+    String::from_utf8(object.bytes.as_bytes().to_vec()).unwrap()
 }
 
 #[test]
@@ -29,9 +29,9 @@ fn no_spelling_of_a_field_gets_a_value_through() {
         r#""items":[{"data":{"k":"planted-value-1"}}]"#,
         r#""message":"planted-value-1","kind":"Status""#,
     ] {
-        let filtered = passes(members).unwrap();
-        assert!(!leaks(filtered.as_bytes()), "{members}\n{filtered}");
-        let _valid: Value = parse(filtered.as_bytes());
+        let passed = filtered(members);
+        assert!(!leaks(passed.as_bytes()), "{members}\n{passed}");
+        let _valid: Value = parse(passed.as_bytes());
     }
 }
 

@@ -138,7 +138,7 @@ fn scan(text: &[u8], step: usize) -> Result<(Vec<String>, ListEnd), Refused> {
             let consume = match scanner.step(filled)? {
                 ListStep::More => break,
                 ListStep::Item { at, consume } => {
-                    items.push(String::from_utf8(filled[at].to_vec()).unwrap());
+                    items.push(String::from_utf8_lossy(&filled[at]).into_owned());
                     consume
                 }
                 ListStep::End { list, consume } => {

@@ -26,6 +26,10 @@ impl Random {
         self.next() % bound
     }
 
+    fn index(&mut self, bound: usize) -> usize {
+        usize::try_from(self.below(bound as u64)).unwrap()
+    }
+
     fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
@@ -43,7 +47,7 @@ impl Random {
             "",
             "v:x",
         ];
-        let word = WORDS[self.below(10) as usize];
+        let word = WORDS[self.index(10)];
         format!("{word}{}", self.below(5))
     }
 
@@ -70,7 +74,7 @@ impl Random {
     fn tree(&mut self, depth: u64) -> Value {
         match self.below(if depth == 0 { 4 } else { 6 }) {
             0 => json!(self.word()),
-            1 => json!(self.next() as i32),
+            1 => json!(self.below(1 << 40)),
             2 => json!(self.chance(50)),
             3 => Value::Null,
             4 => self.map(|random| random.tree(depth - 1)),
@@ -225,18 +229,18 @@ impl Random {
     fn write_map(&mut self, map: &Map<String, Value>, text: &mut String) {
         text.push_str("{\n");
         let mut members: Vec<_> = map.iter().collect();
-        let turn = self.below(members.len().max(1) as u64) as usize;
+        let turn = self.index(members.len().max(1));
         members.rotate_left(turn);
         for (index, (key, value)) in members.into_iter().enumerate() {
             text.push_str(if index > 0 { " , " } else { "" });
             self.write_string(key, text);
             text.push_str(" : ");
             // The digits of a version are never escaped by any writer.
-            match value {
-                Value::String(digits) if key == "resourceVersion" => {
-                    text.push_str(&format!("\"{digits}\""));
-                }
-                _ => self.write_oddly(value, text),
+            let digits = value.as_str().filter(|_| key == "resourceVersion");
+            if let Some(digits) = digits {
+                text.extend(["\"", digits, "\""]);
+            } else {
+                self.write_oddly(value, text);
             }
         }
         text.push('}');
@@ -247,7 +251,7 @@ impl Random {
         for unit in string.encode_utf16() {
             match char::from_u32(u32::from(unit)) {
                 Some(plain) if plain.is_ascii_alphanumeric() && self.chance(80) => text.push(plain),
-                _ => text.push_str(&format!("\\u{unit:04x}")),
+                _ => text.extend(["\\u".to_owned(), format!("{unit:04x}")]),
             }
         }
         text.push('"');

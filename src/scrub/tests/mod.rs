@@ -43,8 +43,7 @@ pub(super) fn answer(
     body: &[u8],
     step: usize,
 ) -> Result<Vec<u8>, Refused> {
-    let target = Target::parse("GET", path).unwrap();
-    let mut filter = AnswerFilter::new(rules(), &target, status, Some("application/json")).unwrap();
+    let mut filter = json_filter(path, status);
     let mut out = Vec::new();
     for piece in body.chunks(step.max(1)) {
         filter.push(piece, &mut out)?;
@@ -52,6 +51,11 @@ pub(super) fn answer(
     filter.finish()?;
     let pieces: Vec<&[u8]> = out.iter().map(Scrubbed::as_bytes).collect();
     Ok(pieces.concat())
+}
+
+fn json_filter(path: &str, status: u16) -> AnswerFilter {
+    let target = Target::parse("GET", path).unwrap();
+    AnswerFilter::new(rules(), &target, status, Some("application/json")).unwrap()
 }
 
 /// Whether the planted value is in `bytes`: raw, in base64 at any alignment, or in hexadecimal.
@@ -91,7 +95,7 @@ proptest! {
         let object = secrets().object(text.as_bytes()).unwrap();
         prop_assert!(!leaks(object.bytes.as_bytes()), "{}", text);
         let list = format!(r#"{{"kind":"SecretList","items":[{text},{text}],"metadata":{{}}}}"#);
-        let answered = answer("/api/v1/secrets", 200, list.as_bytes(), 1 + seed as usize % 4096);
+        let answered = answer("/api/v1/secrets", 200, list.as_bytes(), 1 + usize::try_from(seed % 4096).unwrap());
         prop_assert!(!leaks(&answered.unwrap()), "{}", text);
         let line = format!(r#"{{"type":"ADDED","object":{text}}}"#);
         let answered = answer("/api/v1/secrets?watch=1", 200, line.as_bytes(), 512).unwrap();
