@@ -32,6 +32,9 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 /// Pause between two such questions.
 const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Questions without an answer after which the connection counts as broken.
+const TCP_KEEPALIVE_RETRIES: u32 = 3;
+
 /// Opens connections to one API server.
 pub(super) struct Connector {
     server: Server,
@@ -114,7 +117,8 @@ impl Connector {
         socket.set_nodelay(true)?;
         let keepalive = TcpKeepalive::new()
             .with_time(TCP_KEEPALIVE)
-            .with_interval(TCP_KEEPALIVE_INTERVAL);
+            .with_interval(TCP_KEEPALIVE_INTERVAL)
+            .with_retries(TCP_KEEPALIVE_RETRIES);
         SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
         Ok(socket)
     }

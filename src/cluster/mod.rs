@@ -76,16 +76,12 @@ impl Cluster {
     ///
     /// # Errors
     /// A credential whose certificates cannot be used for TLS.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "a handle to the owner of the connections"
-    )]
     pub fn new(credential: Arc<Credential>, tasks: Tasks) -> Result<Self, ClusterError> {
         let connector = |alpn| connect::Connector::new(&credential, alpn);
         let both: &[&[u8]] = &[b"h2", b"http/1.1"];
         Ok(Self {
             unary: pooled::Pool::new(connector(both)?, tasks.clone()),
-            watches: pooled::Pool::new(connector(both)?, tasks.clone()),
+            watches: pooled::Pool::new(connector(both)?, tasks),
             wiping: connector(&[b"http/1.1"])?,
             credential,
         })
@@ -106,7 +102,8 @@ impl Cluster {
     /// [`limits::ANSWER_TIMEOUT`] unless the request is long-running. A status is not an error.
     pub async fn send(&self, request: ApiRequest<'_>) -> Result<ApiAnswer, ClusterError> {
         let is_long_running = request.long_running;
-        let answer = self.send_unbounded(request);
+        // On the heap: two TLS sessions under construction would make every caller's future large.
+        let answer = Box::pin(self.send_unbounded(request));
         if is_long_running {
             return answer.await;
         }

@@ -57,7 +57,7 @@ struct Connection {
 
 /// A connection with a free place for a stream.
 enum Way {
-    Http1(Stream),
+    Http1(Box<Stream>),
     Http2(Sender, OwnedSemaphorePermit),
 }
 
@@ -76,7 +76,9 @@ impl Pool {
         let is_long_running = request.long_running;
         let authority = request.authority.clone();
         let mut request = request.into_http(&format!("https://{authority}"))?;
-        for _ in 0..ATTEMPTS {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
             let (mut sender, place) = match self.way().await? {
                 Way::Http1(stream) => {
                     return self
@@ -88,12 +90,11 @@ impl Pool {
             match sender.try_send_request(request).await {
                 Ok(response) => return Ok(answer(response, Some(place), is_long_running)),
                 Err(mut failed) => match failed.take_message() {
-                    Some(unsent) => request = unsent,
-                    None => return Err(ClusterError::broken(failed.into_error())),
+                    Some(unsent) if attempts < ATTEMPTS => request = unsent,
+                    _ => return Err(ClusterError::broken(failed.into_error())),
                 },
             }
         }
-        Err(ClusterError::Protocol("closes every connection at once"))
     }
 
     async fn way(&self) -> Result<Way, ClusterError> {
@@ -101,11 +102,8 @@ impl Pool {
             return Ok(Way::Http2(sender, place));
         }
         if self.http1_only.load(Ordering::Relaxed) {
-            return self
-                .connector
-                .connect(|socket| socket)
-                .await
-                .map(Way::Http1);
+            let stream = self.connector.connect(|socket| socket).await?;
+            return Ok(Way::Http1(Box::new(stream)));
         }
         let _dialling = self.dialling.lock().await;
         if let Some((sender, place)) = self.free() {
@@ -117,7 +115,7 @@ impl Pool {
         let stream = self.connector.connect(|socket| socket).await?;
         if stream.get_ref().1.alpn_protocol() != Some(b"h2".as_slice()) {
             self.http1_only.store(true, Ordering::Relaxed);
-            return Ok(Way::Http1(stream));
+            return Ok(Way::Http1(Box::new(stream)));
         }
         let sender = self.open_http2(stream).await?;
         let places = Arc::new(Semaphore::new(limits::API_STREAMS_PER_CONNECTION));
@@ -168,7 +166,7 @@ impl Pool {
     /// One request over HTTP/1.1; the connection ends with its answer.
     async fn send_alone(
         &self,
-        stream: Stream,
+        stream: Box<Stream>,
         authority: &str,
         mut request: http::Request<Full<Bytes>>,
         is_long_running: bool,

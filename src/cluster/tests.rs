@@ -329,6 +329,29 @@ async fn dropped_requests_give_their_place_back() {
     assert_eq!(connections.load(Ordering::Relaxed), 1);
 }
 
+#[tokio::test]
+async fn silence_ends_at_the_deadline() {
+    let (authority, servers) = (Authority::new(), Tasks::new());
+    let (port, _) = http2_server(&authority, &servers).await;
+    let (cluster, _tasks) = cluster(port, &authority, "");
+    cluster.send(ApiRequest::get("/short")).await.unwrap();
+    // From here on the clock runs as fast as everybody waits.
+    tokio::time::pause();
+    let error = cluster.send(ApiRequest::get("/hold")).await.unwrap_err();
+    assert!(matches!(error, ClusterError::TimedOut { .. }), "{error:?}");
+    tokio::time::resume();
+
+    let (_server, cluster) =
+        scripted(|_| Reply::Hold(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort".to_vec()))
+            .await;
+    let mut answer = cluster.send(get(Transport::Wiping)).await.unwrap();
+    let mut buffer = Buffer::new(1024);
+    assert_eq!(answer.body.read(&mut buffer).await.unwrap(), 5);
+    tokio::time::pause();
+    let error = answer.body.read(&mut buffer).await.unwrap_err();
+    assert!(matches!(error, ClusterError::TimedOut { .. }), "{error:?}");
+}
+
 const AGGREGATED: &str = r#"{"kind":"APIGroupDiscoveryList","items":[{"metadata":{"name":"apps"},"versions":[
   {"version":"v1","freshness":"Current","resources":[{"resource":"deployments","responseKind":{"group":"","version":"","kind":"Deployment"},"scope":"Namespaced","singularResource":"deployment","verbs":["get","list"],"shortNames":["deploy"],"categories":["all"],"subresources":[{"subresource":"scale","responseKind":{"group":"autoscaling","version":"v1","kind":"Scale"},"verbs":["get"]}]}]},
   {"version":"v1beta1","freshness":"Stale","resources":null}]}]}"#;

@@ -124,7 +124,7 @@ fn next(at: At, byte: u8) -> Result<At, ClusterError> {
                 digits: digits + 1,
             }
         }
-        (At::Size { value, digits: 1.. }, b'\r') | (At::Extension { value, .. }, b'\r') => {
+        (At::Size { value, digits: 1.. } | At::Extension { value, .. }, b'\r') => {
             At::SizeLf { value }
         }
         (At::Size { value, digits: 1.. }, b';' | b' ' | b'\t') => At::Extension {

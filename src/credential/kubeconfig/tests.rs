@@ -225,3 +225,13 @@ fn a_document_that_is_not_yaml_is_named_by_line_only() {
         Err(KubeconfigError::NotText)
     ));
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_document_makes_the_reader_panic(at in 0..2000_usize, with in "[ -~\n]{0,12}") {
+        let mut text = document(SERVER, TOKEN);
+        let at = at.min(text.len());
+        text.replace_range(at..(at + with.len()).min(text.len()), &with);
+        drop(sealed(&text));
+    }
+}

@@ -77,6 +77,7 @@ async fn a_field_is_read_with_its_version() {
     let fetched = vault.fetch(&locator("kubeconfig")).await.unwrap();
     assert_eq!(text(&fetched), b"planted-kubeconfig");
     assert_eq!(fetched.version.as_deref(), Some("3"));
+    assert!(!format!("{vault:?} {fetched:?}").contains("planted"));
     let fetched = vault.fetch(&locator("encoded")).await.unwrap();
     assert_eq!(text(&fetched), b"planted");
     let request = &bench.server.requests()[0];
