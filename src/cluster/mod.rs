@@ -1,1 +1,129 @@
-//! The connection to one API server: TLS from a credential, an HTTP/2 pool, the wiping HTTP/1.1 reader, discovery.
+//! The connection to one API server: TLS from a credential, an HTTP/2 pool, the wiping HTTP/1.1
+//! reader, discovery.
+//!
+//! ```text
+//! ApiRequest ──▶ Cluster ─┬ Pooled ─▶ HTTP/2, ≤ 90 streams each (HTTP/1.1 if that is all) ─┬▶ ApiBody ──read──▶ secret::Buffer
+//!                         └ Wiping ─▶ own HTTP/1.1, one connection per request ────────────┘
+//! ```
+//! Requests whose answers hold secrets go over [`Transport::Wiping`]: general HTTP libraries keep
+//! decrypted bytes in live buffers that no allocator sees.
+//!
+//! # Invariants
+//! - The server is trusted by the credential's own authorities only; TLS sessions are never
+//!   resumed, because a resumed one skips the certificate check (enforced by: [`connect`]).
+//! - An address that no API server has is not dialled, whatever its name resolves to
+//!   ([`crate::credential::is_refused_address`]).
+//! - Heads, chunks and discovery documents are bounded; bodies are read in steps into the caller's
+//!   bounded buffer.
+//! - Dropping a [`Cluster::send`] or an [`ApiBody`] closes its stream or connection; so does a
+//!   deadline.
+//! # Failure
+//! - [`ClusterError`] never holds an answer's body; [`ClusterError::reason`] is what the account's
+//!   state says. Nobody retries here, except a request that a closing connection gave back unsent.
+//! # Sources
+//! - RFC 9112 (HTTP/1.1), §6.3 message body length, §7.1 chunked coding; RFC 9113 (HTTP/2);
+//!   Kubernetes API concepts, "API discovery".
+
+mod body;
+mod connect;
+mod discovery;
+mod error;
+mod pooled;
+mod queries;
+mod request;
+mod wiping;
+
+use std::sync::Arc;
+
+use tokio::time::timeout;
+
+pub use body::ApiBody;
+pub use discovery::Discovery;
+pub use error::{ClusterError, Reason};
+pub use request::{ApiRequest, RequestBody, Transport};
+
+use crate::credential::Credential;
+use crate::limits;
+use crate::tasks::Tasks;
+
+/// The connection to one API server, with one credential.
+///
+/// A changed credential is a new `Cluster`; the connections of the old one close when their last
+/// answer has been read or dropped.
+#[derive(Debug)]
+pub struct Cluster {
+    credential: Arc<Credential>,
+    /// Short requests and watches do not share connections, so that neither waits for the other's
+    /// windows.
+    unary: pooled::Pool,
+    watches: pooled::Pool,
+    wiping: connect::Connector,
+}
+
+/// An answer whose head has been read.
+#[derive(Debug)]
+pub struct ApiAnswer {
+    /// The status code; every code is an answer here.
+    pub status: u16,
+    /// The headers.
+    pub headers: http::HeaderMap,
+    /// The body, not yet read.
+    pub body: ApiBody,
+}
+
+impl Cluster {
+    /// Prepares connections; nothing is dialled yet. Their tasks belong to `tasks`.
+    ///
+    /// # Errors
+    /// A credential whose certificates cannot be used for TLS.
+    pub fn new(credential: Arc<Credential>, tasks: Tasks) -> Result<Self, ClusterError> {
+        let connector = |alpn| connect::Connector::new(&credential, alpn);
+        let both: &[&[u8]] = &[b"h2", b"http/1.1"];
+        Ok(Self {
+            unary: pooled::Pool::new(connector(both)?, tasks.clone()),
+            watches: pooled::Pool::new(connector(both)?, tasks),
+            wiping: connector(&[b"http/1.1"])?,
+            credential,
+        })
+    }
+
+    /// The credential it was made with.
+    pub fn credential(&self) -> &Credential {
+        &self.credential
+    }
+
+    /// Sends a request and reads the head of its answer.
+    ///
+    /// Cancel-safe: dropping it closes the stream or connection; whether the server has acted on
+    /// the request is then unknown.
+    ///
+    /// # Errors
+    /// Everything that keeps an answer from being read, and no answer within
+    /// [`limits::ANSWER_TIMEOUT`] unless the request is long-running. A status is not an error.
+    pub async fn send(&self, request: ApiRequest<'_>) -> Result<ApiAnswer, ClusterError> {
+        let is_long_running = request.long_running;
+        // On the heap: two TLS sessions under construction would make every caller's future large.
+        let answer = Box::pin(self.send_unbounded(request));
+        if is_long_running {
+            return answer.await;
+        }
+        timeout(limits::ANSWER_TIMEOUT, answer)
+            .await
+            .unwrap_or(Err(ClusterError::TimedOut {
+                what: "an answer",
+                after: limits::ANSWER_TIMEOUT,
+            }))
+    }
+
+    async fn send_unbounded(&self, request: ApiRequest<'_>) -> Result<ApiAnswer, ClusterError> {
+        let checked = request::Checked::new(request, &self.credential).await?;
+        match checked.transport {
+            Transport::Wiping => wiping::send(&self.wiping, checked).await,
+            Transport::Pooled if checked.long_running => self.watches.send(checked).await,
+            Transport::Pooled => self.unary.send(checked).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

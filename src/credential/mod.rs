@@ -1,1 +1,92 @@
 //! Resolves an account's kubeconfig, from a secret engine, a file or the pod, into sealed memory.
+//!
+//! ```text
+//! Source ──Engines::fetch──▶ SecretBytes ──kubeconfig::read──▶ Credential ──Keeper──▶ Published
+//!            (vault)                        (sealed profile)                 (watch: last good)
+//! ```
+//! # Invariants
+//! - Nothing is written to disk and nothing is executed: an `exec` plugin is refused
+//!   (test: `kubeconfig::tests`).
+//! - A [`FetchError`] and a [`KubeconfigError`] hold static text, numbers, names from our own
+//!   configuration and paths, so no document and no answer can be printed through them
+//!   (enforced by: type; test: `vault::tests::no_failure_shows_a_planted_secret`).
+//! - A credential trusts exactly the certificate authority that came with it; the roots of the
+//!   system are never used.
+//! # Failure
+//! - A source that fails → [`Published`] keeps the last good credential and carries the
+//!   [`Reason`]; the [`Keeper`] tries again after 1 s, at most 30 s.
+//! # Sources
+//! - Kubernetes `clientcmd/api/v1` (kubeconfig); Vault HTTP API, "KV secrets engine version 2".
+
+mod authorization;
+mod engines;
+mod fetch;
+mod keeper;
+pub mod kubeconfig;
+mod material;
+mod reference;
+mod server;
+mod service_account;
+#[cfg(test)]
+pub(crate) mod testkit;
+pub mod vault;
+
+use std::fmt;
+
+pub use authorization::{Auth, AuthorizationError, TokenFile};
+pub use engines::Engines;
+pub use fetch::{Engine, FetchError, FetchErrorKind, Fetched, Fetching};
+pub use keeper::{Keeper, Published, Source};
+pub use kubeconfig::{KubeconfigError, Profile};
+pub use material::Credential;
+pub use reference::{Locator, Reference, ReferenceError};
+pub use server::{Server, ServerError, is_refused_address};
+
+/// Why an account has no fresh credential; printed as its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The engine asks for fewer requests.
+    EngineThrottled,
+    /// The engine is sealed.
+    EngineSealed,
+    /// The engine does not accept this agent.
+    EngineUnauthenticated,
+    /// The engine cannot be reached or does not work.
+    EngineUnavailable,
+    /// The kubeconfig asks for a command to be run.
+    ExecUnsupported,
+    /// The kubeconfig is not one that is accepted.
+    KubeconfigInvalid,
+    /// What the engine answered is not a secret of the promised form.
+    SecretCorrupt,
+    /// The engine knows this agent and refuses it the secret.
+    SecretDenied,
+    /// The secret has no such field.
+    SecretField,
+    /// There is no such secret.
+    SecretNotFound,
+}
+
+impl Reason {
+    /// The name, as account states and metrics show it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::EngineThrottled => "EngineThrottled",
+            Self::EngineSealed => "EngineSealed",
+            Self::EngineUnauthenticated => "EngineUnauthenticated",
+            Self::EngineUnavailable => "EngineUnavailable",
+            Self::ExecUnsupported => "ExecUnsupported",
+            Self::KubeconfigInvalid => "KubeconfigInvalid",
+            Self::SecretCorrupt => "SecretCorrupt",
+            Self::SecretDenied => "SecretDenied",
+            Self::SecretField => "SecretField",
+            Self::SecretNotFound => "SecretNotFound",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

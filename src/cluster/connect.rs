@@ -1,0 +1,146 @@
+//! From a credential to an open TLS connection.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::sign::SingleCertAndKey;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::ClusterError;
+use crate::credential::{Auth, Credential, Server, is_refused_address};
+
+/// Time for name resolution, TCP and TLS together.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Most addresses of one name that are tried.
+const ADDRESSES: usize = 8;
+
+/// Silence after which TCP asks whether the peer is still there; a watch may be silent for long.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// Pause between two such questions.
+const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Questions without an answer after which the connection counts as broken.
+const TCP_KEEPALIVE_RETRIES: u32 = 3;
+
+/// Opens connections to one API server.
+pub(super) struct Connector {
+    server: Server,
+    name: ServerName<'static>,
+    tls: TlsConnector,
+}
+
+impl Connector {
+    /// A connector that offers the protocols `alpn`.
+    pub(super) fn new(credential: &Credential, alpn: &[&[u8]]) -> Result<Self, ClusterError> {
+        let unusable = |source| ClusterError::Untrusted {
+            server: credential.server().to_string(),
+            source,
+        };
+        let mut roots = RootCertStore::empty();
+        for root in credential.roots() {
+            roots.add(root.clone()).map_err(unusable)?;
+        }
+        let provider = Arc::new(provider());
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+                .build()
+                .map_err(|error| unusable(rustls::Error::General(error.to_string())))?;
+        // API servers may be old, so 1.2 is accepted; what they are trusted by is the same.
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .map_err(unusable)?
+            .with_webpki_verifier(verifier);
+        let mut config = match credential.auth() {
+            Auth::ClientCertificate(key) => {
+                let resolver = SingleCertAndKey::from(Arc::clone(key));
+                config.with_client_cert_resolver(Arc::new(resolver))
+            }
+            Auth::Anonymous | Auth::Basic(_) | Auth::Bearer(_) | Auth::BearerFile(_) => {
+                config.with_no_client_auth()
+            }
+        };
+        config.resumption = Resumption::disabled();
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        Ok(Self {
+            server: credential.server().clone(),
+            name: credential.server_name().clone(),
+            tls: TlsConnector::from(Arc::new(config)),
+        })
+    }
+
+    /// Opens a connection whose socket is seen by TLS through `wrap`.
+    pub(super) async fn connect<Io>(
+        &self,
+        wrap: impl FnOnce(TcpStream) -> Io,
+    ) -> Result<TlsStream<Io>, ClusterError>
+    where
+        Io: AsyncRead + AsyncWrite + Unpin,
+    {
+        let opening = async {
+            let socket = self.dial().await?;
+            self.tls.connect(self.name.clone(), wrap(socket)).await
+        };
+        match timeout(CONNECT_TIMEOUT, opening).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) => Err(ClusterError::connecting(&self.server.to_string(), error)),
+            Err(_elapsed) => Err(ClusterError::TimedOut {
+                what: "a connection",
+                after: CONNECT_TIMEOUT,
+            }),
+        }
+    }
+
+    async fn dial(&self) -> io::Result<TcpStream> {
+        let found = tokio::net::lookup_host((self.server.host(), self.server.port())).await?;
+        let accepted: Vec<SocketAddr> = found
+            .filter(|address| !is_refused_address(address.ip()))
+            .take(ADDRESSES)
+            .collect();
+        if accepted.is_empty() {
+            let problem = "resolves to no address that an API server can have";
+            return Err(io::Error::other(problem));
+        }
+        let socket = TcpStream::connect(accepted.as_slice()).await?;
+        socket.set_nodelay(true)?;
+        let keepalive = TcpKeepalive::new()
+            .with_time(TCP_KEEPALIVE)
+            .with_interval(TCP_KEEPALIVE_INTERVAL)
+            .with_retries(TCP_KEEPALIVE_RETRIES);
+        SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
+        Ok(socket)
+    }
+}
+
+impl std::fmt::Debug for Connector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connector")
+            .field("server", &format_args!("{}", self.server))
+            .finish_non_exhaustive()
+    }
+}
+
+/// aws-lc-rs with the post-quantum hybrid first, whatever the features of the build say.
+fn provider() -> CryptoProvider {
+    CryptoProvider {
+        kx_groups: vec![
+            aws_lc_rs::kx_group::X25519MLKEM768,
+            aws_lc_rs::kx_group::X25519,
+            aws_lc_rs::kx_group::SECP256R1,
+            aws_lc_rs::kx_group::SECP384R1,
+        ],
+        ..aws_lc_rs::default_provider()
+    }
+}

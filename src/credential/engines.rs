@@ -1,0 +1,64 @@
+//! The configured connections to engines, by name.
+
+use std::time::Duration;
+
+use super::fetch::{FetchError, FetchErrorKind, Fetched};
+use super::vault::{self, Vault};
+use super::{Engine, Locator, Reference};
+
+/// The configured connections to engines, by name.
+#[derive(Debug, Default)]
+pub struct Engines {
+    vaults: Vec<Vault>,
+}
+
+impl Engines {
+    /// Prepares a connection per settings; nothing is dialled yet.
+    pub fn new(settings: Vec<vault::Settings>) -> Self {
+        Self {
+            vaults: settings.into_iter().map(Vault::new).collect(),
+        }
+    }
+
+    /// Fetches what `reference` names.
+    ///
+    /// # Errors
+    /// The engine's own, and one for a connection that is not configured.
+    pub async fn fetch(&self, reference: &Reference) -> Result<Fetched, FetchError> {
+        let Reference::Vault { profile, locator } = reference;
+        match self.vault(profile.as_deref()) {
+            Some(vault) => vault.fetch(locator).await,
+            None => Err(not_configured(profile.as_deref(), locator)),
+        }
+    }
+
+    /// How often what `reference` names is fetched again.
+    pub fn refresh(&self, reference: &Reference) -> Duration {
+        let Reference::Vault { profile, .. } = reference;
+        self.vault(profile.as_deref())
+            .map_or(vault::REFRESH, |vault| vault.settings().refresh)
+    }
+
+    /// Whether the connection that `reference` names is configured.
+    pub fn knows(&self, reference: &Reference) -> bool {
+        let Reference::Vault { profile, .. } = reference;
+        self.vault(profile.as_deref()).is_some()
+    }
+
+    fn vault(&self, profile: Option<&str>) -> Option<&Vault> {
+        self.vaults.iter().find(|vault| match profile {
+            Some(name) => vault.settings().name == name,
+            None => vault.settings().default,
+        })
+    }
+}
+
+fn not_configured(profile: Option<&str>, locator: &Locator) -> FetchError {
+    FetchError {
+        kind: FetchErrorKind::Unavailable { sealed: false },
+        profile: profile.unwrap_or("default").to_owned(),
+        path: format!("{}/{}", locator.mount, locator.path),
+        status: None,
+        hint: "no engine of this name is configured under `engines`",
+    }
+}

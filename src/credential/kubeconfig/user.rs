@@ -1,0 +1,140 @@
+//! Who a kubeconfig's user is.
+
+use std::sync::Arc;
+
+use rustls::crypto::aws_lc_rs;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::PrivateKeyDer;
+use rustls_pki_types::pem::PemObject;
+
+use super::field::At;
+use super::{KubeconfigError, Profile, parse_certificates};
+use crate::credential::authorization::{Auth, TokenFile};
+use crate::secret::SecretBytes;
+
+/// The one way in which this user proves who it is.
+pub(super) fn auth(user: &At<'_>, profile: &Profile) -> Result<Auth, KubeconfigError> {
+    user.only(&[
+        "as",
+        "as-groups",
+        "as-uid",
+        "as-user-extra",
+        "auth-provider",
+        "client-certificate",
+        "client-certificate-data",
+        "client-key",
+        "client-key-data",
+        "exec",
+        "extensions",
+        "password",
+        "token",
+        "tokenFile",
+        "username",
+    ])?;
+    refuse_detours(user)?;
+    let mut ways = [
+        token(user)?,
+        token_file(user, profile)?,
+        password(user)?,
+        certificate(user, profile)?,
+    ]
+    .into_iter()
+    .flatten();
+    let auth = ways.next().unwrap_or(Auth::Anonymous);
+    if ways.next().is_some() {
+        return Err(user.refuse("has more than one kind of credential"));
+    }
+    Ok(auth)
+}
+
+fn refuse_detours(user: &At<'_>) -> Result<(), KubeconfigError> {
+    if let Some(exec) = user.find("exec") {
+        return Err(KubeconfigError::Exec {
+            path: exec.path(),
+            line: exec.line(),
+            command: command(&exec),
+        });
+    }
+    if let Some(provider) = user.find("auth-provider") {
+        return Err(provider.refuse("is not supported; use a token or a client certificate"));
+    }
+    for key in ["as", "as-groups", "as-uid", "as-user-extra"] {
+        if let Some(field) = user.find(key) {
+            return Err(field.refuse("asks for impersonation, which is not supported"));
+        }
+    }
+    Ok(())
+}
+
+/// The name of the command, if it looks like one.
+fn command(exec: &At<'_>) -> String {
+    let name = exec
+        .find("command")
+        .and_then(|command| command.text().ok())
+        .and_then(|path| path.rsplit('/').next())
+        .unwrap_or_default();
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if (1..=64).contains(&name.len()) && name.bytes().all(is_name) {
+        name.to_owned()
+    } else {
+        "a command".to_owned()
+    }
+}
+
+fn token(user: &At<'_>) -> Result<Option<Auth>, KubeconfigError> {
+    let Some(token) = user.find("token") else {
+        return Ok(None);
+    };
+    let text = token.text()?;
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(token.refuse("has characters that no token has"));
+    }
+    Ok(Some(Auth::Bearer(SecretBytes::new(
+        text.as_bytes().to_vec(),
+    ))))
+}
+
+fn token_file(user: &At<'_>, profile: &Profile) -> Result<Option<Auth>, KubeconfigError> {
+    let Some(file) = user.find("tokenFile") else {
+        return Ok(None);
+    };
+    let path = file.file_path(profile)?;
+    Ok(Some(Auth::BearerFile(TokenFile::new(path))))
+}
+
+fn password(user: &At<'_>) -> Result<Option<Auth>, KubeconfigError> {
+    let (name, password) = (user.find("username"), user.find("password"));
+    let Some(name) = name else {
+        return match password {
+            None => Ok(None),
+            Some(password) => Err(password.refuse("has no username beside it")),
+        };
+    };
+    let user_name = name.text()?;
+    if user_name.contains(':') {
+        return Err(name.refuse("must not contain a colon"));
+    }
+    let password = user.need("password")?.text()?;
+    let mut both = Vec::with_capacity(user_name.len() + 1 + password.len());
+    both.extend_from_slice(user_name.as_bytes());
+    both.push(b':');
+    both.extend_from_slice(password.as_bytes());
+    Ok(Some(Auth::Basic(SecretBytes::new(both))))
+}
+
+fn certificate(user: &At<'_>, profile: &Profile) -> Result<Option<Auth>, KubeconfigError> {
+    let certificate = user.content("client-certificate-data", "client-certificate", profile)?;
+    let key = user.content("client-key-data", "client-key", profile)?;
+    let ((at, chain), (key_at, key)) = match (certificate, key) {
+        (None, None) => return Ok(None),
+        (Some(certificate), Some(key)) => (certificate, key),
+        (Some((at, _)), None) => return Err(at.refuse("has no client key beside it")),
+        (None, Some((at, _))) => return Err(at.refuse("has no client certificate beside it")),
+    };
+    let chain = parse_certificates(&chain).map_err(|problem| at.refuse(problem))?;
+    let key = PrivateKeyDer::from_pem_slice(&key)
+        .map_err(|_error| key_at.refuse("holds no private key in PEM form"))?;
+    let certified = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
+        .map_err(|_error| key_at.refuse("is not the key of the client certificate"))?;
+    Ok(Some(Auth::ClientCertificate(Arc::new(certified))))
+}

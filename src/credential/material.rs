@@ -1,0 +1,94 @@
+//! What is needed to speak to one API server.
+
+use std::fmt;
+
+use aws_lc_rs::hmac;
+use rustls_pki_types::{CertificateDer, ServerName};
+use secrecy::ExposeSecret;
+
+use super::{Auth, Server};
+
+/// What is needed to speak to one API server: where it is, whom to trust, who is asking.
+///
+/// Made by [`super::kubeconfig::read`] and for the pod's own account; its `Debug` shows the server
+/// and the kind of user only.
+pub struct Credential {
+    pub(super) server: Server,
+    pub(super) roots: Vec<CertificateDer<'static>>,
+    pub(super) server_name: ServerName<'static>,
+    pub(super) auth: Auth,
+    pub(super) namespace: Option<String>,
+}
+
+/// Tells two contents of a credential apart without keeping them; never printed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fingerprint([u8; 32]);
+
+impl Credential {
+    /// Where the API server is.
+    pub const fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// The certificate authorities that may vouch for it; never empty.
+    pub fn roots(&self) -> &[CertificateDer<'static>] {
+        &self.roots
+    }
+
+    /// The name its certificate must have: `tls-server-name`, or the host.
+    pub const fn server_name(&self) -> &ServerName<'static> {
+        &self.server_name
+    }
+
+    /// Who is asking.
+    pub const fn auth(&self) -> &Auth {
+        &self.auth
+    }
+
+    /// The namespace that the context names.
+    pub fn namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+
+    /// HMAC-SHA-256 of everything that makes a connection differ. A token file counts by its path:
+    /// it is read per request.
+    pub(super) fn fingerprint(&self, key: &hmac::Key) -> Fingerprint {
+        let mut context = hmac::Context::with_key(key);
+        let mut add = |part: &[u8]| {
+            context.update(&part.len().to_le_bytes());
+            context.update(part);
+        };
+        add(self.server.to_string().as_bytes());
+        add(self.server_name.to_str().as_bytes());
+        add(self.namespace.as_deref().unwrap_or_default().as_bytes());
+        add(self.auth.kind().as_bytes());
+        add(&self.roots.len().to_le_bytes());
+        for root in &self.roots {
+            add(root);
+        }
+        match &self.auth {
+            Auth::Anonymous => {}
+            Auth::Basic(secret) | Auth::Bearer(secret) => {
+                #[expect(clippy::disallowed_methods, reason = "only its keyed digest is kept")]
+                add(secret.expose_secret());
+            }
+            Auth::BearerFile(file) => add(file.path().as_os_str().as_encoded_bytes()),
+            // The certificate binds its key.
+            Auth::ClientCertificate(key) => key.cert.iter().for_each(|cert| add(cert)),
+        }
+        let mut digest = [0; 32];
+        for (to, from) in digest.iter_mut().zip(context.sign().as_ref()) {
+            *to = *from;
+        }
+        Fingerprint(digest)
+    }
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credential")
+            .field("server", &format_args!("{}", self.server))
+            .field("user", &self.auth.kind())
+            .finish_non_exhaustive()
+    }
+}

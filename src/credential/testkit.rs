@@ -1,0 +1,183 @@
+//! A certificate authority and a scripted TLS server on the loopback interface, for tests.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::tasks::Tasks;
+
+/// A certificate authority of one test.
+pub(crate) struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        Self {
+            issuer: CertifiedIssuer::self_signed(params, key).unwrap(),
+        }
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    /// Certificate and key, both PEM, for these names.
+    pub(crate) fn issue(&self, names: &[&str]) -> (String, String) {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(names)
+            .unwrap()
+            .signed_by(&key, &self.issuer)
+            .unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    /// A server's TLS for `127.0.0.1` and `localhost`, offering these protocols.
+    pub(crate) fn tls(&self, alpn: &[&[u8]]) -> Arc<ServerConfig> {
+        let key = KeyPair::generate().unwrap();
+        let certificate =
+            CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()])
+                .unwrap()
+                .signed_by(&key, &self.issuer)
+                .unwrap();
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let mut tls = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .unwrap();
+        tls.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        Arc::new(tls)
+    }
+}
+
+/// What a scripted server does with a request.
+pub(crate) enum Reply {
+    /// Writes these bytes and closes.
+    Bytes(Vec<u8>),
+    /// Writes these bytes and keeps the connection open.
+    Hold(Vec<u8>),
+    /// Writes nothing and keeps the connection open.
+    Hang,
+}
+
+impl Reply {
+    /// A complete answer with a JSON body.
+    pub(crate) fn json(status: u16, body: &str) -> Self {
+        Self::Bytes(
+            format!(
+                "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\n\
+                 content-length: {}\r\nconnection: close\r\n\r\n{body}",
+                body.len()
+            )
+            .into_bytes(),
+        )
+    }
+}
+
+/// An HTTP/1.1 server that answers one request per connection as its script says.
+pub(crate) struct Scripted {
+    pub(crate) address: SocketAddr,
+    requests: Arc<Mutex<Vec<String>>>,
+    tasks: Tasks,
+}
+
+impl Scripted {
+    /// Answers each request (head and body as one text) by `script`.
+    pub(crate) async fn start(
+        tls: Arc<ServerConfig>,
+        script: impl Fn(&str) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (tasks, requests) = (Tasks::new(), Arc::new(Mutex::new(Vec::new())));
+        let (seen, script) = (Arc::clone(&requests), Arc::new(script));
+        let acceptor = TlsAcceptor::from(tls);
+        let connections = tasks.clone();
+        tasks.spawn("scripted-server", move |stop| async move {
+            while let Some(Ok((socket, _))) = stop.run_until_cancelled(listener.accept()).await {
+                let (acceptor, script, seen) =
+                    (acceptor.clone(), Arc::clone(&script), Arc::clone(&seen));
+                connections.spawn("scripted-connection", move |stop| async move {
+                    let serving = serve(acceptor, socket, &*script, &seen);
+                    drop(stop.run_until_cancelled(serving).await);
+                });
+            }
+        });
+        Self {
+            address,
+            requests,
+            tasks,
+        }
+    }
+
+    pub(crate) fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Scripted {
+    fn drop(&mut self) {
+        self.tasks.cancel();
+    }
+}
+
+async fn serve(
+    acceptor: TlsAcceptor,
+    socket: TcpStream,
+    script: &(impl Fn(&str) -> Reply + Sync),
+    seen: &Mutex<Vec<String>>,
+) -> std::io::Result<()> {
+    let mut stream = acceptor.accept(socket).await?;
+    let request = read_request(&mut stream).await?;
+    seen.lock().unwrap().push(request.clone());
+    match script(&request) {
+        Reply::Bytes(bytes) => {
+            stream.write_all(&bytes).await?;
+            stream.shutdown().await
+        }
+        Reply::Hold(bytes) => {
+            stream.write_all(&bytes).await?;
+            stream.flush().await?;
+            // Until the client closes.
+            stream.read_u8().await.map(|_| ())
+        }
+        Reply::Hang => stream.read_u8().await.map(|_| ()),
+    }
+}
+
+async fn read_request(stream: &mut TlsStream<TcpStream>) -> std::io::Result<String> {
+    let mut bytes = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&bytes).to_string();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head
+                .to_ascii_lowercase()
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok())
+                .unwrap_or(0_usize);
+            if body.len() >= length {
+                return Ok(text);
+            }
+        }
+        let mut chunk = [0; 4096];
+        let read = stream.read(&mut chunk).await?;
+        if read == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        bytes.extend_from_slice(&chunk[..read]);
+    }
+}
