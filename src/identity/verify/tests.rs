@@ -1,0 +1,1 @@
+//! Chains that must and must not pass.
