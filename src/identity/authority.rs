@@ -284,7 +284,7 @@ impl Maker<'_> {
         let mut params = self.params("root", BasicConstraints::Unconstrained)?;
         params.not_after = (self.now + ROOT_TTL).into();
         let certificate = params.self_signed(&key)?.der().clone();
-        self.keep(path, certificate, key)
+        keep(path, certificate, key)
     }
 
     fn intermediate(&self, root: &Signer, path: &Path) -> Result<Signer, AuthorityError> {
@@ -293,7 +293,7 @@ impl Maker<'_> {
         params.not_after = (self.now + INTERMEDIATE_TTL).min(root.not_after).into();
         params.use_authority_key_identifier_extension = true;
         let certificate = params.signed_by(&key, &root.issuer)?.der().clone();
-        self.keep(path, certificate, key)
+        keep(path, certificate, key)
     }
 
     fn params(
@@ -314,18 +314,20 @@ impl Maker<'_> {
         params.not_before = self.now.checked_sub(BACKDATE).unwrap_or(self.now).into();
         Ok(params)
     }
-
-    /// Writes the file first: what is not kept is not used.
-    fn keep(
-        &self,
-        path: &Path,
-        certificate: CertificateDer<'static>,
-        key: KeyPair,
-    ) -> Result<Signer, AuthorityError> {
-        files::replace(path, &pem_pair::write(&certificate, &key)?)?;
-        Signer::new(certificate, key).map_err(|reason| AuthorityError::Content {
-            path: path.to_owned(),
-            reason,
-        })
-    }
 }
+
+/// Writes the file first: what is not kept is not used.
+fn keep(
+    path: &Path,
+    certificate: CertificateDer<'static>,
+    key: KeyPair,
+) -> Result<Signer, AuthorityError> {
+    files::replace(path, &pem_pair::write(&certificate, &key)?)?;
+    Signer::new(certificate, key).map_err(|reason| AuthorityError::Content {
+        path: path.to_owned(),
+        reason,
+    })
+}
+
+#[cfg(test)]
+mod tests;

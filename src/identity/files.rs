@@ -112,7 +112,8 @@ pub(super) fn replace(path: &Path, content: &SecretBytes) -> Result<(), FileErro
 
 fn check_mode(path: &Path, facts: &fs::Metadata, wanted: u32) -> Result<(), FileError> {
     let mode = facts.permissions().mode() & 0o7777;
-    if mode & 0o077 == 0 {
+    // Bits of group and others.
+    if mode.trailing_zeros() >= 6 {
         return Ok(());
     }
     Err(FileError::Mode {

@@ -46,7 +46,8 @@ pub(super) fn issue(
     params.distinguished_name = DistinguishedName::new();
     params.serial_number = Some(serial);
     params.subject_alt_names = names(order).map_err(sign)?;
-    params.is_ca = IsCa::NoCa;
+    // Explicit, because rcgen writes the subject key identifier only then.
+    params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![match profile(order.id.role).usage {
         Usage::Client => ExtendedKeyUsagePurpose::ClientAuth,

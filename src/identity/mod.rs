@@ -26,6 +26,8 @@ pub mod channel;
 pub mod client;
 pub mod csr;
 mod files;
+#[cfg(test)]
+mod fixtures;
 mod id;
 mod issue;
 pub mod join;

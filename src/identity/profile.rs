@@ -5,19 +5,19 @@ use std::time::Duration;
 use super::id::Role;
 
 /// How far `not_before` lies before the moment of issue, for clocks that are behind.
-pub const BACKDATE: Duration = Duration::from_secs(5 * 60);
+pub const BACKDATE: Duration = Duration::from_mins(5);
 
 /// Shortest lifetime an operator may configure; below it, renewal is most of what an agent does.
-pub const SHORTEST_TTL: Duration = Duration::from_secs(10 * 60);
+pub const SHORTEST_TTL: Duration = Duration::from_mins(10);
 
 /// Longest lifetime that is issued: what a stolen key is worth when no ban reaches the hub.
-pub const LONGEST_TTL: Duration = Duration::from_secs(72 * 3600);
+pub const LONGEST_TTL: Duration = Duration::from_hours(72);
 
 /// Lifetime of a built-in root.
-pub const ROOT_TTL: Duration = Duration::from_secs(10 * 365 * 86_400);
+pub const ROOT_TTL: Duration = Duration::from_hours(10 * 365 * 24);
 
 /// Lifetime of a built-in intermediate; it renews itself at half of it.
-pub const INTERMEDIATE_TTL: Duration = Duration::from_secs(90 * 86_400);
+pub const INTERMEDIATE_TTL: Duration = Duration::from_hours(90 * 24);
 
 /// What the key of a leaf may be used for in TLS; exactly one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub const fn profile(role: Role) -> Profile {
     Profile {
         role,
         usage,
-        ttl: Duration::from_secs(hours * 3600),
+        ttl: Duration::from_hours(hours),
         names,
     }
 }
@@ -82,9 +82,9 @@ mod tests {
                 Usage::Client => "clientAuth",
                 Usage::Server => "serverAuth",
             };
-            write!(
+            writeln!(
                 wanted,
-                "  {}: {{ ttl: {}h, extended-key-usage: {usage}, dns-and-ip-names: {} }}\n",
+                "  {}: {{ ttl: {}h, extended-key-usage: {usage}, dns-and-ip-names: {} }}",
                 profile.role,
                 profile.ttl.as_secs() / 3600,
                 profile.names,

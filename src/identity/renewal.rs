@@ -8,7 +8,7 @@ use crate::entropy::{self, Entropy};
 pub const RETRY_BASE: Duration = Duration::from_secs(1);
 
 /// Longest pause between attempts while more than a tenth of the lifetime is left.
-pub const RETRY_CAP: Duration = Duration::from_secs(60);
+pub const RETRY_CAP: Duration = Duration::from_mins(1);
 
 /// Longest pause between attempts in the last tenth of the lifetime.
 pub const RETRY_CAP_LATE: Duration = Duration::from_secs(10);
@@ -99,7 +99,7 @@ pub struct ClockOffset {
 }
 
 /// Offsets above this are worth a warning.
-pub const CLOCK_OFFSET_WARNING: Duration = Duration::from_secs(60);
+pub const CLOCK_OFFSET_WARNING: Duration = Duration::from_mins(1);
 
 impl ClockOffset {
     /// From the hub's time as just received, and the local one.

@@ -26,7 +26,7 @@ pub const JWKS_KEYS: usize = 16;
 pub const TOKEN_BYTES: usize = 16 * 1024;
 
 /// How far the cluster's clock may be off.
-pub const SKEW: Duration = Duration::from_secs(60);
+pub const SKEW: Duration = Duration::from_mins(1);
 
 /// Longest lifetime of a token; kubelet projects one hour, and adds a few seconds.
 pub const LONGEST_LIFE: Duration = Duration::from_secs(3610);
@@ -149,7 +149,7 @@ struct Key {
 /// A registered cluster's issuer with its keys.
 #[derive(Debug)]
 pub struct TokenIssuer {
-    issuer: String,
+    name: String,
     audience: String,
     keys: Vec<Key>,
 }
@@ -206,7 +206,7 @@ impl TokenIssuer {
         }
         let keys = set.keys.into_iter().map(key).collect::<Result<_, _>>()?;
         Ok(Self {
-            issuer: issuer.to_owned(),
+            name: issuer.to_owned(),
             audience: trust_domain.hub_audience(),
             keys,
         })
@@ -214,7 +214,7 @@ impl TokenIssuer {
 
     /// The issuer, as tokens name it.
     pub fn issuer(&self) -> &str {
-        &self.issuer
+        &self.name
     }
 
     /// Verifies a token at `now`.
@@ -250,7 +250,7 @@ impl TokenIssuer {
 
     fn check(&self, claims: Claims, now: u64) -> Result<Attested, TokenError> {
         let skew = SKEW.as_secs();
-        if claims.iss != self.issuer {
+        if claims.iss != self.name {
             return Err(TokenError::Issuer);
         }
         let for_us = match &claims.aud {
@@ -363,7 +363,7 @@ fn key(value: serde_json::Value) -> Result<Key, JwksError> {
     })
 }
 
-/// The one algorithm a key is accepted for: RS256, ES256, ES384 or EdDSA.
+/// The one algorithm a key is accepted for: RS256, ES256, ES384 or `EdDSA`.
 fn algorithm(parameters: &AlgorithmParameters) -> Result<(Algorithm, KeyAlgorithm), &'static str> {
     #[expect(
         clippy::wildcard_enum_match_arm,

@@ -310,3 +310,6 @@ impl TimeProvider for Time {
         since.ok().map(UnixTime::since_unix_epoch)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -68,7 +68,10 @@ impl Root {
             return Err(refuse("is followed by other bytes"));
         }
         rules::authority(&certificate).map_err(refuse)?;
-        if certificate.issuer().as_raw() != certificate.subject().as_raw() {
+        // The signature too: a pin is of the key, and the rest of the root must be its holder's word.
+        if certificate.issuer().as_raw() != certificate.subject().as_raw()
+            || certificate.verify_signature(None).is_err()
+        {
             return Err(refuse("is not self-signed"));
         }
         let anchor = webpki::anchor_from_trusted_cert(der)
@@ -174,6 +177,6 @@ impl fmt::Debug for TrustBundle {
         f.debug_struct("TrustBundle")
             .field("sequence", &self.sequence)
             .field("pins", &self.pins().map(hex::encode).collect::<Vec<_>>())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
