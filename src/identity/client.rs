@@ -435,3 +435,6 @@ impl Evidence {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ use rcgen::{
     SanType,
 };
 use rustls::pki_types::{CertificateDer, DnsName};
+use rustls::sign::CertifiedKey;
 use tempfile::TempDir;
 
 use super::issue::{Issued, Issuer as _, Order};
@@ -186,4 +187,20 @@ pub(super) fn leaf_params(now: SystemTime) -> CertificateParams {
 
 pub(super) fn uri(text: &str) -> SanType {
     SanType::URI(text.try_into().unwrap())
+}
+
+/// A client that trusts `house`'s hubs and presents whatever it is given.
+pub(super) fn client_trusting(
+    house: &House,
+    chain: &[CertificateDer<'static>],
+    key: &KeyPair,
+) -> Arc<rustls::ClientConfig> {
+    let hubs = super::verify::HubVerifier::joined(house.trust(), domain());
+    let certified = CertifiedKey::new(chain.to_vec(), key.tls_key());
+    super::tls::client(
+        hubs,
+        Some(Arc::new(certified)),
+        Arc::clone(&house.clock) as _,
+    )
+    .unwrap()
 }

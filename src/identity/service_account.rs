@@ -390,3 +390,6 @@ fn algorithm(parameters: &AlgorithmParameters) -> Result<(Algorithm, KeyAlgorith
         _ => Err("is of a kind or on a curve that is not used"),
     }
 }
+
+#[cfg(test)]
+mod tests;

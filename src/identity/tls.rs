@@ -255,7 +255,7 @@ fn server(
     Ok(Arc::new(config))
 }
 
-fn client(
+pub(super) fn client(
     verifier: HubVerifier,
     certified: Option<Arc<CertifiedKey>>,
     clock: SharedClock,
