@@ -1,0 +1,130 @@
+//! The agent's judges of hub certificates.
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{DigitallySignedStruct, SignatureScheme};
+use webpki::EndEntityCert;
+
+use super::client::{chain, no_tls12, system_time};
+use super::{PeerError, VerifiedPeer, Wanted, conclude, path, peer, rules};
+use crate::identity::id::{Role, TrustDomain};
+use crate::identity::profile::Usage;
+use crate::identity::public_key::SpkiSha256;
+use crate::identity::tls::provider;
+use crate::identity::trust::TrustBundle;
+
+/// Accepts a hub whose chain ends in a trusted root and whose certificate is for the dialled host.
+#[derive(Debug)]
+pub struct HubVerifier(Anchors);
+
+#[derive(Debug)]
+enum Anchors {
+    /// The roots and the trust domain of an agent that has joined.
+    Joined(TrustBundle, TrustDomain),
+    /// SHA-256 of the root's public key, for an agent that has not.
+    Pinned(SpkiSha256),
+}
+
+impl HubVerifier {
+    /// Trusts `trust`, for hubs of `trust_domain`.
+    pub const fn joined(trust: TrustBundle, trust_domain: TrustDomain) -> Self {
+        Self(Anchors::Joined(trust, trust_domain))
+    }
+
+    /// Trusts only the root whose `SubjectPublicKeyInfo` has this SHA-256. The hub has to present
+    /// it; it is found by its hash and is then the only anchor.
+    pub const fn pinned(pin: SpkiSha256) -> Self {
+        Self(Anchors::Pinned(pin))
+    }
+
+    fn judge(
+        &self,
+        chain: &[CertificateDer<'_>],
+        host: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<VerifiedPeer, PeerError> {
+        match &self.0 {
+            Anchors::Joined(trust, domain) => hub(chain, trust, Some(domain), host, now),
+            Anchors::Pinned(pin) => hub(chain, &presented_root(chain, pin)?, None, host, now),
+        }
+    }
+}
+
+fn presented_root(
+    chain: &[CertificateDer<'_>],
+    pin: &SpkiSha256,
+) -> Result<TrustBundle, PeerError> {
+    chain
+        .iter()
+        .skip(1)
+        .filter_map(|der| TrustBundle::new(0, std::slice::from_ref(der)).ok())
+        .find(|bundle| bundle.pins().any(|presented| presented == *pin))
+        .ok_or(PeerError::Unpinned)
+}
+
+fn hub(
+    chain: &[CertificateDer<'_>],
+    trust: &TrustBundle,
+    trust_domain: Option<&TrustDomain>,
+    host: &ServerName<'_>,
+    now: UnixTime,
+) -> Result<VerifiedPeer, PeerError> {
+    let wanted = Wanted {
+        usage: Usage::Server,
+        roles: &[Role::Hub],
+        trust_domain,
+    };
+    // The path first: a name that matches says nothing about a chain that does not hold.
+    let peer = peer(chain, trust, wanted, system_time(now))?;
+    let leaf = chain.first().ok_or(PeerError::Unpinned)?;
+    let named = EndEntityCert::try_from(leaf)
+        .is_ok_and(|leaf| leaf.verify_is_valid_for_subject_name(host).is_ok());
+    if named {
+        return Ok(peer);
+    }
+    let presented = rules::hosts(&path::parse(leaf)?);
+    Err(PeerError::Host {
+        wanted: host.to_str().into_owned(),
+        presented,
+    })
+}
+
+impl ServerCertVerifier for HubVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verdict =
+            chain(end_entity, intermediates).and_then(|chain| self.judge(&chain, server_name, now));
+        conclude(verdict, ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(no_tls12())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider()
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}
