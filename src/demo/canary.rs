@@ -5,7 +5,7 @@ use std::fmt;
 /// A planted value and where it was put.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Canary {
-    /// `namespace/name/key` of the Secret.
+    /// `namespace/name/key` of its Secret, or its number where values are drawn beforehand.
     pub place: String,
     /// The value itself, before any encoding.
     pub value: Vec<u8>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::combinators::BoxBody;
@@ -17,6 +17,7 @@ use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::discovery;
+use super::lists::Lists;
 use super::objects::{Objects, Part, PatchForm, Write, text};
 use super::parts;
 use super::refusal::Refusal;
@@ -41,6 +42,7 @@ pub(super) struct Api {
     pub(super) authorization: String,
     pub(super) address: String,
     pub(super) bookmark_every: Duration,
+    pub(super) lists: Arc<Lists>,
     pub(super) tasks: Tasks,
 }
 
@@ -108,8 +110,10 @@ impl Api {
                 let answer = shape(resource, &found);
                 Ok(json_answer(StatusCode::OK, &answer))
             }
-            (Method::GET, false) if query.flag("watch") => self.watch(resource, &query),
-            (Method::GET, false) => self.list(resource, &query),
+            (Method::GET, false) if query.flag("watch") => {
+                self.watch(resource, &query, agent_of(&head.headers))
+            }
+            (Method::GET, false) => self.list(resource, &query, agent_of(&head.headers)),
             (Method::POST, false) => {
                 let write = write_of(resource, &query);
                 let object = parse(&head.headers, &body)?;
@@ -148,11 +152,19 @@ impl Api {
         )))
     }
 
-    fn list(&self, resource: &Resource, query: &Query) -> Result<Response<Body>, Refusal> {
+    fn list(
+        &self,
+        resource: &Resource,
+        query: &Query,
+        agent: &str,
+    ) -> Result<Response<Body>, Refusal> {
         let selector = Selector::parse(query.text("labelSelector"), query.text("fieldSelector"))?;
         let page = parts::Page::parse(query)?;
         let kind = resource.kind;
         let at = page.version;
+        if at.is_none() {
+            self.lists.listed(agent, kind, &resource.namespace);
+        }
         let listed = self.objects.store.list(kind, &resource.namespace, at)?;
         if let (None, Some(asked)) = (at, query.number("resourceVersion"))
             && asked > listed.version
@@ -170,7 +182,12 @@ impl Api {
         Ok(json_answer(StatusCode::OK, &list))
     }
 
-    fn watch(&self, resource: &Resource, query: &Query) -> Result<Response<Body>, Refusal> {
+    fn watch(
+        &self,
+        resource: &Resource,
+        query: &Query,
+        agent: &str,
+    ) -> Result<Response<Body>, Refusal> {
         let version = query.number("resourceVersion").unwrap_or(0);
         let mark_end = query.flag("sendInitialEvents");
         let refused = query.text("sendInitialEvents") == "false";
@@ -184,6 +201,11 @@ impl Api {
             version,
             timeout: query.number("timeoutSeconds").map(Duration::from_secs),
         };
+        if wish.initial {
+            self.lists.listed(agent, wish.kind, &wish.namespace);
+        } else if version < self.objects.store.forgotten() {
+            self.lists.gone(agent, wish.kind, &wish.namespace);
+        }
         let (frames, coming) = mpsc::channel(FRAMES);
         let store = Arc::clone(&self.objects.store);
         let watching = Watching::new(store, wish, frames, self.bookmark_every);
@@ -357,6 +379,14 @@ fn write_of<'a>(resource: &Resource, query: &'a Query) -> Write<'a> {
         dry_run: !query.text("dryRun").is_empty(),
         manager,
     }
+}
+
+/// How the client names itself.
+fn agent_of(headers: &HeaderMap) -> &str {
+    let said = headers
+        .get(USER_AGENT)
+        .and_then(|value| value.to_str().ok());
+    said.unwrap_or_default()
 }
 
 /// Answers an access review: everything is allowed here.

@@ -21,6 +21,7 @@ mod api;
 mod controllers;
 mod discovery;
 mod kinds;
+mod lists;
 mod objects;
 mod parts;
 mod patch;
@@ -35,3 +36,6 @@ mod watching;
 mod workload;
 
 pub use start::{Cluster, Running, Settings, StartError};
+
+#[cfg(test)]
+mod tests;

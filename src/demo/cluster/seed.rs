@@ -1,15 +1,19 @@
 //! What the cluster holds at its start.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD as BASE64, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
 use super::kinds::named;
 use super::objects::Objects;
+use super::patch;
 use super::refusal::Refusal;
+use super::start::Settings;
 use super::workload::CONTROLLER;
 use crate::demo::canary::Canary;
-use crate::entropy::{self, SharedEntropy};
+use crate::entropy;
 
 /// Deployments: namespace, name, replicas.
 const DEPLOYMENTS: [(&str, &str, u32); 7] = [
@@ -26,19 +30,50 @@ const DEPLOYMENTS: [(&str, &str, u32); 7] = [
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// Makes Secrets with values that are not found anywhere else.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Planter {
-    pub(super) entropy: SharedEntropy,
+    /// Values that have not been used yet: random bytes, and a text.
+    fresh: Vec<([u8; 32], String)>,
+    marker: String,
 }
 
 impl Planter {
-    /// A Secret with fresh values, and the values.
+    /// Draws all values for the seed and for later rotations.
+    pub(super) fn new(settings: &Settings, marker: &[u8]) -> Self {
+        let entropy = &*settings.entropy;
+        let draw = |_| {
+            let password = URL_SAFE_NO_PAD.encode(entropy::bytes::<32>(entropy));
+            (entropy::bytes(entropy), password)
+        };
+        Self {
+            fresh: (0..settings.secrets + settings.rotations)
+                .map(draw)
+                .collect(),
+            marker: String::from_utf8_lossy(marker).into_owned(),
+        }
+    }
+
+    /// All values that are not used yet.
+    pub(super) fn canaries(&self) -> Arc<[Canary]> {
+        let both = |(number, (token, password)): (usize, &([u8; 32], String))| {
+            let canary = |key: &str, value: &[u8]| Canary {
+                place: format!("value {number}, {key}"),
+                value: value.to_vec(),
+            };
+            [
+                canary("token", token),
+                canary("password", password.as_bytes()),
+            ]
+        };
+        self.fresh.iter().enumerate().flat_map(both).collect()
+    }
+
+    /// A Secret with the next values; none when they are used up.
     ///
     /// By the sum of its name's bytes, a third has the values in a last-applied annotation, a
     /// third as plain text in that annotation's `stringData`, a third has no annotation.
-    pub(super) fn secret(&self, namespace: &str, name: &str) -> (Value, Vec<Canary>) {
-        let random: [u8; 32] = entropy::bytes(&*self.entropy);
-        let password = URL_SAFE_NO_PAD.encode(entropy::bytes::<32>(&*self.entropy));
+    pub(super) fn secret(&mut self, namespace: &str, name: &str) -> Option<Value> {
+        let (random, password) = self.fresh.pop()?;
         let data = json!({"token": BASE64.encode(random), "password": BASE64.encode(&password)});
         let metadata = json!({"name": name, "namespace": namespace});
         let applied = match name.bytes().map(u32::from).sum::<u32>() % 3 {
@@ -52,30 +87,22 @@ impl Planter {
             _ => None,
         };
         let annotations = applied.map(|applied| json!({LAST_APPLIED: format!("{applied}\n")}));
-        let secret = json!({
+        Some(json!({
             "metadata": {
-                "name": name, "labels": {"planted": "true"}, "annotations": annotations,
+                "name": name, "annotations": annotations,
+                "labels": {"planted": "true", "marker": self.marker},
             },
             "type": "Opaque", "data": data,
-        });
-        let canary = |key: &str, value: &[u8]| Canary {
-            place: format!("{namespace}/{name}/{key}"),
-            value: value.to_vec(),
-        };
-        let canaries = vec![
-            canary("token", &random),
-            canary("password", password.as_bytes()),
-        ];
-        (secret, canaries)
+        }))
     }
 }
 
-/// Fills an empty cluster; the planted values.
+/// Fills an empty cluster.
 pub(super) fn seed(
     objects: &Objects,
-    planter: &Planter,
+    planter: &mut Planter,
     secrets: usize,
-) -> Result<Vec<Canary>, Refusal> {
+) -> Result<(), Refusal> {
     for namespace in ["default", "kube-system", "shop", "shop-canary"] {
         let labels = json!({"kubernetes.io/metadata.name": namespace});
         let body = json!({
@@ -85,7 +112,8 @@ pub(super) fn seed(
         create(objects, "Namespace", "", body)?;
     }
     for (namespace, app, replicas) in DEPLOYMENTS {
-        create(objects, "Deployment", namespace, deployment(app, replicas))?;
+        let body = deployment(app, replicas, &planter.marker);
+        create(objects, "Deployment", namespace, body)?;
         create(objects, "Service", namespace, service(app))?;
         let data = json!({"log-level": "info", "owner": app});
         let body = json!({"metadata": {"name": format!("{app}-settings")}, "data": data});
@@ -93,18 +121,17 @@ pub(super) fn seed(
     }
     other_workloads(objects)?;
     other_kinds(objects)?;
-    let mut planted = Vec::new();
     for number in 0..secrets {
         let namespace = if number % 4 == 3 {
             "shop-canary"
         } else {
             "shop"
         };
-        let (body, canaries) = planter.secret(namespace, &format!("credentials-{number}"));
-        create(objects, "Secret", namespace, body)?;
-        planted.extend(canaries);
+        if let Some(body) = planter.secret(namespace, &format!("credentials-{number}")) {
+            create(objects, "Secret", namespace, body)?;
+        }
     }
-    Ok(planted)
+    Ok(())
 }
 
 fn create(objects: &Objects, kind: &str, namespace: &str, body: Value) -> Result<(), Refusal> {
@@ -129,7 +156,12 @@ fn template(app: &str) -> Value {
     })
 }
 
-fn deployment(app: &str, replicas: u32) -> Value {
+fn deployment(app: &str, replicas: u32, marker: &str) -> Value {
+    let mut template = template(app);
+    patch::merge(
+        &mut template,
+        &json!({"metadata": {"labels": {"marker": marker}}}),
+    );
     json!({
         "metadata": {
             "name": app, "labels": {"app": app},
@@ -137,7 +169,7 @@ fn deployment(app: &str, replicas: u32) -> Value {
         },
         "spec": {
             "replicas": replicas, "selector": {"matchLabels": {"app": app}},
-            "template": template(app), "strategy": {"type": "RollingUpdate"},
+            "template": template, "strategy": {"type": "RollingUpdate"},
             "revisionHistoryLimit": 10,
         },
     })

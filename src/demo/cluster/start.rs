@@ -3,7 +3,8 @@
 use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -16,11 +17,12 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::api::Api;
+use super::lists::Lists;
 use super::objects::Objects;
 use super::seed::{Planter, seed};
 use super::serve;
 use super::store::Store;
-use super::workload::{self, Planted, Workload};
+use super::workload::Workload;
 use crate::clock::SharedClock;
 use crate::demo::canary::Canary;
 use crate::entropy::{self, SharedEntropy};
@@ -34,6 +36,8 @@ pub struct Settings {
     pub events_per_second: u32,
     /// Secrets with planted values.
     pub secrets: usize,
+    /// New values that are drawn for later rotations; after them Secrets no longer rotate.
+    pub rotations: usize,
     /// Changes that can be told to a watcher that comes back.
     pub history: usize,
     /// Time between the bookmarks of a watch.
@@ -50,6 +54,7 @@ impl Settings {
         Self {
             events_per_second: 10,
             secrets: 40,
+            rotations: 300,
             history: 10_000,
             bookmark_every: Duration::from_secs(5),
             entropy,
@@ -91,7 +96,10 @@ pub struct Running {
 /// A cluster that runs until its tasks are stopped.
 #[derive(Clone)]
 pub struct Cluster {
-    planted: Planted,
+    planted: Arc<[Canary]>,
+    marker: [u8; 16],
+    lists: Arc<Lists>,
+    held: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for Cluster {
@@ -119,7 +127,9 @@ impl Cluster {
             entropy: Arc::clone(&settings.entropy),
         };
         let running = describe(&address, certified.cert.pem(), &token);
+        let lists = Arc::new(Lists::default());
         let api = Arc::new(Api {
+            lists: Arc::clone(&lists),
             objects: objects.clone(),
             authorization: format!("Bearer {token}"),
             address,
@@ -127,28 +137,52 @@ impl Cluster {
             tasks: tasks.clone(),
         });
         let tls = acceptor(&certified)?;
-        let planter = Planter {
-            entropy: settings.entropy,
-        };
-        let planted = seed(&objects, &planter, settings.secrets);
-        let planted = planted.map_err(|refusal| StartError::Seed(refusal.code.as_u16()))?;
-        let planted = Arc::new(Mutex::new(planted));
+        let marker = marker(&settings.entropy);
+        let mut planter = Planter::new(&settings, &marker);
+        let planted = planter.canaries();
+        seed(&objects, &mut planter, settings.secrets)
+            .map_err(|refusal| StartError::Seed(refusal.code.as_u16()))?;
+        let held = Arc::new(AtomicBool::new(false));
         let workload = Workload {
             objects,
             planter,
-            planted: Arc::clone(&planted),
             events_per_second: settings.events_per_second,
+            held: Arc::clone(&held),
         };
         tasks.spawn("cluster-workload", |stop| workload.run(stop));
         tasks.spawn("cluster-accept", |stop| {
             serve::accept(listener, tls, api, stop)
         });
-        Ok((Self { planted }, running))
+        let cluster = Self {
+            planted,
+            marker,
+            lists,
+            held,
+        };
+        Ok((cluster, running))
     }
 
-    /// Every value planted so far; rotation adds to it.
+    /// Every value that is or ever will be in a Secret: those of later rotations are drawn
+    /// beforehand, so that nobody can miss one.
     pub fn planted(&self) -> Vec<Canary> {
-        workload::planted(&self.planted).clone()
+        self.planted.to_vec()
+    }
+
+    /// A plain text that every planted Secret, and every pod of the shops, carries as a label: whoever
+    /// looks for planted values has to find this.
+    pub const fn marker(&self) -> [u8; 16] {
+        self.marker
+    }
+
+    /// Stops the disturbances; the controllers still follow what was asked for before.
+    pub fn hold(&self) {
+        self.held.store(true, Ordering::Relaxed);
+    }
+
+    /// Lists that no 410 preceded (the first of each collection aside), by all readers but those
+    /// whose user agent is `ours`.
+    pub fn relists(&self, ours: &str) -> u64 {
+        self.lists.relists(ours)
     }
 }
 
@@ -165,6 +199,16 @@ fn acceptor(certified: &rcgen::CertifiedKey<rcgen::KeyPair>) -> Result<TlsAccept
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// Sixteen letters and digits, as long as a fragment that is looked for.
+fn marker(entropy: &SharedEntropy) -> [u8; 16] {
+    let mut marker = [0; 16];
+    let drawn = hex::encode(entropy::bytes::<8>(&**entropy));
+    for (to, from) in marker.iter_mut().zip(drawn.bytes()) {
+        *to = from;
+    }
+    marker
 }
 
 fn describe(address: &str, ca_pem: String, token: &str) -> Running {

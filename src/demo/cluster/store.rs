@@ -117,6 +117,11 @@ impl Store {
         self.state().version
     }
 
+    /// Changes up to this version may be forgotten: a watch from before it is answered 410.
+    pub(super) fn forgotten(&self) -> u64 {
+        self.state().forgotten
+    }
+
     /// One object.
     pub(super) fn get(&self, key: &Key) -> Option<Arc<Value>> {
         self.state().objects.get(key).map(Arc::clone)

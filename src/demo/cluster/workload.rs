@@ -1,6 +1,7 @@
 //! Workloads that keep changing.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -14,7 +15,6 @@ use super::refusal::Refusal;
 use super::seed::Planter;
 use super::store::Key;
 use crate::clock;
-use crate::demo::canary::Canary;
 use crate::entropy;
 
 /// Time between two looks of the controllers at what there is.
@@ -22,12 +22,6 @@ const RECONCILE_EVERY: Duration = Duration::from_millis(300);
 
 /// `ConfigMap`s that come and go.
 const SCRATCH: usize = 8;
-
-/// Values that are planted at most; after that Secrets no longer rotate.
-const PLANTED: usize = 4096;
-
-/// Where values have been planted.
-pub(super) type Planted = Arc<Mutex<Vec<Canary>>>;
 
 /// A write by the cluster's own controllers.
 pub(super) const CONTROLLER: Write<'static> = Write {
@@ -41,13 +35,14 @@ pub(super) const CONTROLLER: Write<'static> = Write {
 pub(super) struct Workload {
     pub(super) objects: Objects,
     pub(super) planter: Planter,
-    pub(super) planted: Planted,
     pub(super) events_per_second: u32,
+    /// While true nothing is disturbed.
+    pub(super) held: Arc<AtomicBool>,
 }
 
 impl Workload {
     /// Runs until stopped.
-    pub(super) async fn run(self, stop: CancellationToken) {
+    pub(super) async fn run(mut self, stop: CancellationToken) {
         let controllers = Controllers {
             objects: self.objects.clone(),
         };
@@ -59,7 +54,7 @@ impl Workload {
         loop {
             let done = tokio::select! {
                 () = stop.cancelled() => return,
-                _ = ticks.tick(), if self.events_per_second > 0 => self.disturb(),
+                _ = ticks.tick(), if self.disturbs() => self.disturb(),
                 _ = looks.tick() => controllers.reconcile(),
             };
             if let Err(refusal) = done {
@@ -67,6 +62,10 @@ impl Workload {
                 tracing::debug!(code = refusal.code.as_u16(), "workload step was refused");
             }
         }
+    }
+
+    fn disturbs(&self) -> bool {
+        self.events_per_second > 0 && !self.held.load(Ordering::Relaxed)
     }
 
     /// A number below `limit`.
@@ -84,7 +83,7 @@ impl Workload {
         (!among.is_empty()).then(|| among.swap_remove(self.below(among.len())))
     }
 
-    fn disturb(&self) -> Result<(), Refusal> {
+    fn disturb(&mut self) -> Result<(), Refusal> {
         match self.below(100) {
             0..60 => self.change_pod(),
             60..72 => self.scale(),
@@ -153,18 +152,19 @@ impl Workload {
     }
 
     /// Gives a planted Secret new values.
-    fn rotate_secret(&self) -> Result<(), Refusal> {
+    fn rotate_secret(&mut self) -> Result<(), Refusal> {
         let secrets = named("Secret");
         let found = secrets.and_then(|kind| Some((kind, self.any(kind, &SHOPS)?)));
         let Some((kind, (key, secret))) = found else {
             return Ok(());
         };
         let is_planted = !text(&secret, "/metadata/labels/planted").is_empty();
-        if !is_planted || planted(&self.planted).len() >= PLANTED {
+        if !is_planted {
             return Ok(());
         }
-        let (body, canaries) = self.planter.secret(&key.namespace, &key.name);
-        planted(&self.planted).extend(canaries);
+        let Some(body) = self.planter.secret(&key.namespace, &key.name) else {
+            return Ok(());
+        };
         self.objects.update(kind, &key, body, &CONTROLLER)?;
         Ok(())
     }
@@ -172,8 +172,3 @@ impl Workload {
 
 /// The namespaces whose objects change.
 const SHOPS: [&str; 2] = ["shop", "shop-canary"];
-
-/// The list of planted values.
-pub(super) fn planted(list: &Planted) -> std::sync::MutexGuard<'_, Vec<Canary>> {
-    list.lock().unwrap_or_else(PoisonError::into_inner)
-}
