@@ -1,0 +1,6 @@
+//! Proves that the servers the other tests rely on are real, reachable and gone afterwards.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod testbed;
