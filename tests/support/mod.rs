@@ -29,6 +29,7 @@ pub(crate) mod eventually;
 pub(crate) mod https;
 pub(crate) mod kube;
 pub(crate) mod kubectl;
+pub(crate) mod openbao;
 pub(crate) mod pki;
 pub(crate) mod server;
 pub(crate) mod testbed;
