@@ -120,7 +120,12 @@ pub(crate) struct Watch(Lines);
 impl Watch {
     /// The next event; none once the server has closed the watch.
     pub(crate) async fn next(&mut self) -> Option<Value> {
-        let line = bounded("a watch event", self.0.next()).await?;
+        let line = self.next_line().await?;
         Some(serde_json::from_slice(&line).expect("an event is JSON"))
+    }
+
+    /// The next line as it came.
+    pub(crate) async fn next_line(&mut self) -> Option<Bytes> {
+        bounded("a watch event", self.0.next()).await
     }
 }

@@ -25,6 +25,7 @@
 )]
 
 pub(crate) mod cache;
+pub(crate) mod double;
 pub(crate) mod eventually;
 pub(crate) mod https;
 pub(crate) mod kube;

@@ -273,6 +273,7 @@ cluster_addr = "https://{cluster}"
 storage "raft" {{
   path = "{state}"
   node_id = "only"
+  performance_multiplier = 1
 }}
 listener "tcp" {{
   address = "{address}"
