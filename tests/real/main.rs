@@ -5,4 +5,6 @@ mod support;
 
 mod double;
 mod openbao;
+mod relay;
+mod scan;
 mod testbed;

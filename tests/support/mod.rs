@@ -25,6 +25,7 @@
 )]
 
 pub(crate) mod cache;
+pub(crate) mod capture;
 pub(crate) mod double;
 pub(crate) mod eventually;
 pub(crate) mod https;
@@ -32,5 +33,8 @@ pub(crate) mod kube;
 pub(crate) mod kubectl;
 pub(crate) mod openbao;
 pub(crate) mod pki;
+pub(crate) mod relay;
+pub(crate) mod scan;
 pub(crate) mod server;
+pub(crate) mod sortie;
 pub(crate) mod testbed;
