@@ -3,8 +3,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod capture;
 mod double;
 mod openbao;
+mod pki;
 mod relay;
 mod scan;
+mod supervisor;
 mod testbed;
