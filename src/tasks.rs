@@ -90,6 +90,15 @@ impl Tasks {
             .is_ok()
     }
 
+    /// Waits up to `grace` for every task to end by itself, then tells them to stop; true if none
+    /// had to be told.
+    pub async fn drain_after(&self, grace: Duration) -> bool {
+        self.tracker.close();
+        let ended = tokio::time::timeout(grace, self.tracker.wait()).await.is_ok();
+        self.stop.cancel();
+        ended
+    }
+
     /// Stops the set when dropped.
     pub fn stop_on_drop(&self) -> DropGuard {
         self.stop.clone().drop_guard()

@@ -69,6 +69,7 @@ pub struct Applicant {
 pub struct Certificate {
     key: KeyPair,
     id: SpiffeId,
+    serial: String,
     answer: v1::EnrolResponse,
     trust: TrustBundle,
     not_after: SystemTime,
@@ -111,6 +112,7 @@ impl Certificate {
         Ok(Self {
             key,
             id: peer.id().clone(),
+            serial: peer.serial().to_owned(),
             trust,
             not_after: peer.not_after(),
             answer,
@@ -125,6 +127,11 @@ impl Certificate {
     /// Who it is for.
     pub const fn id(&self) -> &SpiffeId {
         &self.id
+    }
+
+    /// Serial number of its leaf, lower-case hex without separators.
+    pub fn serial(&self) -> String {
+        self.serial.clone()
     }
 
     /// Leaf first.

@@ -1,7 +1,7 @@
 //! One account's feed: its streams, and what every link needs to know to carry them.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -81,6 +81,8 @@ pub(super) struct Stream {
     pub(super) resume: watch::Sender<Resume>,
     /// Highest version of a write carried out on the resource.
     mark: AtomicU64,
+    /// Whether it has been read once, or is known to be unreadable.
+    ready: AtomicBool,
     pub(super) counts: Mutex<StreamCounts>,
 }
 
@@ -102,6 +104,10 @@ pub struct Feed {
     /// Grows when streams come.
     added: watch::Sender<u32>,
     discovery: watch::Sender<Arc<v1::Discovery>>,
+    /// Grows when a stream becomes ready.
+    progress: watch::Sender<u64>,
+    /// Grows when a CustomResourceDefinition changes.
+    definitions: watch::Sender<u64>,
 }
 
 impl Feed {
@@ -114,6 +120,8 @@ impl Feed {
             owner: watch::Sender::new(0),
             added: watch::Sender::new(0),
             discovery: watch::Sender::new(Arc::default()),
+            progress: watch::Sender::new(0),
+            definitions: watch::Sender::new(0),
         })
     }
 
@@ -138,6 +146,7 @@ impl Feed {
             scope,
             resume: watch::Sender::new(resume),
             mark: AtomicU64::new(0),
+            ready: AtomicBool::new(false),
             counts: Mutex::default(),
         });
         streams.insert(number, Arc::clone(&stream));
@@ -194,10 +203,29 @@ impl Feed {
         sum
     }
 
-    /// Whether every stream has been given its epoch and nothing is unsent.
-    pub fn settled(&self) -> bool {
-        let started = self.lock().values().all(|stream| stream.resume.borrow().epoch != 0);
-        started && self.queue.busy().is_empty()
+    /// Whether every stream has been read once, or is known to be unreadable.
+    pub fn is_ready(&self) -> bool {
+        self.lock().values().all(|stream| stream.ready.load(Ordering::Relaxed))
+    }
+
+    /// Tells when a stream has become ready.
+    pub fn progress(&self) -> watch::Receiver<u64> {
+        self.progress.subscribe()
+    }
+
+    /// Tells when a `CustomResourceDefinition` has changed.
+    pub fn definitions(&self) -> watch::Receiver<u64> {
+        self.definitions.subscribe()
+    }
+
+    pub(super) fn set_ready(&self, stream: &Stream) {
+        if !stream.ready.swap(true, Ordering::Relaxed) {
+            self.progress.send_modify(|count| *count += 1);
+        }
+    }
+
+    pub(super) fn definition_changed(&self) {
+        self.definitions.send_modify(|count| *count += 1);
     }
 
     pub(super) fn numbers(&self) -> Vec<u32> {

@@ -17,7 +17,7 @@ use tonic::{Status, Streaming};
 use super::feed::Feed;
 use super::pump::{Credit, Pump, PumpEnd};
 use crate::clock::SharedClock;
-use crate::identity::channel::{Connection, Hub};
+use crate::identity::channel::{Closed, Connection, Hub};
 use crate::limits;
 use crate::tasks::Tasks;
 use crate::wire::{self, v1};
@@ -68,8 +68,6 @@ pub struct SessionSettings {
     pub instance: [u8; 16],
     /// Name of the pod or host, for people.
     pub host: String,
-    /// The hub's URI for requests, e.g. `https://hub.example.com:9091`.
-    pub origin: http::Uri,
 }
 
 /// What the links of one agent instance share.
@@ -133,8 +131,10 @@ impl Shared {
 pub enum LinkEnd {
     /// The connection broke, or the hub fell silent; dial again.
     Lost(String),
-    /// The hub refused this agent, with its words.
-    Refused(Status),
+    /// The hub refused this agent's certificate, with its words; another one may do.
+    Refused(String),
+    /// The hub has revoked this agent.
+    Banned(String),
     /// Told to stop, and everything that ran has ended.
     Drained,
 }
@@ -143,7 +143,7 @@ pub enum LinkEnd {
 #[derive(Debug)]
 pub struct Link {
     shared: Arc<Shared>,
-    connection: Connection,
+    connection: Arc<Connection>,
     client: SessionClient,
     up: mpsc::Sender<v1::AgentControl>,
     down: Streaming<v1::HubControl>,
@@ -175,8 +175,7 @@ impl Link {
         tasks: &Tasks,
     ) -> Result<Self, LinkEnd> {
         let generation = shared.generation.fetch_add(1, Ordering::SeqCst) + 1;
-        let origin = shared.settings.origin.clone();
-        let mut client = SessionClient::with_origin(connection.service.clone(), origin)
+        let mut client = SessionClient::with_origin(connection.service(), connection.origin())
             .max_decoding_message_size(limits::OBJECT_BYTES);
         let (up, receiver) = mpsc::channel(CONTROL_QUEUE);
         // Before the call is awaited: a hub that reads before it answers would wait for ever.
@@ -191,7 +190,7 @@ impl Link {
         let opened = tokio::time::timeout(WELCOME_TIMEOUT, opening).await;
         let (down, first) = match opened {
             Ok(Ok(opened)) => opened,
-            Ok(Err(status)) => return Err(refusal(&connection, status)),
+            Ok(Err(status)) => return Err(refusal(&connection, &status)),
             Err(_) => return Err(LinkEnd::Lost("the hub sent no welcome within 10 s".into())),
         };
         let Some(v1::hub_control::Message::Welcome(welcome)) = first.and_then(|f| f.message)
@@ -202,7 +201,7 @@ impl Link {
         let credit = usize::try_from(welcome.feed_credit_bytes).unwrap_or(usize::MAX);
         Ok(Self {
             shared: Arc::clone(shared),
-            connection,
+            connection: Arc::new(connection),
             client,
             up,
             down,
@@ -228,8 +227,8 @@ impl Link {
     }
 
     /// The connection below, for renewal.
-    pub const fn connection(&self) -> &Connection {
-        &self.connection
+    pub fn connection(&self) -> Arc<Connection> {
+        Arc::clone(&self.connection)
     }
 
     /// Serves the link until it ends. Cancelling `drain` ends it once what runs has ended; what
@@ -247,7 +246,8 @@ impl Link {
         feeds.mark_changed();
         let mut beat = tokio::time::interval(self.heartbeat());
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let closed = self.connection.closed();
+        let connection = Arc::clone(&self.connection);
+        let closed = connection.closed();
         tokio::pin!(closed);
         let end = loop {
             tokio::select! {
@@ -255,10 +255,10 @@ impl Link {
                 () = drain.cancelled() => break LinkEnd::Drained,
                 message = self.down.next() => match message {
                     Some(Ok(message)) => self.take(message, &told, &directives),
-                    Some(Err(status)) => break refusal(&self.connection, status),
+                    Some(Err(status)) => break refusal(&self.connection, &status),
                     None => break LinkEnd::Lost("the hub ended the control stream".into()),
                 },
-                why = &mut closed => break LinkEnd::Lost(why),
+                why = &mut closed => break ended(&why),
                 Some(tell) = tells.recv() => {
                     if let Some(end) = self.told(tell) { break end }
                 }
@@ -477,15 +477,26 @@ const fn control(message: v1::agent_control::Message) -> v1::AgentControl {
 }
 
 /// Tells a refusal from a broken connection; a TLS alert is told in its own words.
-fn refusal(connection: &Connection, status: Status) -> LinkEnd {
+fn refusal(connection: &Connection, status: &Status) -> LinkEnd {
     use tonic::Code;
-    if let Some(alert) = connection.fault() {
-        return LinkEnd::Lost(alert);
+    if let Some(closed) = connection.reason() {
+        return ended(closed);
     }
     match status.code() {
-        Code::PermissionDenied | Code::Unauthenticated | Code::FailedPrecondition => {
-            LinkEnd::Refused(status)
+        Code::PermissionDenied | Code::Unauthenticated => {
+            LinkEnd::Refused(status.message().to_owned())
         }
         _ => LinkEnd::Lost(status.message().to_owned()),
+    }
+}
+
+fn ended(closed: &Closed) -> LinkEnd {
+    let why = closed.to_string();
+    if closed.is_ban() {
+        LinkEnd::Banned(why)
+    } else if closed.is_refusal() {
+        LinkEnd::Refused(why)
+    } else {
+        LinkEnd::Lost(why)
     }
 }

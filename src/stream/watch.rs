@@ -249,6 +249,9 @@ impl Watcher {
             tracing::warn!(account, %stream, scope = %self.stream.scope, error = message, "stream cannot be read");
         }
         self.condition = condition;
+        if condition != StreamCondition::Interrupted {
+            self.shared.feed.set_ready(&self.stream);
+        }
         self.push(Item::Status(condition, message)).await
     }
 
@@ -407,6 +410,9 @@ impl Watcher {
             }
         });
         self.index.insert(uid, (version, hash));
+        if !touched && self.complete && self.stream.gvr.resource == "customresourcedefinitions" {
+            self.shared.feed.definition_changed();
+        }
         self.seen(version);
         Ok(())
     }
@@ -415,6 +421,9 @@ impl Watcher {
         let version = identity.resource_version;
         self.index.remove(&identity.uid);
         self.push(Item::Delete(identity)).await?;
+        if self.stream.gvr.resource == "customresourcedefinitions" {
+            self.shared.feed.definition_changed();
+        }
         self.stream.count(|counts| {
             counts.received += 1;
             counts.deletes += 1;

@@ -1,0 +1,156 @@
+//! What the workers tell, and the uplink carries: offers, feeds, contexts of operations.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use tokio::sync::watch;
+
+use crate::clock::{SharedClock, unix_seconds};
+use crate::ops;
+use crate::stream::{Feed, Offers, StreamCounts};
+use crate::telemetry::health::Latches;
+use crate::telemetry::metrics::Source;
+use crate::wire::v1;
+
+/// Counts of all accounts, by name.
+pub type Counts = Vec<(String, StreamCounts)>;
+
+/// Shared between the workers and the uplink.
+#[derive(Debug)]
+pub(super) struct Accounts {
+    pub(super) offers: watch::Sender<Arc<Offers>>,
+    pub(super) feeds: watch::Sender<Arc<BTreeMap<String, Arc<Feed>>>>,
+    contexts: Mutex<BTreeMap<String, ops::Context>>,
+    clock: SharedClock,
+    latches: Latches,
+}
+
+/// What a worker tells of its account.
+#[derive(Clone, Debug)]
+pub(super) struct Status {
+    pub(super) state: v1::AccountState,
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+    pub(super) next_retry: Option<std::time::SystemTime>,
+}
+
+impl Status {
+    pub(super) const fn new(state: v1::AccountState) -> Self {
+        Self { state, reason: "", message: String::new(), next_retry: None }
+    }
+
+    pub(super) fn failed(reason: &'static str, message: impl Into<String>) -> Self {
+        let state = v1::AccountState::Failed;
+        Self { state, reason, message: message.into(), next_retry: None }
+    }
+}
+
+impl Accounts {
+    pub(super) fn new(clock: SharedClock, latches: Latches) -> Arc<Self> {
+        Arc::new(Self {
+            offers: watch::Sender::default(),
+            feeds: watch::Sender::default(),
+            contexts: Mutex::default(),
+            clock,
+            latches,
+        })
+    }
+
+    /// Offers an account, or takes over what is new of it.
+    pub(super) fn offer(&self, mut offer: v1::AccountOffer, status: &Status) {
+        let now = unix_seconds(self.clock.now());
+        self.offers.send_if_modified(|offers| {
+            let known = offers.get(&offer.name);
+            offer.state = status.state.into();
+            status.reason.clone_into(&mut offer.reason);
+            offer.message.clone_from(&status.message);
+            offer.next_retry = status.next_retry.map_or(0, unix_seconds);
+            let same_state = known.filter(|known| known.state == offer.state);
+            offer.since = same_state.map_or(now, |known| known.since);
+            if known == Some(&offer) {
+                return false;
+            }
+            log(&offer, known);
+            let mut changed = Offers::clone(offers);
+            changed.insert(offer.name.clone(), offer.clone());
+            *offers = Arc::new(changed);
+            true
+        });
+        let active = |offer: &v1::AccountOffer| offer.state() == v1::AccountState::Active;
+        if self.offers.borrow().values().any(active) {
+            self.latches.close("accounts");
+        }
+    }
+
+    /// Gives an account's feed to the links.
+    pub(super) fn set_feed(&self, name: &str, feed: Option<Arc<Feed>>) {
+        self.feeds.send_modify(|feeds| {
+            let mut changed = BTreeMap::clone(feeds);
+            match feed {
+                Some(feed) => drop(changed.insert(name.to_owned(), feed)),
+                None => drop(changed.remove(name)),
+            }
+            *feeds = Arc::new(changed);
+        });
+    }
+
+    pub(super) fn set_context(&self, context: ops::Context) {
+        let mut contexts = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
+        contexts.insert(context.account.clone(), context);
+    }
+
+    pub(super) fn context(&self, name: &str) -> Option<ops::Context> {
+        let contexts = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
+        contexts.get(name).cloned()
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        let feeds = Arc::clone(&self.feeds.borrow());
+        feeds.iter().map(|(name, feed)| (name.clone(), feed.counts())).collect()
+    }
+
+    pub(super) fn metrics(self: &Arc<Self>) -> Source {
+        let accounts: Weak<Self> = Arc::downgrade(self);
+        Source::new(move || accounts.upgrade().map(|accounts| accounts.render()).unwrap_or_default())
+    }
+
+    fn render(&self) -> String {
+        let mut out = String::new();
+        let counters: [(&str, &str, fn(&StreamCounts) -> u64); 8] = [
+            ("sortie_stream_events_received_total", "Events taken from API servers.", |c| c.received),
+            ("sortie_stream_upserts_total", "Objects told with their content.", |c| c.upserts),
+            ("sortie_stream_touches_total", "Objects of which only the version was told.", |c| c.touches),
+            ("sortie_stream_deletes_total", "Objects told as gone.", |c| c.deletes),
+            ("sortie_stream_refused_total", "Objects that could not be filtered.", |c| c.refused),
+            ("sortie_stream_snapshots_total", "Lists and streaming lists.", |c| c.snapshots),
+            ("sortie_stream_expired_total", "Versions that API servers no longer knew.", |c| c.expired),
+            ("sortie_scrub_values_masked_total", "Values masked in feeds.", |c| c.masked),
+        ];
+        let counts = self.counts();
+        for (name, help, of) in counters {
+            // Writing into a string cannot fail.
+            let _fits = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter");
+            for (account, counts) in &counts {
+                let _fits = writeln!(out, "{name}{{account=\"{account}\"}} {}", of(counts));
+            }
+        }
+        out
+    }
+}
+
+fn log(offer: &v1::AccountOffer, known: Option<&v1::AccountOffer>) {
+    let state = offer.state().as_str_name().trim_start_matches("ACCOUNT_STATE_");
+    let same = known.is_some_and(|known| {
+        known.state == offer.state && known.reason == offer.reason
+    });
+    let (account, reason, message) = (&offer.name, &offer.reason, &offer.message);
+    match offer.state() {
+        _ if same => tracing::debug!(account, state, reason, message, "account"),
+        v1::AccountState::Failed | v1::AccountState::Suspended => {
+            tracing::warn!(account, state, reason, message, "account");
+        }
+        _ if !reason.is_empty() => tracing::warn!(account, state, reason, message, "account"),
+        _ => tracing::info!(account, state, "account"),
+    }
+}

@@ -1,0 +1,46 @@
+//! What the agent shows to be let in, read anew at each attempt where it can change.
+
+use std::io::Read;
+
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use super::Evidence;
+use crate::identity::client;
+use crate::secret::SecretBytes;
+
+/// Largest token that is read, in bytes.
+const TOKEN_BYTES: u64 = 16 * 1024;
+
+/// The evidence cannot be read.
+#[derive(Debug, Error)]
+#[error("cannot read the ServiceAccount token `{}` (`identity.join.token-file`)", path.display())]
+pub(super) struct EvidenceError {
+    path: std::path::PathBuf,
+    #[source]
+    source: std::io::Error,
+}
+
+impl Evidence {
+    /// The evidence of the moment.
+    pub(super) fn show(&self) -> Result<client::Evidence, EvidenceError> {
+        match self {
+            Self::Token(join) => Ok(client::Evidence::Token {
+                id: join.id.clone(),
+                secret: join.copy_secret(),
+            }),
+            Self::ServiceAccount { token_file } => {
+                let failed = |source| EvidenceError { path: token_file.clone(), source };
+                let mut token = Zeroizing::new(Vec::with_capacity(4096));
+                let file = std::fs::File::open(token_file).map_err(failed)?;
+                file.take(TOKEN_BYTES).read_to_end(&mut token).map_err(failed)?;
+                Ok(client::Evidence::Kubernetes { jwt: SecretBytes::new(std::mem::take(&mut *token)) })
+            }
+        }
+    }
+
+    /// Whether the evidence is good for one key only.
+    pub(super) const fn is_spent(&self) -> bool {
+        matches!(self, Self::Token(_))
+    }
+}

@@ -1,0 +1,571 @@
+//! The way to the hub: a certificate, a connection, a link; and the next ones before these end.
+//!
+//! ```text
+//! (kept | join) ─▶ certificate ─▶ dial ─▶ link ──ends──▶ dial again, with jitter
+//!                      ▲ renew, or join ◀── due, or told to ──┘
+//!                      └─▶ dial beside the old link ─▶ feeds move over ─▶ old link drains
+//! ```
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::accounts::Accounts;
+use super::operations::Port;
+use super::{Evidence, Fatal, Hub, IdentityReport};
+use crate::clock::SharedClock;
+use crate::entropy::SharedEntropy;
+use crate::fault::Chain;
+use crate::identity::channel::{Connection, connect};
+use crate::identity::client::{self, Applicant, Certificate, EnrolError};
+use crate::identity::renewal::{RETRY_BASE, Schedule};
+use crate::identity::{KeyPair, Name, keep, tls};
+use crate::limits;
+use crate::retry::{Backoff, Retry, pause_unless};
+use crate::stream::{Link, LinkEnd, SessionSettings, Shared};
+use crate::tasks::Tasks;
+use crate::telemetry::health::Latches;
+use crate::wire::v1;
+
+/// Time to connect to a listener of the hub.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Time for one enrolment or renewal.
+const CERTIFY: Duration = Duration::from_secs(15);
+
+/// First and longest pause between attempts to reach the hub; full jitter in between.
+const REDIAL: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+
+/// Pause of an agent that the hub has banned.
+const BANNED: Duration = Duration::from_secs(600);
+
+/// Share of a certificate's life after which renewal no longer relies on the certificate alone.
+const JOIN_AFTER: f64 = 0.75;
+
+/// Directives and ends of links that may wait.
+const TOLD: usize = 16;
+
+/// What the uplink is made of.
+pub(super) struct Settings {
+    pub(super) name: Name,
+    pub(super) state_dir: Option<PathBuf>,
+    pub(super) hub: Hub,
+    pub(super) evidence: Evidence,
+    pub(super) host: String,
+    pub(super) instance: [u8; 16],
+}
+
+/// What the uplink tells of itself.
+#[derive(Clone, Debug, Default)]
+pub(super) struct IdentityStatus {
+    pub(super) report: IdentityReport,
+    pub(super) fatal: Option<Fatal>,
+}
+
+pub(super) struct Uplink {
+    settings: Settings,
+    accounts: Arc<Accounts>,
+    latches: Latches,
+    clock: SharedClock,
+    entropy: SharedEntropy,
+    status: watch::Sender<IdentityStatus>,
+}
+
+/// The certificate in use, and when to renew it.
+struct Identity {
+    certificate: Certificate,
+    schedule: Schedule,
+}
+
+/// The link in use.
+struct Current {
+    generation: u64,
+    session: bytes::Bytes,
+    connection: Arc<Connection>,
+    drain: CancellationToken,
+}
+
+/// What happens next to the identity.
+enum Next {
+    /// A certificate.
+    Certified(Box<Identity>),
+    /// No certificate, and none to be had.
+    Never(Fatal),
+    /// Told to stop.
+    Stopped,
+}
+
+impl Uplink {
+    pub(super) fn new(
+        settings: Settings,
+        accounts: Arc<Accounts>,
+        latches: Latches,
+        clock: SharedClock,
+        entropy: SharedEntropy,
+    ) -> Self {
+        let status = watch::Sender::default();
+        Self { settings, accounts, latches, clock, entropy, status }
+    }
+
+    pub(super) fn status(&self) -> watch::Receiver<IdentityStatus> {
+        self.status.subscribe()
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(REDIAL.0, REDIAL.1, Arc::clone(&self.entropy))
+    }
+
+    /// Keeps a link open until `stop`, or until the hub refuses for good.
+    pub(super) async fn run(self, tasks: Tasks, stop: CancellationToken) {
+        // Links outlive `stop` for the time of their drain, so they are not tasks of `tasks`.
+        let links = Tasks::new();
+        let _ends = links.stop_on_drop();
+        let mut identity = match self.first(&tasks, &stop).await {
+            Next::Certified(identity) => *identity,
+            Next::Never(fatal) => {
+                tracing::error!(error = fatal.message, "identity refused");
+                self.status.send_modify(|status| status.fatal = Some(fatal));
+                return;
+            }
+            Next::Stopped => return,
+        };
+        let shared = Shared::new(
+            SessionSettings { instance: self.settings.instance, host: self.settings.host.clone() },
+            self.accounts.offers.subscribe(),
+            self.accounts.feeds.subscribe(),
+            Arc::new(Port(Arc::clone(&self.accounts))),
+            Arc::clone(&self.clock),
+        );
+        let (directed, mut directives) = mpsc::channel(TOLD);
+        let (ended, mut ends) = mpsc::channel(TOLD);
+        let mut backoff = self.backoff();
+        let mut current: Option<Current> = None;
+        let mut dial_at = Instant::now();
+        let mut renewal = Renewal::new(&self.entropy);
+        loop {
+            let due = renewal.due(&identity.schedule, &*self.clock);
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep_until(dial_at), if current.is_none() => {
+                    match self.open(&identity, &shared, &tasks).await {
+                        Ok(link) => {
+                            backoff.reset();
+                            current = Some(self.start(link, &links, &directed, &ended));
+                        }
+                        Err(end) => {
+                            dial_at = Instant::now() + self.after(end, &mut identity, &mut backoff, &tasks, &stop).await;
+                        }
+                    }
+                }
+                Some((generation, end)) = ends.recv() => {
+                    if current.as_ref().is_some_and(|link| link.generation == generation) {
+                        current = None;
+                        self.connected(false);
+                        dial_at = Instant::now() + self.after(end, &mut identity, &mut backoff, &tasks, &stop).await;
+                    }
+                }
+                Some(directive) = directives.recv() => match directive {
+                    v1::directive::Directive::Rotate(_) => renewal.now(),
+                    v1::directive::Directive::Reattest(_) => renewal.join_now(),
+                    v1::directive::Directive::Drain(drain) => {
+                        tracing::info!("the hub drains");
+                        if let Some(link) = current.take() { link.drain.cancel() }
+                        self.connected(false);
+                        dial_at = Instant::now() + millis(drain.retry_after_millis);
+                    }
+                    v1::directive::Directive::Disconnect(told) => {
+                        tracing::warn!(reason = told.reason, "the hub disconnects");
+                        if let Some(link) = current.take() { link.drain.cancel() }
+                        self.connected(false);
+                        dial_at = Instant::now() + millis(told.retry_after_millis);
+                    }
+                    v1::directive::Directive::Role(role) => {
+                        tracing::info!(role, "the hub gives another role");
+                    }
+                },
+                () = tokio::time::sleep_until(due) => {
+                    if !renewal.is_asked() && !identity.schedule.is_due(self.clock.now()) { continue }
+                    let renewed = self.renew(&identity, current.as_ref(), &mut renewal, &tasks).await;
+                    let Some(renewed) = renewed else { continue };
+                    identity = renewed;
+                    // Make before break: the old link carries the feeds until they have moved.
+                    match self.open(&identity, &shared, &tasks).await {
+                        Ok(link) => {
+                            let old = current.replace(self.start(link, &links, &directed, &ended));
+                            self.rotated(&identity, old);
+                        }
+                        Err(end) => tracing::warn!(error = described(&end), "cannot connect with the new certificate yet; the old connection stays"),
+                    }
+                }
+            }
+        }
+        if let Some(link) = current {
+            link.drain.cancel();
+        }
+        let _all_ended = links.drain_after(limits::DRAIN).await;
+    }
+
+    fn connected(&self, connected: bool) {
+        self.status.send_modify(|status| status.report.connected = connected);
+        if connected {
+            self.latches.close("hub");
+        } else {
+            self.latches.reopen("hub");
+        }
+    }
+
+    fn rotated(&self, identity: &Identity, old: Option<Current>) {
+        let serial = identity.certificate.serial();
+        self.status.send_modify(|status| {
+            let old = std::mem::replace(&mut status.report.serial, serial.clone());
+            status.report.rotations += 1;
+            tracing::info!(old, new = serial, "certificate rotated");
+        });
+        if let Some(old) = old {
+            old.drain.cancel();
+        }
+    }
+
+    // ------------------------------------------------------------ links
+
+    async fn open(
+        &self,
+        identity: &Identity,
+        shared: &Arc<Shared>,
+        tasks: &Tasks,
+    ) -> Result<Link, LinkEnd> {
+        let lost = |error: &dyn std::error::Error| LinkEnd::Lost(Chain(error).to_string());
+        let now = self.clock.now();
+        let material = identity.certificate.material(now).map_err(|error| lost(&error))?;
+        let config = tls::data_client(&material, Arc::clone(&self.clock)).map_err(|error| lost(&error))?;
+        let address = &self.settings.hub.data;
+        let connection = connect(address, config, server_name(address)?, CONNECT, tasks).await;
+        let connection = connection.map_err(|error| lost(&error))?;
+        Link::open(shared, connection, tasks).await
+    }
+
+    fn start(
+        &self,
+        link: Link,
+        links: &Tasks,
+        directed: &mpsc::Sender<v1::directive::Directive>,
+        ended: &mpsc::Sender<(u64, LinkEnd)>,
+    ) -> Current {
+        let current = Current {
+            generation: link.generation(),
+            session: link.welcome().session.clone(),
+            connection: link.connection(),
+            drain: CancellationToken::new(),
+        };
+        tracing::info!(
+            hub = link.welcome().hub,
+            generation = current.generation,
+            role = link.welcome().role().as_str_name(),
+            "connected to the hub"
+        );
+        self.connected(true);
+        let (drain, directed, ended) = (current.drain.clone(), directed.clone(), ended.clone());
+        links.spawn("link", move |stop| async move {
+            let generation = link.generation();
+            let running = link.run(drain, directed);
+            let Some(end) = stop.run_until_cancelled(running).await else { return };
+            // The uplink is gone when it does not listen any more.
+            let _gone = ended.send((generation, end)).await;
+        });
+        current
+    }
+
+    /// What a link's end asks for, and the pause before the next one.
+    async fn after(
+        &self,
+        end: LinkEnd,
+        identity: &mut Identity,
+        backoff: &mut Backoff,
+        tasks: &Tasks,
+        stop: &CancellationToken,
+    ) -> Duration {
+        match end {
+            LinkEnd::Drained => Duration::ZERO,
+            LinkEnd::Banned(why) => {
+                tracing::error!(error = why, "this agent is revoked; asking again in 10 minutes");
+                self.latches.reopen("identity");
+                BANNED
+            }
+            LinkEnd::Refused(why) => {
+                tracing::warn!(error = why, "the hub refuses the certificate; joining again");
+                self.latches.reopen("identity");
+                match self.join(tasks, stop, false).await {
+                    Next::Certified(joined) => {
+                        *identity = *joined;
+                        self.rotated(identity, None);
+                        Duration::ZERO
+                    }
+                    Next::Never(fatal) => {
+                        tracing::error!(error = fatal.message, "joining again was refused; asking again in 10 minutes");
+                        BANNED
+                    }
+                    Next::Stopped => Duration::ZERO,
+                }
+            }
+            LinkEnd::Lost(why) => {
+                let pause = backoff.next_pause();
+                tracing::warn!(error = why, retry_in = ?pause, hub = self.settings.hub.data, "not connected to the hub");
+                pause
+            }
+        }
+    }
+
+    // ------------------------------------------------------------ certificates
+
+    /// The certificate to start with: the kept one, or a new one.
+    async fn first(&self, tasks: &Tasks, stop: &CancellationToken) -> Next {
+        if let Some(folder) = &self.settings.state_dir {
+            match keep::load(folder, &self.settings.name, self.clock.now()) {
+                Ok(Some(certificate)) => {
+                    tracing::info!(serial = certificate.serial(), "identity kept from before");
+                    return Next::Certified(Box::new(self.identity(certificate)));
+                }
+                Ok(None) => {}
+                Err(error) => return Next::Never(Fatal { message: Chain(&error).to_string() }),
+            }
+        }
+        self.join(tasks, stop, true).await
+    }
+
+    fn identity(&self, certificate: Certificate) -> Identity {
+        let (from, until) = (certificate.issued_at(), certificate.not_after());
+        let schedule = Schedule::draw(from, until, &*self.entropy);
+        self.latches.close("identity");
+        self.status.send_if_modified(|status| {
+            let first = status.report.serial.is_empty();
+            if first {
+                status.report.serial = certificate.serial();
+            }
+            first
+        });
+        if let Some(folder) = &self.settings.state_dir
+            && let Err(error) = keep::save(folder, &certificate)
+        {
+            tracing::error!(error = %Chain(&error), "cannot keep the identity; after a restart the agent has to join again");
+        }
+        Identity { certificate, schedule }
+    }
+
+    /// Joins, as often as it takes; a refusal is final if this is the `first` certificate.
+    async fn join(&self, tasks: &Tasks, stop: &CancellationToken, first: bool) -> Next {
+        let mut backoff = self.backoff();
+        // One key for all attempts: the hub may have spent the token on it already.
+        let Ok(key) = KeyPair::generate() else {
+            return Next::Never(Fatal { message: "cannot make a key".to_owned() });
+        };
+        loop {
+            let joining = tokio::time::timeout(CERTIFY, self.join_once(&key, tasks));
+            let Some(joined) = stop.run_until_cancelled(joining).await else {
+                return Next::Stopped;
+            };
+            let why = match joined {
+                Ok(Ok(certificate)) => {
+                    tracing::info!(id = %certificate.id(), serial = certificate.serial(), "enrolled");
+                    return Next::Certified(Box::new(self.identity(certificate)));
+                }
+                Ok(Err(JoinError::Refused(message))) => return Next::Never(self.refused(message, first)),
+                Ok(Err(JoinError::Again(message))) => message,
+                Err(_) => "the hub did not answer within 15 s".to_owned(),
+            };
+            let pause = backoff.next_pause();
+            tracing::warn!(error = why, retry_in = ?pause, hub = self.settings.hub.enrol, "not enrolled yet");
+            if !pause_unless(stop, pause).await {
+                return Next::Stopped;
+            }
+        }
+    }
+
+    fn refused(&self, message: String, first: bool) -> Fatal {
+        let lost = first && self.settings.evidence.is_spent() && self.settings.state_dir.is_none();
+        let hint = if lost && message.contains("TokenUsed") {
+            "; an agent without `state-dir` loses its key when it restarts: make a new token, or set `state-dir`"
+        } else {
+            ""
+        };
+        Fatal { message: format!("{message}{hint}") }
+    }
+
+    async fn join_once(&self, key: &KeyPair, tasks: &Tasks) -> Result<Certificate, JoinError> {
+        let again = |error: &dyn std::error::Error| JoinError::Again(Chain(error).to_string());
+        let evidence = self.settings.evidence.show().map_err(|error| again(&error))?;
+        let pin = self.settings.hub.root_spki_sha256;
+        let config =
+            tls::enrol_client(pin, Arc::clone(&self.clock)).map_err(|error| again(&error))?;
+        let address = &self.settings.hub.enrol;
+        let name = server_name(address).map_err(|end| JoinError::Again(described(&end)))?;
+        let connection = connect(address, config, name, CONNECT, tasks).await;
+        let connection = connection.map_err(|error| again(&error))?;
+        let applicant = Applicant {
+            name: self.settings.name.clone(),
+            instance: self.settings.instance.to_vec().into(),
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            host: self.settings.host.clone(),
+            root_spki_sha256: pin,
+        };
+        let enrolled = client::enrol(&connection, &evidence, key, &applicant, &*self.clock).await;
+        match enrolled {
+            Ok(enrolled) => {
+                if enrolled.clock_offset.size() > Duration::from_secs(60) {
+                    tracing::warn!(offset = ?enrolled.clock_offset.size(), "this machine's clock differs from the hub's");
+                }
+                Ok(enrolled.certificate)
+            }
+            Err(error @ EnrolError::Refused { .. }) => {
+                Err(JoinError::Refused(Chain(&error).to_string()))
+            }
+            Err(error) if error.retry() == Retry::Never => {
+                Err(JoinError::Refused(Chain(&error).to_string()))
+            }
+            Err(error) => Err(again(&error)),
+        }
+    }
+
+    /// Renews over the link; past three quarters of the life, or when told to, joins instead.
+    async fn renew(
+        &self,
+        identity: &Identity,
+        current: Option<&Current>,
+        renewal: &mut Renewal,
+        tasks: &Tasks,
+    ) -> Option<Identity> {
+        let now = self.clock.now();
+        let late = identity.schedule.elapsed(now) > JOIN_AFTER;
+        let by_link = match current {
+            Some(link) if !renewal.by_joining => {
+                Some(self.renew_by_link(identity, link).await)
+            }
+            _ => None,
+        };
+        let outcome = match by_link {
+            Some(Err(why)) if late && !self.settings.evidence.is_spent() => {
+                tracing::warn!(error = why, "renewal failed; joining again");
+                self.renew_by_joining(tasks).await
+            }
+            Some(outcome) => outcome,
+            None if renewal.by_joining || late => self.renew_by_joining(tasks).await,
+            None => Err("not connected to the hub".to_owned()),
+        };
+        match outcome {
+            Ok(certificate) => {
+                renewal.done();
+                Some(self.identity(certificate))
+            }
+            Err(why) => {
+                let pause = renewal.failed(&identity.schedule, now);
+                tracing::warn!(error = why, retry_in = ?pause, "certificate not renewed yet");
+                None
+            }
+        }
+    }
+
+    async fn renew_by_link(
+        &self,
+        identity: &Identity,
+        link: &Current,
+    ) -> Result<Certificate, String> {
+        let key = KeyPair::generate().map_err(|error| Chain(&error).to_string())?;
+        let (session, now) = (link.session.clone(), self.clock.now());
+        let renewing =
+            client::renew(&link.connection, session, &key, &identity.certificate, now);
+        match tokio::time::timeout(CERTIFY, renewing).await {
+            Ok(renewed) => renewed.map_err(|error| Chain(&error).to_string()),
+            Err(_) => Err("the hub did not answer within 15 s".to_owned()),
+        }
+    }
+
+    async fn renew_by_joining(&self, tasks: &Tasks) -> Result<Certificate, String> {
+        let key = KeyPair::generate().map_err(|error| Chain(&error).to_string())?;
+        match tokio::time::timeout(CERTIFY, self.join_once(&key, tasks)).await {
+            Ok(Ok(certificate)) => Ok(certificate),
+            Ok(Err(JoinError::Refused(why) | JoinError::Again(why))) => Err(why),
+            Err(_) => Err("the hub did not answer within 15 s".to_owned()),
+        }
+    }
+}
+
+/// Why joining did not work.
+enum JoinError {
+    /// Not with this evidence.
+    Refused(String),
+    /// Perhaps later.
+    Again(String),
+}
+
+/// When the certificate is renewed next.
+struct Renewal {
+    /// Earliest next attempt after a failure, or now when told to.
+    at: Option<Instant>,
+    by_joining: bool,
+    failures: u32,
+    entropy: SharedEntropy,
+}
+
+impl Renewal {
+    fn new(entropy: &SharedEntropy) -> Self {
+        Self { at: None, by_joining: false, failures: 0, entropy: Arc::clone(entropy) }
+    }
+
+    fn now(&mut self) {
+        self.at = Some(Instant::now());
+    }
+
+    const fn is_asked(&self) -> bool {
+        self.at.is_some()
+    }
+
+    fn join_now(&mut self) {
+        self.by_joining = true;
+        self.now();
+    }
+
+    fn done(&mut self) {
+        *self = Self::new(&self.entropy);
+    }
+
+    fn due(&self, schedule: &Schedule, clock: &dyn crate::clock::Clock) -> Instant {
+        // Looked at again every 30 s, so that a stepped clock or a suspended machine is noticed.
+        let scheduled = schedule.due_in(clock.now());
+        let scheduled = Instant::now() + scheduled.min(RECHECK);
+        self.at.unwrap_or(scheduled)
+    }
+
+    fn failed(&mut self, schedule: &Schedule, now: std::time::SystemTime) -> Duration {
+        let cap = schedule.retry_cap(now);
+        let base = RETRY_BASE.saturating_mul(1 << self.failures.min(10)).min(cap);
+        self.failures += 1;
+        let pause = base.mul_f64(0.8 + 0.4 * crate::entropy::unit(&*self.entropy));
+        self.at = Some(Instant::now() + pause);
+        pause
+    }
+}
+
+/// How often the wall clock is looked at.
+const RECHECK: Duration = Duration::from_secs(30);
+
+fn millis(millis: u32) -> Duration {
+    Duration::from_millis(millis.into())
+}
+
+fn described(end: &LinkEnd) -> String {
+    match end {
+        LinkEnd::Lost(why) | LinkEnd::Refused(why) | LinkEnd::Banned(why) => why.clone(),
+        LinkEnd::Drained => "drained".to_owned(),
+    }
+}
+
+fn server_name(address: &str) -> Result<ServerName<'static>, LinkEnd> {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    ServerName::try_from(host)
+        .map_err(|_| LinkEnd::Lost(format!("`{address}` is not host:port")))
+}

@@ -1,0 +1,401 @@
+//! One account: from its credential to its feed, and what changes on the way.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::AccountSettings;
+use super::accounts::{Accounts, Status};
+use crate::clock::SharedClock;
+use crate::cluster::{Cluster, ClusterError};
+use crate::credential::{Engines, Keeper, Published};
+use crate::entropy::SharedEntropy;
+use crate::fault::Chain;
+use crate::ops::{self, Kinds};
+use crate::policy::{AccountPolicy, AllowedKind, Level};
+use crate::resource::{Gvr, Kind, Scope};
+use crate::retry::{Backoff, pause_unless};
+use crate::stream::{Feed, FeedSettings, Follow};
+use crate::tasks::Tasks;
+use crate::wire::v1;
+
+/// Snapshots of one account under way at once; kube-apiserver's fairness prefers few.
+const SNAPSHOTS: usize = 3;
+
+/// How often the kinds of a cluster are asked for again.
+const DISCOVER_EVERY: Duration = Duration::from_secs(300);
+
+/// Pause between a changed CustomResourceDefinition and the next discovery.
+const DISCOVER_SOON: Duration = Duration::from_secs(1);
+
+/// Time that the tasks of a failed worker get.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What one account needs.
+#[derive(Clone)]
+pub(super) struct Worker {
+    pub(super) settings: AccountSettings,
+    pub(super) policy: Arc<AccountPolicy>,
+    pub(super) engines: Arc<Engines>,
+    pub(super) accounts: Arc<Accounts>,
+    pub(super) clock: SharedClock,
+    pub(super) entropy: SharedEntropy,
+    pub(super) hash_key: std::hash::RandomState,
+}
+
+/// Runs a worker, and runs it again after a panic, until `stop`.
+pub(super) async fn supervise(worker: Worker, owner: Tasks, stop: CancellationToken) {
+    let entropy = Arc::clone(&worker.entropy);
+    let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(300), entropy);
+    loop {
+        let tasks = owner.child();
+        let (one, set) = (worker.clone(), tasks.clone());
+        tasks.spawn("worker", move |stop| one.run(set, stop));
+        tokio::select! {
+            () = stop.cancelled() => return,
+            task = tasks.died() => {
+                let pause = backoff.next_pause();
+                let mut status = Status::failed("Internal", format!("task `{task}` panicked"));
+                status.next_retry = Some(worker.clock.now() + pause);
+                worker.accounts.set_feed(&worker.settings.name, None);
+                worker.tell(&BTreeMap::new(), &status);
+                let _all_ended = tasks.drain(GRACE).await;
+                if !pause_unless(&stop, pause).await {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// What is known of the cluster.
+struct Known {
+    uid: String,
+    version: Vec<u8>,
+    kinds: Vec<Kind>,
+}
+
+impl Worker {
+    async fn run(self, tasks: Tasks, stop: CancellationToken) {
+        // Dropped with the future: everything of this account stops with its worker.
+        let _stops = tasks.stop_on_drop();
+        let running = self.serve(&tasks, &stop);
+        let _stopped = stop.run_until_cancelled(running).await;
+    }
+
+    async fn serve(&self, tasks: &Tasks, stop: &CancellationToken) {
+        self.tell(&BTreeMap::new(), &Status::new(v1::AccountState::Activating));
+        let (keeper, mut credential) = Keeper::new(
+            self.settings.source.clone(),
+            Arc::clone(&self.engines),
+            Arc::clone(&self.clock),
+            Arc::clone(&self.entropy),
+        );
+        tasks.spawn("credential", |stop| keeper.run(stop));
+        let Some((cluster, known)) = self.connect(&mut credential, tasks, stop).await else {
+            return;
+        };
+        let (cluster_now, cluster) = watch::channel(cluster);
+        let feed = Feed::new(FeedSettings {
+            account: self.settings.name.clone(),
+            cluster_uid: known.uid.clone(),
+            policy_digest: self.policy.digest(),
+        });
+        let (kinds_now, kinds) = watch::channel(Arc::new(Kinds::new()));
+        self.serve_operations(&feed, kinds, &cluster, tasks);
+        let serving = Serving {
+            worker: self,
+            follow: Follow {
+                cluster,
+                snapshots: Arc::new(Semaphore::new(SNAPSHOTS)),
+                entropy: Arc::clone(&self.entropy),
+                rules: Arc::clone(self.policy.scrub_rules()),
+                hash_key: self.hash_key.clone(),
+            },
+            feed,
+            cluster_now,
+            kinds_now,
+            tasks: tasks.clone(),
+        };
+        serving.run(known, credential, stop).await;
+    }
+
+    /// Waits for a credential with which the API server can be asked, and asks it.
+    async fn connect(
+        &self,
+        credential: &mut watch::Receiver<Published>,
+        tasks: &Tasks,
+        stop: &CancellationToken,
+    ) -> Option<(Arc<Cluster>, Known)> {
+        let entropy = Arc::clone(&self.entropy);
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30), entropy);
+        loop {
+            let published = credential.borrow_and_update().clone();
+            let Some(held) = published.credential.clone() else {
+                if let Some(reason) = published.reason {
+                    let mut status = Status::failed(reason.as_str(), published.message);
+                    status.next_retry = published.next_try;
+                    self.tell(&BTreeMap::new(), &status);
+                }
+                credential.changed().await.ok()?;
+                continue;
+            };
+            let failure = match Cluster::new(held, tasks.clone()) {
+                Ok(cluster) => match learn(&cluster).await {
+                    Ok(known) => return Some((Arc::new(cluster), known)),
+                    Err(error) => error,
+                },
+                Err(error) => error,
+            };
+            let pause = backoff.next_pause();
+            self.tell(&BTreeMap::new(), &failed(&failure, self.clock.now() + pause));
+            tokio::select! {
+                waited = pause_unless(stop, pause) => if !waited { return None },
+                changed = credential.changed() => changed.ok()?,
+            }
+        }
+    }
+
+    fn serve_operations(
+        &self,
+        feed: &Arc<Feed>,
+        kinds: watch::Receiver<Arc<Kinds>>,
+        cluster: &watch::Receiver<Arc<Cluster>>,
+        tasks: &Tasks,
+    ) {
+        let (now, operations_cluster) = watch::channel(Some(Arc::clone(&cluster.borrow())));
+        let mut changes = cluster.clone();
+        tasks.spawn("operations-cluster", move |stop| async move {
+            let following = async {
+                while changes.changed().await.is_ok() {
+                    now.send_replace(Some(Arc::clone(&changes.borrow_and_update())));
+                }
+            };
+            let _stopped = stop.run_until_cancelled(following).await;
+            now.send_replace(None);
+        });
+        let wrote = Arc::clone(feed);
+        self.accounts.set_context(ops::Context {
+            account: self.settings.name.clone(),
+            policy: Arc::clone(&self.policy),
+            kinds,
+            cluster: operations_cluster,
+            wrote: Arc::new(move |gvr: &Gvr, version| wrote.mark(gvr, version)),
+        });
+    }
+
+    fn tell(&self, cluster: &BTreeMap<&str, String>, status: &Status) {
+        let known = self.accounts.offers.borrow().get(&self.settings.name).cloned();
+        let mut offer = known.unwrap_or_else(|| v1::AccountOffer {
+            name: self.settings.name.clone(),
+            read_roles: self.settings.read_roles.clone(),
+            write_roles: self.settings.write_roles.clone(),
+            ..v1::AccountOffer::default()
+        });
+        if let Some(uid) = cluster.get("uid") {
+            offer.cluster_uid.clone_from(uid);
+        }
+        if let Some(version) = cluster.get("version") {
+            offer.server_version.clone_from(version);
+        }
+        self.accounts.offer(offer, status);
+    }
+}
+
+async fn learn(cluster: &Cluster) -> Result<Known, ClusterError> {
+    let version = cluster.version().await?;
+    let uid = cluster.uid().await?;
+    let kinds = cluster.discover().await?;
+    Ok(Known { uid, version, kinds })
+}
+
+fn failed(error: &ClusterError, next: SystemTime) -> Status {
+    let mut status = Status::failed(error.reason().as_str(), Chain(error).to_string());
+    status.next_retry = Some(next);
+    status
+}
+
+/// An account whose cluster is known.
+struct Serving<'a> {
+    worker: &'a Worker,
+    follow: Follow,
+    feed: Arc<Feed>,
+    cluster_now: watch::Sender<Arc<Cluster>>,
+    kinds_now: watch::Sender<Arc<Kinds>>,
+    tasks: Tasks,
+}
+
+impl Serving<'_> {
+    async fn run(
+        self,
+        known: Known,
+        mut credential: watch::Receiver<Published>,
+        stop: &CancellationToken,
+    ) {
+        let facts = BTreeMap::from([
+            ("uid", known.uid.clone()),
+            ("version", git_version(&known.version)),
+        ]);
+        let mut followed = self.follow_kinds(&known.kinds, &known.version, &Kinds::new());
+        self.worker.accounts.set_feed(&self.worker.settings.name, Some(Arc::clone(&self.feed)));
+        let mut generation = credential.borrow_and_update().generation;
+        let mut progress = self.feed.progress();
+        let mut definitions = self.feed.definitions();
+        let mut discover = tokio::time::interval(DISCOVER_EVERY);
+        discover.reset();
+        let mut version = known.version;
+        loop {
+            self.tell_state(&facts, &credential.borrow());
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = credential.changed() => {
+                    if changed.is_err() { return }
+                    let published = credential.borrow_and_update().clone();
+                    if published.generation != generation {
+                        generation = published.generation;
+                        self.change_credential(published).await;
+                    }
+                }
+                changed = progress.changed() => if changed.is_err() { return },
+                changed = definitions.changed() => {
+                    if changed.is_err() || !pause_unless(stop, DISCOVER_SOON).await { return }
+                    definitions.mark_unchanged();
+                    discover.reset_immediately();
+                }
+                _ = discover.tick() => {
+                    if let Some(known) = self.discover().await {
+                        followed = self.follow_kinds(&known.kinds, &known.version, &followed);
+                        version = known.version;
+                    } else {
+                        tracing::debug!(bytes = version.len(), "kinds stay as they were");
+                    }
+                }
+            }
+        }
+    }
+
+    /// ACTIVE once every stream has been read once; a failing engine does not end that.
+    fn tell_state(&self, facts: &BTreeMap<&str, String>, credential: &Published) {
+        let active = self.feed.is_ready();
+        let state = if active { v1::AccountState::Active } else { v1::AccountState::Activating };
+        let mut status = Status::new(state);
+        if let Some(reason) = credential.reason {
+            status.reason = reason.as_str();
+            status.message.clone_from(&credential.message);
+            status.next_retry = credential.next_try;
+        }
+        self.worker.tell(facts, &status);
+    }
+
+    async fn discover(&self) -> Option<Known> {
+        let cluster = Arc::clone(&self.cluster_now.borrow());
+        match learn(&cluster).await {
+            Ok(known) => Some(known),
+            Err(error) => {
+                let account = &self.worker.settings.name;
+                tracing::warn!(account, error = %Chain(&error), "cannot discover kinds; the known ones are served");
+                None
+            }
+        }
+    }
+
+    /// Probes a new credential before it replaces the one in use.
+    async fn change_credential(&self, published: Published) {
+        let Some(credential) = published.credential else { return };
+        let account = &self.worker.settings.name;
+        let changed = match Cluster::new(credential, self.tasks.clone()) {
+            Ok(cluster) => cluster.probe().await.map(|()| cluster),
+            Err(error) => Err(error),
+        };
+        match changed {
+            Ok(cluster) => {
+                self.cluster_now.send_replace(Arc::new(cluster));
+                tracing::info!(account, "credential changed");
+            }
+            Err(error) => {
+                tracing::warn!(account, error = %Chain(&error), "the new credential does not work; the old one stays in use");
+            }
+        }
+    }
+
+    /// Starts streams of kinds that came, ends those of kinds that went.
+    fn follow_kinds(&self, kinds: &[Kind], version: &[u8], before: &Kinds) -> Kinds {
+        let policy = &self.worker.policy;
+        let ordered: Vec<AllowedKind> = kinds.iter().filter_map(|kind| policy.allow(kind)).collect();
+        let by_gvr = ordered.iter().map(|kind| (kind.kind().gvr.clone(), kind.clone()));
+        let allowed: Kinds = by_gvr.collect();
+        for gone in before.keys().filter(|gvr| !allowed.contains_key(gvr)) {
+            self.feed.remove(gone);
+        }
+        let cached = allowed.values().filter(|kind| kind.level() == Level::Cached);
+        for kind in cached {
+            for scope in scopes(kind, policy.namespaces()) {
+                if !self.feed.has(&kind.kind().gvr, &scope) {
+                    self.feed.follow(kind, scope, &self.follow, &self.tasks);
+                }
+            }
+        }
+        self.feed.set_discovery(discovery(&ordered, policy, version));
+        self.kinds_now.send_replace(Arc::new(allowed.clone()));
+        allowed
+    }
+}
+
+/// Which streams a kind needs when the account is limited to `namespaces`.
+fn scopes(kind: &AllowedKind, namespaces: &[String]) -> Vec<Scope> {
+    let limited = kind.kind().namespaced || kind.kind().gvr.is_namespaces();
+    if namespaces.is_empty() || !limited {
+        return vec![Scope::Cluster];
+    }
+    namespaces.iter().cloned().map(Scope::Namespace).collect()
+}
+
+fn discovery(allowed: &[AllowedKind], policy: &AccountPolicy, version: &[u8]) -> v1::Discovery {
+    let kinds = allowed.iter().map(|allowed| {
+        let kind = allowed.kind();
+        let subresources = policy.subresources(allowed).into_iter().map(|part| {
+            v1::DiscoveredSubresource {
+                name: part.name,
+                kind: part.kind,
+                group: part.group,
+                version: part.version,
+                verbs: part.verbs,
+            }
+        });
+        let level = match allowed.level() {
+            Level::Cached => v1::Level::Cached,
+            Level::Live => v1::Level::Live,
+        };
+        v1::DiscoveredKind {
+            resource: Some(v1::Gvr {
+                group: kind.gvr.group.clone(),
+                version: kind.gvr.version.clone(),
+                resource: kind.gvr.resource.clone(),
+            }),
+            kind: kind.kind.clone(),
+            singular: kind.singular.clone(),
+            short_names: kind.short_names.clone(),
+            categories: kind.categories.clone(),
+            namespaced: kind.namespaced,
+            verbs: policy.verbs(allowed),
+            subresources: subresources.collect(),
+            level: level.into(),
+            masked: allowed.masked(),
+            preferred_version: kind.preferred_version,
+        }
+    });
+    v1::Discovery {
+        kinds: kinds.collect(),
+        version_json: version.to_vec().into(),
+        namespaces: policy.namespaces().to_vec(),
+    }
+}
+
+fn git_version(version: &[u8]) -> String {
+    let parsed: Option<serde_json::Value> = serde_json::from_slice(version).ok();
+    let told = parsed.as_ref().and_then(|v| v.get("gitVersion")).and_then(|v| v.as_str());
+    told.unwrap_or_default().chars().take(64).collect()
+}
