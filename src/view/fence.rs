@@ -124,13 +124,13 @@ impl Kind {
             .retain(|place, version| !passed(place, *version));
         let now = Instant::now();
         fences.collections.retain(|(_, until)| *until > now);
-        let waits_for_version = |place: &str| {
-            let overlaps = |known: &Option<String>| overlap(known.as_deref(), Some(place));
+        let waits_for_version = |place: Option<&str>| {
+            let overlaps = |known: &Option<String>| overlap(known.as_deref(), place);
             fences.versions.keys().any(overlaps)
         };
         let gone = |fence: &DeleteFence| {
             let name = (fence.namespace.clone(), fence.name.clone());
-            self.matching(Some(&fence.namespace)).all(|(_, stream)| {
+            self.matching(fence.place()).all(|(_, stream)| {
                 let known = stream.objects.get(&name);
                 known
                     .is_none_or(|known| known.identity().uid != fence.uid || known.is_terminating())
@@ -138,7 +138,7 @@ impl Kind {
         };
         // An object that the view has not seen yet is not gone: first the versions.
         fences.deletes.retain(|fence| {
-            fence.until > now && (waits_for_version(&fence.namespace) || !gone(fence))
+            fence.until > now && (waits_for_version(fence.place()) || !gone(fence))
         });
         let overlaps = |known: Option<&str>| overlap(known, namespace);
         let settled = !fences

@@ -1,7 +1,7 @@
 //! The side of a view that clients read.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use thiserror::Error;
 
@@ -51,22 +51,28 @@ impl View {
         let state = self.lock();
         let kind = state.kinds.get(gvr).ok_or(Unavailable::NotWatched)?;
         let version = kind.readable(namespace)?;
-        let objects = kind.select(namespace, selector);
-        let interrupted = kind
-            .matching(namespace)
-            .filter_map(|(_, it)| it.interrupted);
-        let age = interrupted
-            .map(|since| now.duration_since(since).unwrap_or_default())
-            .max();
         Ok(Listing {
-            objects,
+            objects: kind.select(namespace, selector),
             version,
-            age: age.unwrap_or_default(),
+            age: kind.age(namespace, now),
         })
     }
 
-    /// One object, with its age as in [`Listing::age`]; cluster-scoped ones have the namespace
-    /// `""`. `None` if the view does not have it, whatever the reason.
+    /// How long ago what is known of `namespace` was last known to be up to date, as in
+    /// [`Listing::age`].
+    ///
+    /// # Errors
+    /// What there is cannot be told.
+    pub fn age(&self, gvr: &Gvr, namespace: Option<&str>) -> Result<Duration, Unavailable> {
+        let now = self.clock.now();
+        let state = self.lock();
+        let kind = state.kinds.get(gvr).ok_or(Unavailable::NotWatched)?;
+        kind.readable(namespace)?;
+        Ok(kind.age(namespace, now))
+    }
+
+    /// One object; cluster-scoped ones have the namespace `""`. `None` if the view does not have
+    /// it, whatever the reason.
     pub fn get(&self, gvr: &Gvr, namespace: &str, name: &str) -> Option<Arc<Object>> {
         let state = self.lock();
         let kind = state.kinds.get(gvr)?;
@@ -95,6 +101,14 @@ impl Kind {
             }));
         }
         lowest.ok_or(Unavailable::NotWatched)
+    }
+
+    fn age(&self, namespace: Option<&str>, now: SystemTime) -> Duration {
+        let interrupted = self
+            .matching(namespace)
+            .filter_map(|(_, it)| it.interrupted);
+        let ages = interrupted.map(|since| now.duration_since(since).unwrap_or_default());
+        ages.max().unwrap_or_default()
     }
 
     pub(super) fn select(&self, namespace: Option<&str>, selector: &Selector) -> Vec<Arc<Object>> {

@@ -1,0 +1,430 @@
+//! Reads: one object live if it can be had, lists from the view once it has seen every write.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use http::header::{AGE, HeaderValue, RETRY_AFTER, WARNING};
+use http::{Response, StatusCode};
+use zeroize::Zeroizing;
+
+use super::FENCE_PATIENCE;
+use super::body::{self, Body, Written};
+use super::live;
+use super::port::{
+    Account, Freshness, Level, LiveAnswer, LiveBody, Served, Upstream, UpstreamError,
+};
+use super::query::Accepts;
+use super::service::{Answer, Asked, Facade};
+use super::status::{Failure, respond};
+use crate::limits::{ANSWER_TIMEOUT, LIVE_READ_TIMEOUT};
+use crate::resource::{Identity, ResourceVersion};
+use crate::view::{Listing, Object, Selector, Settled, Unavailable};
+
+/// Bytes of a live list in which the version of the collection is looked for.
+const LIST_HEAD_BYTES: usize = 4096;
+
+impl Account {
+    pub(super) fn is_connected(&self) -> bool {
+        self.freshness == Freshness::Connected
+    }
+}
+
+impl<U: Upstream> Facade<U> {
+    /// Sends a read to the cluster.
+    pub(super) async fn send_read(
+        &self,
+        asked: &Asked<'_>,
+        timeout: Duration,
+    ) -> Result<LiveAnswer, UpstreamError> {
+        if !asked.account.is_connected() {
+            return Err(UpstreamError::Away);
+        }
+        let request = live::request(
+            asked.method,
+            asked.live_target(),
+            asked.headers,
+            Zeroizing::default(),
+            timeout,
+        );
+        let sent = self.upstream.send(asked.account, asked.client, request);
+        match tokio::time::timeout(timeout, sent).await {
+            Ok(answer) => answer,
+            Err(_elapsed) => Err(UpstreamError::TimedOut),
+        }
+    }
+
+    /// A read that only the cluster can answer: live kinds, subresources, tables.
+    pub(super) async fn forward_read(&self, asked: &Asked<'_>) -> Answer {
+        let answer = self.send_read(asked, ANSWER_TIMEOUT).await?;
+        let is_cached = asked.kind.level == Level::Cached && asked.target.subresource.is_none();
+        // The agent's own credential is not the client's business; that of a watched kind is an
+        // outage of it.
+        let refused = answer.status == StatusCode::UNAUTHORIZED
+            || (is_cached && answer.status == StatusCode::FORBIDDEN);
+        if refused {
+            return Err(refused_by_cluster(answer.status));
+        }
+        Ok((read_response(answer), Served::Live))
+    }
+
+    /// GET of one object.
+    pub(super) async fn get(&self, asked: &Asked<'_>) -> Answer {
+        if asked.kind.level == Level::Live {
+            return self.forward_read(asked).await;
+        }
+        let failure = match self.send_read(asked, LIVE_READ_TIMEOUT).await {
+            Ok(answer) if !live::is_outage(answer.status) => {
+                return Ok((read_response(answer), Served::Live));
+            }
+            Ok(answer) => refused_by_cluster(answer.status),
+            Err(error) if is_answer(&error) => return Err(error.into()),
+            Err(error) => Failure::from(error),
+        };
+        if !Accepts::of(asked.headers).plain_json {
+            return Err(failure);
+        }
+        self.get_from_view(asked, failure).await
+    }
+
+    async fn get_from_view(&self, asked: &Asked<'_>, failure: Failure) -> Answer {
+        let account = asked.account;
+        let gvr = &asked.target.gvr;
+        let view = &account.view;
+        // A namespace of a limited account is known by its name, whatever else is.
+        let named = asked.target.name.as_deref().unwrap_or_default();
+        let limited = gvr.is_namespaces() && account.namespaces.iter().any(|it| it == named);
+        let known = view.age(gvr, asked.place());
+        let age = match known {
+            Ok(age) => self.age(account, age),
+            Err(_) if limited => return Ok((object_response(&namespace(named)), Served::Facade)),
+            Err(_) => return Err(failure),
+        };
+        let waits = account.is_connected() && !is_settled(asked, Duration::ZERO).await;
+        if waits || (age.is_none_or(|age| age > account.max_stale) && !limited) {
+            return Err(failure);
+        }
+        let space = if gvr.is_namespaces() {
+            None
+        } else {
+            asked.place()
+        };
+        match view.get(gvr, space.unwrap_or_default(), named) {
+            Some(object) => {
+                let mut response = object_response(&object);
+                tell_age(&mut response, age.unwrap_or_default());
+                Ok((response, Served::View))
+            }
+            None => Err(Failure::no_object(&gvr.resource, &gvr.group, named)),
+        }
+    }
+
+    /// GET of a collection.
+    pub(super) async fn list(&self, asked: &Asked<'_>) -> Answer {
+        // Only who began a list in pieces, which is the cluster, knows how it goes on.
+        if asked.kind.level == Level::Live || !asked.query.get("continue").is_empty() {
+            return self.forward_read(asked).await;
+        }
+        let accepts = Accepts::of(asked.headers);
+        let account = asked.account;
+        let selector = asked.selector();
+        let limited = asked.target.gvr.is_namespaces() && !account.namespaces.is_empty();
+        let from_view = accepts.plain_json && !(accepts.transformed && account.is_connected());
+        if from_view || limited {
+            if !accepts.plain_json {
+                return Err(Failure::not_acceptable());
+            }
+            let settled = !account.is_connected() || is_settled(asked, FENCE_PATIENCE).await;
+            let selector = selector.clone()?;
+            if limited {
+                return Ok(self.limited_namespaces(asked, &selector));
+            }
+            if settled && let Some(answer) = self.list_from_view(asked, &selector) {
+                return Ok(answer);
+            }
+        }
+        let failure = match self.send_read(asked, ANSWER_TIMEOUT).await {
+            Ok(answer) if !live::is_outage(answer.status) => {
+                return Ok((live_list(asked, answer).await, Served::Live));
+            }
+            Ok(answer) => refused_by_cluster(answer.status),
+            Err(error) if is_answer(&error) => return Err(error.into()),
+            Err(error) => Failure::from(error),
+        };
+        // A table could not be had; what is known in plain form can.
+        let settled = !account.is_connected() || is_settled(asked, Duration::ZERO).await;
+        if accepts.plain_json
+            && settled
+            && let Some(answer) = self.list_from_view(asked, &selector?)
+        {
+            return Ok(answer);
+        }
+        Err(failure)
+    }
+
+    /// The list as the view has it; `None` if it has none, or none that is new enough.
+    fn list_from_view(
+        &self,
+        asked: &Asked<'_>,
+        selector: &Selector,
+    ) -> Option<(Response<Body>, Served)> {
+        let account = asked.account;
+        let gvr = &asked.target.gvr;
+        let listing = account.view.list(gvr, asked.list_place(), selector).ok()?;
+        let age = self.age(account, listing.age);
+        // Without its namespaces Clouddriver evicts all it knows, so these have no limit of age.
+        let limit = (!gvr.is_namespaces()).then_some(account.max_stale);
+        if limit.is_some_and(|limit| age.is_none_or(|age| age > limit)) {
+            return None;
+        }
+        if account.is_connected() && !asked.is_new_enough(listing.version) {
+            return None;
+        }
+        let mut response = list_response(asked, listing);
+        tell_age(&mut response, age.unwrap_or_default());
+        Some((response, Served::View))
+    }
+
+    /// The namespaces an account is limited to: as they are known, or by their names.
+    fn limited_namespaces(
+        &self,
+        asked: &Asked<'_>,
+        selector: &Selector,
+    ) -> (Response<Body>, Served) {
+        let account = asked.account;
+        let mut listing = Listing {
+            objects: Vec::new(),
+            version: ResourceVersion(1),
+            age: Duration::ZERO,
+        };
+        let mut names: Vec<&String> = account.namespaces.iter().collect();
+        names.sort();
+        let mut versions = Vec::new();
+        for name in names {
+            match account
+                .view
+                .list(&asked.target.gvr, Some(name), &Selector::default())
+            {
+                Ok(found) => {
+                    let named = found
+                        .objects
+                        .into_iter()
+                        .filter(|it| it.identity().name == *name);
+                    listing.objects.extend(named);
+                    versions.push(found.version);
+                    listing.age = listing.age.max(found.age);
+                }
+                Err(_) => listing.objects.push(namespace(name).into()),
+            }
+        }
+        listing.objects.retain(|object| selector.matches(object));
+        listing.version = versions.into_iter().min().unwrap_or(listing.version);
+        let age = self.age(account, listing.age).unwrap_or_default();
+        let mut response = list_response(asked, listing);
+        tell_age(&mut response, age);
+        (response, Served::View)
+    }
+
+    /// How old what a view knows is; `None` if nobody can tell.
+    pub(super) fn age(&self, account: &Account, known: Duration) -> Option<Duration> {
+        match account.freshness {
+            Freshness::Connected => Some(known),
+            Freshness::Away { since } => {
+                let away = self.clock.now().duration_since(since).unwrap_or_default();
+                Some(away.max(known))
+            }
+            Freshness::Unknown => None,
+        }
+    }
+}
+
+impl Asked<'_> {
+    pub(super) fn selector(&self) -> Result<Selector, Failure> {
+        let (labels, fields) = (
+            self.query.get("labelSelector"),
+            self.query.get("fieldSelector"),
+        );
+        Ok(Selector::parse(&self.target.gvr, labels, fields)?)
+    }
+
+    /// The namespace whose objects are listed; a list of `namespaces` is not within one.
+    pub(super) fn list_place(&self) -> Option<&str> {
+        if self.target.gvr.is_namespaces() {
+            None
+        } else {
+            self.place()
+        }
+    }
+
+    /// Whether a list at `version` is what the query's `resourceVersion` asks for.
+    fn is_new_enough(&self, version: ResourceVersion) -> bool {
+        let wanted = ResourceVersion::parse(self.query.get("resourceVersion")).unwrap_or_default();
+        match self.query.get("resourceVersionMatch") {
+            "Exact" => version == wanted,
+            _ => version >= wanted,
+        }
+    }
+}
+
+/// Whether an error is what the agent says about the request itself, and not an outage.
+fn is_answer(error: &UpstreamError) -> bool {
+    matches!(
+        error,
+        UpstreamError::Refused { .. } | UpstreamError::Unfilterable
+    )
+}
+
+fn refused_by_cluster(status: StatusCode) -> Failure {
+    Failure::unavailable(format!(
+        "the cluster answered {} to the agent",
+        status.as_u16()
+    ))
+}
+
+pub(super) async fn is_settled(asked: &Asked<'_>, patience: Duration) -> bool {
+    let view = &asked.account.view;
+    view.settled(&asked.target.gvr, asked.list_place(), patience)
+        .await
+        == Settled::Yes
+}
+
+/// A live answer to a read. kubectl repeats a read that it is told to come back for ten times.
+fn read_response(answer: LiveAnswer) -> Response<Body> {
+    let mut response = live::response(answer);
+    response.headers_mut().remove(RETRY_AFTER);
+    response
+}
+
+/// Passes a live list on, and tells the view at which version it was.
+async fn live_list(asked: &Asked<'_>, answer: LiveAnswer) -> Response<Body> {
+    let LiveAnswer {
+        status,
+        headers,
+        body,
+    } = answer;
+    let (head, body) = peek(body).await;
+    // With another resourceVersion the API server may answer from its own cache.
+    if status == StatusCode::OK
+        && asked.query.get("resourceVersion").is_empty()
+        && let Some(version) = list_version(&head)
+    {
+        let view = &asked.account.view;
+        view.collection_seen(&asked.target.gvr, asked.list_place(), version);
+    }
+    read_response(LiveAnswer {
+        status,
+        headers,
+        body,
+    })
+}
+
+/// The first bytes of a body, and the whole body.
+async fn peek(mut body: LiveBody) -> (Vec<u8>, LiveBody) {
+    let mut pieces = Vec::new();
+    let mut head = Vec::new();
+    while head.len() < LIST_HEAD_BYTES {
+        let Some(piece) = body.next().await else {
+            break;
+        };
+        let failed = piece.is_err();
+        if let Ok(bytes) = &piece {
+            head.extend_from_slice(bytes);
+        }
+        pieces.push(piece);
+        if failed {
+            break;
+        }
+    }
+    (head, stream::iter(pieces).chain(body).boxed())
+}
+
+/// `metadata.resourceVersion` of a list whose head this is, where it comes before the items.
+fn list_version(head: &[u8]) -> Option<ResourceVersion> {
+    const FIELD: &[u8] = b"\"resourceVersion\":\"";
+    let items = memchr::memmem::find(head, b"\"items\"").or_else(|| {
+        // A table's columns come after its metadata.
+        memchr::memmem::find(head, b"\"columnDefinitions\"")
+    });
+    let own = head.get(..items?)?;
+    let rest = own.get(memchr::memmem::find(own, FIELD)? + FIELD.len()..)?;
+    let digits = rest.split(|byte| *byte == b'"').next()?;
+    ResourceVersion::parse(std::str::from_utf8(digits).ok()?)
+}
+
+fn object_response(object: &Object) -> Response<Body> {
+    respond(
+        StatusCode::OK,
+        "application/json",
+        body::whole(object.json()),
+    )
+}
+
+/// A list of stored objects, written as the client reads it.
+fn list_response(asked: &Asked<'_>, listing: Listing) -> Response<Body> {
+    let resource = &asked.kind.resource;
+    let head = serde_json::json!({
+        "kind": format!("{}List", resource.kind),
+        "apiVersion": resource.gvr.api_version(),
+        "metadata": { "resourceVersion": listing.version.to_string() },
+    });
+    let mut head = head.to_string();
+    head.pop();
+    head.push_str(",\"items\":[");
+    let mut head = Some(head);
+    let mut objects = listing.objects.into_iter().peekable();
+    let body = body::written(move |piece| {
+        if let Some(head) = head.take() {
+            piece.extend_from_slice(head.as_bytes());
+        }
+        if let Some(object) = objects.next() {
+            object.write_json(piece);
+        }
+        if objects.peek().is_some() {
+            piece.extend_from_slice(b",");
+            return Written::More;
+        }
+        piece.extend_from_slice(b"]}\n");
+        Written::Everything
+    });
+    respond(StatusCode::OK, "application/json", body)
+}
+
+/// Tells how old an answer from memory is; nothing if it is up to date.
+pub(super) fn tell_age(response: &mut Response<Body>, age: Duration) {
+    if age.is_zero() {
+        return;
+    }
+    let seconds = age.as_secs();
+    response
+        .headers_mut()
+        .insert(AGE, HeaderValue::from(seconds));
+    let warning =
+        format!("299 sortie \"the cluster cannot be reached: last known state, {seconds} s old\"");
+    if let Ok(warning) = HeaderValue::from_str(&warning) {
+        response.headers_mut().insert(WARNING, warning);
+    }
+}
+
+/// A namespace of which the name is all that is known.
+fn namespace(name: &str) -> Object {
+    let gvr = crate::resource::Gvr::new("", "v1", "namespaces");
+    let text = serde_json::Value::from(name);
+    let before = format!(
+        "{{\"kind\":\"Namespace\",\"apiVersion\":\"v1\",\"metadata\":{{\"name\":{text},\
+         \"labels\":{{\"kubernetes.io/metadata.name\":{text}}},\"resourceVersion\":\""
+    );
+    let identity = Identity {
+        name: name.to_owned(),
+        resource_version: ResourceVersion(1),
+        ..Identity::default()
+    };
+    let at = u32::try_from(before.len()).unwrap_or(u32::MAX);
+    let json = Bytes::from(before + "1\"}}");
+    Object::new(&gvr, "Namespace", identity, json, at, 1, false)
+}
+
+/// Why a read of the view cannot be answered, to a client that cannot be sent on.
+pub(super) fn unavailable(error: Unavailable) -> Failure {
+    Failure::unavailable(error.to_string())
+}
