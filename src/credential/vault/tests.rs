@@ -314,6 +314,18 @@ async fn an_engine_that_hangs_is_left_at_the_deadline() {
 }
 
 #[tokio::test]
+async fn an_endless_answer_is_given_up() {
+    let bench = Bench::start(|_| Reply::json(200, &" ".repeat(5 * 1024 * 1024))).await;
+    let error = bench
+        .with_file()
+        .fetch(&locator("kubeconfig"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.reason(), Reason::EngineUnavailable);
+    assert!(error.to_string().contains("too large"), "{error}");
+}
+
+#[tokio::test]
 async fn only_the_configured_authority_is_trusted() {
     let bench = Bench::start(|_| Reply::json(200, SECRET)).await;
     std::fs::write(bench.folder.path().join("ca.pem"), Authority::new().pem()).unwrap();
