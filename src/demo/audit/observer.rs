@@ -7,8 +7,9 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::endpoint::ReadError;
 use super::ledger::{Change, Ledger, Side};
-use super::reader::{Event, Listing, ReadError, Reader};
+use super::reader::{Event, Listing, Reader};
 use super::report::{EventFigures, Lag};
 use super::state::Collection;
 use crate::entropy::SharedEntropy;
