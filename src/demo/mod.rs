@@ -1,4 +1,14 @@
 //! A small in-memory Kubernetes API and an auditor around a real agent and a real hub.
+//!
+//! ```text
+//! cluster (workload, planted values) ══▶ agent ══▶ hub ══▶ facade
+//!    │                                                        │
+//!    └──────────────▶ audit (reader of its own) ◀─────────────┘──▶ Report
+//! ```
+//! # Invariants
+//! - What is judged is not used: neither the cluster nor the auditor touches `scrub`, `stream`,
+//!   `view` or `identity` (enforced by: `tests/architecture.rs`).
+//! - Everything runs as [`Tasks`](crate::tasks::Tasks) that are handed in, and ends with them.
 
 pub mod audit;
 mod canary;

@@ -5,6 +5,7 @@ mod support;
 
 mod capture;
 mod double;
+mod foreign_tls;
 mod openbao;
 mod pki;
 mod relay;

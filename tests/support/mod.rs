@@ -18,6 +18,7 @@
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
+    clippy::unwrap_in_result,
     clippy::panic,
     clippy::indexing_slicing,
     clippy::string_slice,
@@ -28,6 +29,7 @@ pub(crate) mod cache;
 pub(crate) mod capture;
 pub(crate) mod double;
 pub(crate) mod eventually;
+pub(crate) mod foreign_tls;
 pub(crate) mod https;
 pub(crate) mod kube;
 pub(crate) mod kubectl;

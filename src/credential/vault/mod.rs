@@ -5,10 +5,10 @@
 //!            ▲                                                  │ 403
 //!            └────────────── once again ◀───────────────────────┘
 //! ```
-//! The client library is contained: it is given our own TLS (exactly the configured authority, no
-//! resumption), no redirects (it would send the token along), no proxy, no idle connections (they
-//! keep decrypted answers), and a deadline. Its errors hold raw answers, so they are read and
-//! never shown.
+//! The client library is contained: it makes the requests and reads the answers, over a transport of
+//! ours with its own TLS (exactly the configured authority, no resumption), no redirects (the token
+//! would go along), no proxy, no idle connections (they keep decrypted answers), a bounded body and
+//! a deadline. The library's errors hold raw answers, so they are classified and never shown.
 //!
 //! # Failure
 //! - 403 → the token is renewed once and the read repeated; still 403 → denied if the token is
@@ -29,9 +29,9 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::ExposeSecret;
 use serde_json::Value;
 use tokio::sync::Mutex;
-use vaultrs::client::VaultClient;
 use zeroize::Zeroize;
 
+use self::client::Client;
 use self::failure::Failure;
 use super::authorization::read_token;
 use super::fetch::{Engine, FetchError, FetchErrorKind, Fetched, Fetching};
@@ -121,24 +121,22 @@ impl Vault {
             return Err(denied); // the token is a moment old
         }
         let client = self.client(token).await?;
-        match vaultrs::token::lookup_self(&client).await {
-            Ok(_) => Err(denied),
-            Err(error) => Err(match Failure::from_library(&error) {
-                lookup if lookup.kind == FetchErrorKind::Denied => Failure {
-                    kind: FetchErrorKind::Unauthenticated,
-                    hint: "the token in the configured file is expired or revoked",
-                    ..lookup
-                },
-                lookup => lookup,
+        match client.look_up_self().await {
+            Ok(()) => Err(denied),
+            // Accepted, whatever else it said.
+            Err(lookup) if lookup.kind == FetchErrorKind::Corrupt => Err(denied),
+            Err(lookup) if lookup.kind == FetchErrorKind::Denied => Err(Failure {
+                kind: FetchErrorKind::Unauthenticated,
+                hint: "the token in the configured file is expired or revoked",
+                ..lookup
             }),
+            Err(lookup) => Err(lookup),
         }
     }
 
     async fn read_with(&self, token: &SecretBytes, locator: &Locator) -> Result<Fetched, Failure> {
         let client = self.client(token).await?;
-        let (mut data, version) = client::read_kv2(&client, locator)
-            .await
-            .map_err(|error| Failure::from_library(&error))?;
+        let (mut data, version) = client.read(locator).await?;
         let found = field(&mut data, locator);
         wipe(data);
         Ok(Fetched {
@@ -171,14 +169,14 @@ impl Vault {
                 token_file,
             } => {
                 let proof = read_token(token_file).await.map_err(unreadable)?;
-                let client = client::build(&self.settings, None, self.deadline).await?;
-                client::log_in(&client, mount, role, &proof).await
+                let client = Client::build(&self.settings, None, self.deadline).await?;
+                client.log_in(mount, role, &proof).await
             }
         }
     }
 
-    async fn client(&self, token: &SecretBytes) -> Result<VaultClient, Failure> {
-        client::build(&self.settings, Some(token), self.deadline).await
+    async fn client(&self, token: &SecretBytes) -> Result<Client, Failure> {
+        Client::build(&self.settings, Some(token), self.deadline).await
     }
 }
 

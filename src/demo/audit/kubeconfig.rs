@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use super::reader::{Credential, Endpoint};
+use super::endpoint::{Credential, Endpoint};
 use crate::secret::SecretBytes;
 use crate::yaml::{self, Node, YamlError};
 

@@ -31,15 +31,22 @@ pub enum Side {
 pub enum Change {
     /// ADDED or MODIFIED, to this version.
     Alive(ResourceVersion),
-    /// DELETED.
+    /// DELETED, at this version; a facade may know only the last one before.
+    Gone(ResourceVersion),
+}
+
+/// The last that was seen of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Alive(ResourceVersion),
     Gone,
 }
 
 #[derive(Debug, Default)]
 struct Life {
     collection: usize,
-    cluster: Option<Change>,
-    facade: Option<Change>,
+    cluster: Option<State>,
+    facade: Option<State>,
     /// Newest version seen at the facade.
     newest: ResourceVersion,
 }
@@ -81,12 +88,12 @@ impl Ledger {
         for (uid, life) in &mut self.lives {
             let seen = life.on(side).is_some();
             if life.collection == collection && seen && !listed.contains_key(uid.as_str()) {
-                *life.on(side) = Some(Change::Gone);
+                *life.on(side) = Some(State::Gone);
             }
         }
         for (uid, version) in now {
             if let Some(life) = self.life(uid, collection) {
-                *life.on(side) = Some(Change::Alive(*version));
+                *life.on(side) = Some(State::Alive(*version));
                 if side == Side::Facade {
                     life.newest = life.newest.max(*version);
                 }
@@ -101,23 +108,21 @@ impl Ledger {
         let Some(life) = self.life(uid, collection) else {
             return;
         };
-        let counts = match change {
-            Change::Alive(version) => counted_from.is_some_and(|from| version > from),
-            Change::Gone => life.cluster.is_some(),
+        let (state, version, said) = match change {
+            Change::Alive(version) => (State::Alive(version), Some(version), version),
+            Change::Gone(said) => (State::Gone, None, said),
         };
-        let repeated = match (side, life.facade, change) {
-            (Side::Facade, Some(Change::Gone), Change::Gone) => true,
-            (Side::Facade, _, Change::Alive(version)) => version <= life.newest,
-            (Side::Cluster, _, _) | (Side::Facade, _, Change::Gone) => false,
-        };
-        if let (Side::Facade, Change::Alive(version)) = (side, change) {
+        let counts = counted_from.is_some_and(|from| said > from)
+            || (state == State::Gone && life.cluster.is_some());
+        let repeated = side == Side::Facade
+            && match state {
+                State::Alive(version) => version <= life.newest,
+                State::Gone => life.facade == Some(State::Gone),
+            };
+        if let (Side::Facade, State::Alive(version)) = (side, state) {
             life.newest = life.newest.max(version);
         }
-        *life.on(side) = Some(change);
-        let version = match change {
-            Change::Alive(version) => Some(version),
-            Change::Gone => None,
-        };
+        *life.on(side) = Some(state);
         let key = (uid.to_owned(), version);
         match side {
             Side::Cluster => {
@@ -176,9 +181,9 @@ impl Ledger {
         let (mut differing, mut unseen) = (0, 0_u64);
         for life in self.lives.values() {
             match (life.cluster, life.facade) {
-                (Some(Change::Gone), None) => unseen += 1,
+                (Some(State::Gone), None) => unseen += 1,
                 // Deleted before the cluster was first listed, after the facade was.
-                (None, Some(Change::Gone)) => {}
+                (None, Some(State::Gone)) => {}
                 (cluster, facade) => differing += u64::from(cluster != facade),
             }
         }
@@ -208,7 +213,7 @@ impl Ledger {
 }
 
 impl Life {
-    const fn on(&mut self, side: Side) -> &mut Option<Change> {
+    const fn on(&mut self, side: Side) -> &mut Option<State> {
         match side {
             Side::Cluster => &mut self.cluster,
             Side::Facade => &mut self.facade,
@@ -224,13 +229,17 @@ mod tests {
         Change::Alive(ResourceVersion(version))
     }
 
+    const fn gone() -> Change {
+        Change::Gone(ResourceVersion(13))
+    }
+
     /// The same five events on both sides, but for what `damage` does to the facade's.
     fn run(damage: impl FnOnce(&mut Vec<(&'static str, Change)>)) -> EventFigures {
         let events = vec![
             ("a", alive(10)),
             ("b", alive(11)),
             ("a", alive(12)),
-            ("b", Change::Gone),
+            ("b", gone()),
             ("c", alive(14)),
         ];
         let mut ledger = Ledger::default();
@@ -296,7 +305,7 @@ mod tests {
         let mut ledger = Ledger::default();
         let now = Instant::now();
         ledger.event(Side::Cluster, 0, "a", alive(1), now);
-        ledger.event(Side::Cluster, 0, "a", Change::Gone, now);
+        ledger.event(Side::Cluster, 0, "a", gone(), now);
         assert_eq!(ledger.figures(0, 0).lost, 1);
         assert_eq!(ledger.figures(1, 0).lost, 0);
     }
@@ -305,10 +314,7 @@ mod tests {
     fn an_event_shown_twice_or_late_is_duplicated() {
         assert_eq!(run(|shown| shown.insert(3, ("a", alive(12)))).duplicated, 1);
         assert_eq!(run(|shown| shown.insert(3, ("a", alive(10)))).duplicated, 1);
-        assert_eq!(
-            run(|shown| shown.insert(4, ("b", Change::Gone))).duplicated,
-            1
-        );
+        assert_eq!(run(|shown| shown.insert(4, ("b", gone()))).duplicated, 1);
     }
 
     #[test]

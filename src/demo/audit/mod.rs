@@ -18,6 +18,7 @@
 //! - Kubernetes API concepts, "Efficient detection of changes".
 
 mod canaries;
+mod endpoint;
 mod filter;
 mod kubeconfig;
 mod ledger;
@@ -31,11 +32,12 @@ mod state;
 mod tests;
 
 pub use canaries::{Canaries, CanaryError, FRAGMENT, Scan};
+pub use endpoint::{Credential, Endpoint, ReadError};
 pub use filter::{ReferenceFilter, canonical};
 pub use kubeconfig::{Context, KubeconfigError};
 pub use ledger::{Change, Ledger, Side};
 pub use observer::{Observer, QUIET};
 pub use plant::{Plant, SECRETS};
-pub use reader::{AGENT, Answer, Credential, Endpoint, Event, Lines, Listing, ReadError, Reader};
+pub use reader::{AGENT, Answer, Event, Lines, Listing, Reader};
 pub use report::{AccountFigures, CanaryFigures, EventFigures, Lag, Report, StateHashes};
 pub use state::{Collection, Snapshot, state_hash};

@@ -7,8 +7,9 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::endpoint::ReadError;
 use super::ledger::{Change, Ledger, Side};
-use super::reader::{Event, Listing, ReadError, Reader};
+use super::reader::{Event, Listing, Reader};
 use super::report::{EventFigures, Lag};
 use super::state::Collection;
 use crate::entropy::SharedEntropy;
@@ -50,20 +51,20 @@ impl Observer {
     ) -> Result<Self, ReadError> {
         let ledger = Arc::new(Mutex::new(Ledger::default()));
         for (number, collection) in collections.iter().enumerate() {
-            // The facade first: a life between the two lists is then seen where it matters least,
-            // and is not taken for a lost one.
-            for (side, reader) in [(Side::Facade, facade), (Side::Cluster, cluster)] {
-                let follow = Follow {
-                    reader: reader.clone(),
-                    side,
-                    number,
-                    collection: collection.clone(),
-                    ledger: Arc::clone(&ledger),
-                    entropy: Arc::clone(entropy),
-                };
-                let version = follow.list().await?;
-                tasks.spawn("audit-watch", |stop| follow.run(version, stop));
-            }
+            let follow = |side, reader: &Reader| Follow {
+                reader: reader.clone(),
+                side,
+                number,
+                collection: collection.clone(),
+                ledger: Arc::clone(&ledger),
+                entropy: Arc::clone(entropy),
+            };
+            let (shown, real) = (follow(Side::Facade, facade), follow(Side::Cluster, cluster));
+            // The facade first: a life between the two lists is then seen where it does not
+            // matter, and not taken for a lost one. Watches begin when both lists are noted.
+            let (shown_from, real_from) = (shown.list().await?, real.list().await?);
+            tasks.spawn("audit-watch", |stop| shown.run(shown_from, stop));
+            tasks.spawn("audit-watch", |stop| real.run(real_from, stop));
         }
         Ok(Self {
             ledger,
@@ -188,7 +189,7 @@ impl Follow {
                 let change = if alive {
                     Change::Alive(version_of(&object))
                 } else {
-                    Change::Gone
+                    Change::Gone(version_of(&object))
                 };
                 let (uid, now) = (uid(&object), Instant::now());
                 locked(&self.ledger).event(self.side, self.number, &uid, change, now);

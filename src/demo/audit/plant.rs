@@ -9,7 +9,8 @@ use serde_json::json;
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::reader::{Endpoint, ReadError, Reader, expect_ok};
+use super::endpoint::{Endpoint, ReadError};
+use super::reader::{Reader, expect_ok};
 use crate::demo::canary::Canary;
 use crate::entropy::{self, SharedEntropy};
 use crate::fault::Chain;

@@ -1,10 +1,14 @@
 //! One hash of everything that one side shows.
 
+use std::collections::BTreeMap;
+use std::fmt;
+
 use aws_lc_rs::digest::{Context, SHA256};
 use serde_json::Value;
 
+use super::endpoint::ReadError;
 use super::filter::{ReferenceFilter, canonical};
-use super::reader::{ReadError, Reader};
+use super::reader::Reader;
 use crate::resource::{Gvr, Scope};
 
 /// A collection that both sides serve.
@@ -55,10 +59,18 @@ pub fn state_hash(objects: &[(&Collection, &Value)], filter: Option<&ReferenceFi
 }
 
 /// What one side shows at one moment.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Snapshot {
     /// Objects with the collection they are in.
     pub objects: Vec<(Collection, Value)>,
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("objects", &self.objects.len())
+            .finish()
+    }
 }
 
 impl Snapshot {
@@ -80,8 +92,8 @@ impl Snapshot {
     }
 
     /// Objects of each kind.
-    pub fn counts(&self) -> std::collections::BTreeMap<String, u64> {
-        let mut counts = std::collections::BTreeMap::new();
+    pub fn counts(&self) -> BTreeMap<String, u64> {
+        let mut counts = BTreeMap::new();
         for (collection, _) in &self.objects {
             *counts.entry(collection.kind.clone()).or_insert(0) += 1;
         }

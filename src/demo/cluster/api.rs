@@ -1,45 +1,46 @@
 //! Requests: from a route to an answer.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::header::AUTHORIZATION;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Frame;
-use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt as _, Full, Limited, StreamBody};
+use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Incoming;
+use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::answers::{
+    Body, agent_of, aggregated_answer, aggregated_form, answer, json_answer, parse, parse_json,
+    patch_form, read, text_answer,
+};
 use super::discovery;
+use super::fields::text;
 use super::lists::Lists;
-use super::objects::{Objects, Part, PatchForm, Write, text};
+use super::objects::{Objects, Part, PatchForm, Write, apply_patch};
 use super::parts;
 use super::refusal::Refusal;
 use super::route::{Query, Resource, Route};
 use super::selector::Selector;
 use super::store::Key;
 use super::watching::{Watching, Wish};
-use crate::limits::REQUEST_BODY_BYTES;
+use crate::secret::SecretBytes;
 use crate::tasks::Tasks;
-
-/// The body of an answer.
-pub(super) type Body = BoxBody<Bytes, Infallible>;
 
 /// Lines of a watch that wait for its connection.
 const FRAMES: usize = 16;
 
 /// The API behind the listener.
-#[derive(Debug)]
 pub(super) struct Api {
     pub(super) objects: Objects,
     /// `Bearer …`, as the request has to say it.
-    pub(super) authorization: String,
+    pub(super) authorization: SecretBytes,
     pub(super) address: String,
     pub(super) bookmark_every: Duration,
     pub(super) lists: Arc<Lists>,
@@ -60,7 +61,12 @@ impl Api {
             .headers()
             .get(AUTHORIZATION)
             .map(HeaderValue::as_bytes);
-        if said != Some(self.authorization.as_bytes()) {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "compared with what the client says"
+        )]
+        let wanted = self.authorization.expose_secret();
+        if verify_slices_are_equal(said.unwrap_or_default(), wanted).is_err() {
             return Err(Refusal::unauthorized());
         }
         let route = Route::parse(request.uri().path());
@@ -244,13 +250,7 @@ impl Api {
         let existed = self.objects.store.get(&key).is_some();
         let patched = match resource.subresource.as_str() {
             "scale" => self.scale(resource, write, |mut scale| {
-                super::objects::apply_patch(
-                    resource.kind,
-                    &resource.name,
-                    &mut scale,
-                    form,
-                    &patch,
-                )?;
+                apply_patch(resource.kind, &resource.name, &mut scale, form, &patch)?;
                 Ok(scale)
             })?,
             "log" => return Err(Refusal::method_not_allowed()),
@@ -381,14 +381,6 @@ fn write_of<'a>(resource: &Resource, query: &'a Query) -> Write<'a> {
     }
 }
 
-/// How the client names itself.
-fn agent_of(headers: &HeaderMap) -> &str {
-    let said = headers
-        .get(USER_AGENT)
-        .and_then(|value| value.to_str().ok());
-    said.unwrap_or_default()
-}
-
 /// Answers an access review: everything is allowed here.
 fn review(method: &Method, body: &Bytes) -> Result<Response<Body>, Refusal> {
     if method != Method::POST {
@@ -404,86 +396,4 @@ fn review(method: &Method, body: &Bytes) -> Result<Response<Body>, Refusal> {
         }),
     );
     Ok(json_answer(StatusCode::CREATED, &review))
-}
-
-/// Reads a request body up to the API server's own limit.
-async fn read(body: Incoming) -> Result<Bytes, Refusal> {
-    let collected = Limited::new(body, REQUEST_BODY_BYTES).collect().await;
-    let collected =
-        collected.map_err(|_too_long_or_broken| Refusal::too_large(REQUEST_BODY_BYTES))?;
-    Ok(collected.to_bytes())
-}
-
-fn parse(headers: &HeaderMap, body: &Bytes) -> Result<Value, Refusal> {
-    match media_type(headers) {
-        "" | "application/json" => parse_json(body),
-        _ => Err(Refusal::unsupported_media()),
-    }
-}
-
-fn parse_json(body: &Bytes) -> Result<Value, Refusal> {
-    serde_json::from_slice(body).map_err(|_malformed| Refusal::bad_request("the body is not JSON"))
-}
-
-fn media_type(headers: &HeaderMap) -> &str {
-    let said = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
-    said.unwrap_or_default()
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-}
-
-fn patch_form(headers: &HeaderMap) -> Result<PatchForm, Refusal> {
-    match media_type(headers) {
-        // kubectl's apply patch is JSON, which is YAML too.
-        "application/apply-patch+yaml" => Ok(PatchForm::Apply),
-        "application/json-patch+json" => Ok(PatchForm::Json),
-        "application/merge-patch+json" => Ok(PatchForm::Merge),
-        "application/strategic-merge-patch+json" => Ok(PatchForm::Strategic),
-        _ => Err(Refusal::unsupported_media()),
-    }
-}
-
-/// The aggregated discovery form that is asked for, if any.
-fn aggregated_form(headers: &HeaderMap) -> Option<&'static str> {
-    let accepted = headers.get(ACCEPT)?.to_str().ok()?;
-    let asks = |form: &str| {
-        accepted.split(',').any(|one| {
-            let mut parameters = one.split(';').map(str::trim);
-            parameters.clone().any(|p| p == "as=APIGroupDiscoveryList")
-                && parameters.any(|p| p.strip_prefix("v=") == Some(form))
-        })
-    };
-    ["v2", "v2beta1"].into_iter().find(|form| asks(form))
-}
-
-fn aggregated_answer(core: bool, form: &'static str) -> Response<Body> {
-    let media = format!("application/json;g=apidiscovery.k8s.io;v={form};as=APIGroupDiscoveryList");
-    let body = discovery::aggregated(core, form).to_string();
-    answer(StatusCode::OK, &media, Full::new(body.into()).boxed())
-}
-
-fn json_answer(code: StatusCode, value: &Value) -> Response<Body> {
-    answer(
-        code,
-        "application/json",
-        Full::new(value.to_string().into()).boxed(),
-    )
-}
-
-fn text_answer(text: &str) -> Response<Body> {
-    let body = Full::new(text.to_owned().into()).boxed();
-    answer(StatusCode::OK, "text/plain", body)
-}
-
-fn answer(code: StatusCode, media: &str, body: Body) -> Response<Body> {
-    let mut response = Response::new(body);
-    *response.status_mut() = code;
-    if let Ok(media) = media.parse() {
-        response.headers_mut().insert(CONTENT_TYPE, media);
-    }
-    response
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
+use super::fields::text;
 use super::kinds::{Kind, named};
-use super::objects::{Objects, text};
+use super::objects::Objects;
 use super::patch;
 use super::refusal::Refusal;
 use super::store::Key;
@@ -17,7 +18,6 @@ use crate::clock;
 const REPLICAS: u64 = 100;
 
 /// Follows what the objects ask for, one step at a time.
-#[derive(Debug)]
 pub(super) struct Controllers {
     pub(super) objects: Objects,
 }

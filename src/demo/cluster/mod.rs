@@ -17,9 +17,11 @@
 //! - Kubernetes API concepts ("Efficient detection of changes", "Retrieving large results sets in
 //!   chunks", "Resource versions"), API conventions ("Response Status Kind").
 
+mod answers;
 mod api;
 mod controllers;
 mod discovery;
+mod fields;
 mod kinds;
 mod lists;
 mod objects;

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use serde_json::{Value, json};
 
-use super::objects::text;
+use super::fields::text;
 use super::refusal::Refusal;
 use super::route::Query;
 use super::store::Key;

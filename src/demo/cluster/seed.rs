@@ -30,7 +30,6 @@ const DEPLOYMENTS: [(&str, &str, u32); 7] = [
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// Makes Secrets with values that are not found anywhere else.
-#[derive(Debug)]
 pub(super) struct Planter {
     /// Values that have not been used yet: random bytes, and a text.
     fresh: Vec<([u8; 32], String)>,

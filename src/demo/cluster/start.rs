@@ -131,7 +131,7 @@ impl Cluster {
         let api = Arc::new(Api {
             lists: Arc::clone(&lists),
             objects: objects.clone(),
-            authorization: format!("Bearer {token}"),
+            authorization: SecretBytes::new(format!("Bearer {token}").into_bytes()),
             address,
             bookmark_every: settings.bookmark_every,
             tasks: tasks.clone(),

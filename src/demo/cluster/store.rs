@@ -1,4 +1,6 @@
 //! The objects, their one resourceVersion, the history of changes, and who watches them.
+//!
+//! Nothing here can be printed: objects hold planted values.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -47,7 +49,7 @@ impl Key {
 }
 
 /// One change: created without `before`, deleted without `after`.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Change {
     pub(super) key: Key,
     pub(super) version: u64,
@@ -56,27 +58,23 @@ pub(super) struct Change {
 }
 
 /// What a list was answered from.
-#[derive(Debug)]
 pub(super) struct Listed {
     pub(super) version: u64,
     pub(super) objects: Vec<(Key, Arc<Value>)>,
 }
 
 /// A watch that has been opened: first what has been missed, then what comes.
-#[derive(Debug)]
 pub(super) struct Watch {
     pub(super) missed: Vec<Change>,
     pub(super) coming: mpsc::Receiver<Change>,
 }
 
-#[derive(Debug)]
 struct Watcher {
     kind: &'static Kind,
     namespace: String,
     queue: mpsc::Sender<Change>,
 }
 
-#[derive(Debug)]
 struct State {
     version: u64,
     objects: BTreeMap<Key, Arc<Value>>,
@@ -87,7 +85,6 @@ struct State {
 }
 
 /// The cluster's memory.
-#[derive(Debug)]
 pub(super) struct Store {
     state: Mutex<State>,
     history: usize,

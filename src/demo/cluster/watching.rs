@@ -36,7 +36,6 @@ pub(super) struct Wish {
 }
 
 /// Answers one watch until it times out, its reader goes, or it is too slow.
-#[derive(Debug)]
 pub(super) struct Watching {
     store: Arc<Store>,
     wish: Wish,

@@ -9,8 +9,9 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::controllers::Controllers;
+use super::fields::text;
 use super::kinds::{Kind, named};
-use super::objects::{Objects, Part, Write, text};
+use super::objects::{Objects, Part, Write};
 use super::refusal::Refusal;
 use super::seed::Planter;
 use super::store::Key;
@@ -31,7 +32,6 @@ pub(super) const CONTROLLER: Write<'static> = Write {
 };
 
 /// Changes objects at a steady rate, and lets the controllers follow.
-#[derive(Debug)]
 pub(super) struct Workload {
     pub(super) objects: Objects,
     pub(super) planter: Planter,
