@@ -1,6 +1,7 @@
 //! What the agent shows to be let in, read anew at each attempt where it can change.
 
 use std::io::Read;
+use std::sync::Arc;
 
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -25,10 +26,9 @@ impl Evidence {
     /// The evidence of the moment.
     pub(super) fn show(&self) -> Result<client::Evidence, EvidenceError> {
         match self {
-            Self::Token(join) => Ok(client::Evidence::Token {
-                id: join.id.clone(),
-                secret: join.copy_secret(),
-            }),
+            Self::Token { id, secret } => {
+                Ok(client::Evidence::Token { id: id.clone(), secret: Arc::clone(secret) })
+            }
             Self::ServiceAccount { token_file } => {
                 let failed = |source| EvidenceError { path: token_file.clone(), source };
                 let mut token = Zeroizing::new(Vec::with_capacity(4096));
@@ -41,6 +41,6 @@ impl Evidence {
 
     /// Whether the evidence is good for one key only.
     pub(super) const fn is_spent(&self) -> bool {
-        matches!(self, Self::Token(_))
+        matches!(self, Self::Token { .. })
     }
 }

@@ -33,9 +33,9 @@ use tokio::sync::watch;
 use crate::clock::SharedClock;
 use crate::credential::{self, Engines, vault};
 use crate::entropy::{self, SharedEntropy};
-use crate::identity::join::Join;
 use crate::identity::{Name, SpkiSha256};
 use crate::policy::{self, AccountPolicy, Rules};
+use crate::secret::SecretBytes;
 use crate::stream::StreamCounts;
 use crate::tasks::Tasks;
 use crate::telemetry::health::Latches;
@@ -80,8 +80,13 @@ pub struct Hub {
 /// How an agent proves who it is.
 #[derive(Debug)]
 pub enum Evidence {
-    /// A join string that was read at start.
-    Token(Join),
+    /// A one-time token, from a join string that was read at start.
+    Token {
+        /// Which token, public.
+        id: String,
+        /// Its secret.
+        secret: Arc<SecretBytes>,
+    },
     /// A projected `ServiceAccount` token, read at each attempt.
     ServiceAccount {
         /// The file it is projected to.

@@ -18,7 +18,9 @@ use crate::clock::unix_seconds;
 use crate::entropy;
 use crate::fault::Chain;
 use crate::identity::proof::{self, Exporter, Purpose};
-use crate::identity::{Issued, Name, Order, PublicKey, Role, SpiffeId, csr, join, service_account};
+use crate::identity::service_account::{TokenError, TokenIssuer};
+use crate::identity::{Issued, Name, Order, PublicKey, Role, SpiffeId, csr, join};
+use crate::retry::Retry;
 use crate::secret::SecretBytes;
 use crate::wire::v1;
 use crate::wire::v1::enrol_request::Evidence;
@@ -203,28 +205,31 @@ impl Core {
         agent: Name,
         evidence: &v1::KubernetesEvidence,
     ) -> Result<Proven, Refused> {
-        let issuer = service_account::unverified_issuer(&evidence.jwt)
-            .map_err(|error| Refused::for_good(error.label(), error.to_string()))?;
-        let cluster = self.registry.read(|tables| {
-            let mut clusters = tables.clusters.iter();
-            clusters.find(|(_, cluster)| cluster.issuer == issuer).map(|(_, c)| c.clone())
+        let clusters = self.registry.read(|tables| {
+            tables.clusters.iter().map(|(_, row)| row.clone()).collect::<Vec<_>>()
         });
-        let Some(cluster) = cluster else {
+        let now = self.clock.now();
+        let mut judged = None;
+        for cluster in clusters {
+            let keys = cluster.jwks.as_bytes();
+            let issuer = TokenIssuer::new(&cluster.issuer, keys, &self.trust_domain)
+                .map_err(|error| Refused::for_good("ClusterKeys", error.to_string()))?;
+            match issuer.verify(&evidence.jwt, now) {
+                Err(TokenError::Issuer) => {}
+                verdict => judged = Some((cluster, verdict)),
+            }
+        }
+        let Some((cluster, verdict)) = judged else {
             return Err(Refused::for_good(
                 "ClusterUnknown",
                 "no registered cluster has the token's issuer; see `sortie cluster add`",
             ));
         };
-        let keys = service_account::Jwks::parse(cluster.jwks.as_bytes())
-            .map_err(|error| Refused::for_good("ClusterKeys", error.to_string()))?;
-        let attested = service_account::verify(
-            &evidence.jwt,
-            &cluster.issuer,
-            &keys,
-            &self.trust_domain,
-            self.clock.now(),
-        )
-        .map_err(|error| Refused::for_good(error.label(), error.to_string()))?;
+        let attested = verdict.map_err(|error| Refused {
+            label: error.label(),
+            message: error.to_string(),
+            retry: error.retry() == Retry::Backoff,
+        })?;
         let subject = format!("{}/{}", attested.namespace, attested.service_account);
         match cluster.allow.get(&subject) {
             Some(allowed) if allowed == agent.as_str() => {

@@ -1,5 +1,6 @@
 //! The agent's side of enrolment and renewal.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -40,7 +41,7 @@ pub enum Evidence {
         /// Which token.
         id: String,
         /// Its secret.
-        secret: SecretBytes,
+        secret: Arc<SecretBytes>,
     },
     /// A projected `ServiceAccount` token, as just read from its file.
     Kubernetes {

@@ -19,7 +19,8 @@ use super::{Answer, Banned, Request, Sort};
 use crate::clock::{self, rfc3339, unix_seconds};
 use crate::entropy;
 use crate::fault::Chain;
-use crate::identity::{Name, Role, join, service_account};
+use crate::identity::service_account::TokenIssuer;
+use crate::identity::{Name, Role, join};
 use crate::wire::v1;
 
 /// Longest life of a join token.
@@ -146,7 +147,8 @@ impl Core {
         jwks: String,
         allow: BTreeMap<String, String>,
     ) -> Result<Answer, String> {
-        service_account::Jwks::parse(jwks.as_bytes()).map_err(|error| error.to_string())?;
+        TokenIssuer::new(&issuer, jwks.as_bytes(), &self.trust_domain)
+            .map_err(|error| error.to_string())?;
         for (subject, agent) in &allow {
             agent.parse::<Name>().map_err(|error| Chain(&error).to_string())?;
             if subject.split('/').filter(|part| !part.is_empty()).count() != 2 {
