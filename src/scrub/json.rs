@@ -102,6 +102,14 @@ impl<'a> Reader<'a> {
     /// The next byte that is not white space; the cursor stands on it.
     #[inline]
     pub(super) fn peek(&mut self) -> Result<u8, Flaw> {
+        match self.input.get(self.at) {
+            Some(byte) if *byte > b' ' => Ok(*byte),
+            Some(_) | None => self.peek_behind_space(),
+        }
+    }
+
+    #[cold]
+    fn peek_behind_space(&mut self) -> Result<u8, Flaw> {
         loop {
             match self.input.get(self.at) {
                 Some(b' ' | b'\n' | b'\r' | b'\t') => self.at += 1,
@@ -129,6 +137,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Enters the object (`{`) or array (`[`) that the cursor stands before.
+    #[inline]
     pub(super) fn enter(&mut self, bracket: u8) -> Result<(), Flaw> {
         match self.peek()? {
             byte if byte == bracket => {}
@@ -143,6 +152,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Goes to the next member's value, or leaves the object. `first` starts as true.
+    #[inline]
     pub(super) fn member(&mut self, first: &mut bool) -> Result<Option<Member>, Flaw> {
         let mut separator = self.at;
         let is_first = *first;
