@@ -6,6 +6,9 @@
 use super::json::{Flaw, Member, Reader, Text};
 use super::trail::Counts;
 
+/// The output starts with room for this many bytes: most objects; of a large Secret little is left.
+const INITIAL: usize = 8 * 1024;
+
 /// A reader, and the output up to where it has been decided what to do.
 #[derive(Debug)]
 pub(super) struct Copier<'a> {
@@ -23,12 +26,12 @@ pub(super) struct Walk {
 }
 
 impl<'a> Copier<'a> {
-    /// Starts on `input`; the output is expected to be about as long.
+    /// Starts on `input`.
     pub(super) fn new(input: &'a [u8]) -> Result<Self, Flaw> {
         Ok(Self {
             reader: Reader::new(input)?,
             counts: Counts::default(),
-            out: Vec::with_capacity(input.len()),
+            out: Vec::with_capacity(input.len().min(INITIAL)),
             copied: 0,
         })
     }

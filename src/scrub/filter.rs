@@ -204,7 +204,8 @@ impl Filter {
             version_at: small(version_at)?,
             version_length: small(version_length)?,
             content_hash: hasher.finish(),
-            bytes: Scrubbed(Bytes::from(out)),
+            // Without spare room: streams and views keep these bytes.
+            bytes: Scrubbed(Bytes::from(out.into_boxed_slice())),
         })
     }
 

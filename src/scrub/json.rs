@@ -100,7 +100,16 @@ impl<'a> Reader<'a> {
     }
 
     /// The next byte that is not white space; the cursor stands on it.
+    #[inline]
     pub(super) fn peek(&mut self) -> Result<u8, Flaw> {
+        match self.input.get(self.at) {
+            Some(byte) if *byte > b' ' => Ok(*byte),
+            Some(_) | None => self.peek_behind_space(),
+        }
+    }
+
+    #[cold]
+    fn peek_behind_space(&mut self) -> Result<u8, Flaw> {
         loop {
             match self.input.get(self.at) {
                 Some(b' ' | b'\n' | b'\r' | b'\t') => self.at += 1,
@@ -110,6 +119,7 @@ impl<'a> Reader<'a> {
         }
     }
 
+    #[inline]
     fn expect(&mut self, wanted: u8) -> Result<(), Flaw> {
         if self.peek()? != wanted {
             return Err(Flaw::Syntax);
@@ -127,6 +137,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Enters the object (`{`) or array (`[`) that the cursor stands before.
+    #[inline]
     pub(super) fn enter(&mut self, bracket: u8) -> Result<(), Flaw> {
         match self.peek()? {
             byte if byte == bracket => {}
@@ -141,6 +152,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Goes to the next member's value, or leaves the object. `first` starts as true.
+    #[inline]
     pub(super) fn member(&mut self, first: &mut bool) -> Result<Option<Member>, Flaw> {
         let mut separator = self.at;
         let is_first = *first;
@@ -182,6 +194,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads the string that the cursor stands before.
+    #[inline]
     pub(super) fn string(&mut self) -> Result<Text, Flaw> {
         self.expect(b'"')?;
         let start = self.at;
@@ -241,28 +254,50 @@ impl<'a> Reader<'a> {
     pub(super) fn skip(&mut self) -> Result<(), Flaw> {
         match self.peek()? {
             b'"' => self.string().map(drop),
-            b'{' => {
-                self.enter(b'{')?;
-                let mut first = true;
-                while self.member(&mut first)?.is_some() {
-                    self.skip()?;
-                }
-                Ok(())
-            }
-            b'[' => {
-                self.enter(b'[')?;
-                let mut count = 0;
-                while self.element(&mut count)?.is_some() {
-                    self.skip()?;
-                }
-                Ok(())
-            }
+            b'{' => self.skip_object(),
+            b'[' => self.skip_array(),
             b't' => self.literal(b"true"),
             b'f' => self.literal(b"false"),
             b'n' => self.literal(b"null"),
             b'-' | b'0'..=b'9' => self.number(),
             _ => Err(Flaw::Syntax),
         }
+    }
+
+    fn skip_object(&mut self) -> Result<(), Flaw> {
+        self.enter(b'{')?;
+        if self.peek()? != b'}' {
+            loop {
+                self.string()?;
+                self.expect(b':')?;
+                self.skip()?;
+                match self.peek()? {
+                    b',' => self.at += 1,
+                    b'}' => break,
+                    _ => return Err(Flaw::Syntax),
+                }
+            }
+        }
+        self.at += 1;
+        self.depth -= 1;
+        Ok(())
+    }
+
+    fn skip_array(&mut self) -> Result<(), Flaw> {
+        self.enter(b'[')?;
+        if self.peek()? != b']' {
+            loop {
+                self.skip()?;
+                match self.peek()? {
+                    b',' => self.at += 1,
+                    b']' => break,
+                    _ => return Err(Flaw::Syntax),
+                }
+            }
+        }
+        self.at += 1;
+        self.depth -= 1;
+        Ok(())
     }
 
     fn literal(&mut self, word: &[u8]) -> Result<(), Flaw> {
@@ -319,6 +354,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Whether a string, decoded, is `wanted`.
+    #[inline]
     pub(super) fn is(&self, text: Text, wanted: &str) -> bool {
         if text.escaped {
             *self.decoded(text) == wanted.as_bytes()
@@ -356,7 +392,11 @@ impl<'a> Reader<'a> {
 
     /// A string that is not secret, decoded.
     pub(super) fn owned(&self, text: Text) -> String {
-        String::from_utf8_lossy(&self.decoded(text)).into_owned()
+        if text.escaped {
+            String::from_utf8_lossy(&self.decoded(text)).into_owned()
+        } else {
+            String::from_utf8_lossy(self.raw(text)).into_owned()
+        }
     }
 }
 

@@ -43,7 +43,9 @@ impl Facts {
     /// The identity, as far as it was read.
     pub(super) fn identity(&self, copier: &Copier<'_>) -> Option<Identity> {
         let text = |text: Option<Text>| text.map(|text| copier.reader.owned(text));
-        let version = text(self.version).and_then(|text| ResourceVersion::parse(&text));
+        let digits = self.version.map(|text| copier.reader.raw(text));
+        let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
+        let version = digits.and_then(ResourceVersion::parse);
         Some(Identity {
             namespace: text(self.namespace).unwrap_or_default(),
             name: text(self.name).filter(|name| !name.is_empty())?,

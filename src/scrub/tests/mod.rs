@@ -86,6 +86,10 @@ proptest! {
         let object = pods().object(text.as_bytes()).unwrap();
         prop_assert_eq!(parse(object.bytes.as_bytes()), slow::pod(&pod), "{}", text);
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
     fn a_planted_value_never_leaves(seed in any::<u64>()) {
