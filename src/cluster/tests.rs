@@ -12,7 +12,7 @@ use tokio_rustls::TlsAcceptor;
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::credential::testkit::{Authority, Reply, Scripted};
+use crate::credential::testkit::{Authority, Logged, Reply, Scripted};
 use crate::credential::{Profile, kubeconfig};
 use crate::secret::Buffer;
 
@@ -420,4 +420,33 @@ async fn statuses_of_our_own_requests_have_their_reasons() {
     let (_server, cluster) = scripted(|_| Reply::json(200, r#"{"planted":1}"#)).await;
     let error = cluster.uid().await.unwrap_err();
     assert!(!format!("{} {error:?}", crate::fault::Chain(&error)).contains("planted"));
+}
+
+#[tokio::test]
+async fn no_log_line_shows_a_token_or_a_body() {
+    let (logged, _guard) = Logged::start();
+    let (authority, servers) = (Authority::new(), Tasks::new());
+    let (port, _) = http2_server(&authority, &servers).await;
+    let (http2, _tasks) = cluster(port, &authority, "");
+    let (_server, http1) = scripted(|_| Reply::json(200, "\"planted-answer\"")).await;
+    for (cluster, transport) in [
+        (&http2, Transport::Pooled),
+        (&http1, Transport::Pooled),
+        (&http1, Transport::Wiping),
+    ] {
+        let request = ApiRequest {
+            method: "PUT".into(),
+            body: RequestBody::Bytes(Zeroizing::new(b"planted-body".to_vec())),
+            ..get(transport)
+        };
+        let mut answer = cluster.send(request).await.unwrap();
+        read_all(&mut answer).await.unwrap();
+    }
+    let text = logged.text();
+    assert!(
+        text.contains("TRACE") && text.contains("h2::"),
+        "nothing was captured"
+    );
+    let shown = text.lines().find(|line| line.contains("planted"));
+    assert!(shown.is_none(), "{shown:?}");
 }

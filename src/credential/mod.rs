@@ -9,7 +9,8 @@
 //!   (test: `kubeconfig::tests`).
 //! - A [`FetchError`] and a [`KubeconfigError`] hold static text, numbers, names from our own
 //!   configuration and paths, so no document and no answer can be printed through them
-//!   (enforced by: type; test: `vault::tests::no_failure_shows_a_planted_secret`).
+//!   (enforced by: type; test: `vault::tests::no_failure_shows_a_planted_secret`). Neither do the
+//!   libraries' logs, at any level (test: `vault::tests::no_log_line_shows_a_planted_secret`).
 //! - A credential trusts exactly the certificate authority that came with it; the roots of the
 //!   system are never used.
 //! # Failure

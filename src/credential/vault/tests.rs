@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
 
 use super::*;
-use crate::credential::testkit::{Authority, Reply, Scripted};
+use crate::credential::testkit::{Authority, Logged, Reply, Scripted};
 use crate::credential::{Engines, Reason, Reference};
 
 const SECRET: &str = r#"{"request_id":"r","lease_id":"","lease_duration":0,"renewable":false,"warnings":null,"auth":null,"wrap_info":null,"data":{"data":{"kubeconfig":"planted-kubeconfig","other":"planted-other","number":7,"encoded":"cGxhbnRlZA=="},"metadata":{"created_time":"t","deletion_time":"","destroyed":false,"version":3,"custom_metadata":null}}}"#;
@@ -358,4 +358,34 @@ async fn a_token_that_a_header_cannot_carry_is_refused_before_the_library_sees_i
         .await
         .unwrap_err();
     assert_eq!(error.reason(), Reason::EngineUnauthenticated);
+}
+
+#[tokio::test]
+async fn no_log_line_shows_a_planted_secret() {
+    let (logged, _guard) = Logged::start();
+    let bench = Bench::start(|request| {
+        if request.starts_with("POST") {
+            Reply::json(200, LOGIN)
+        } else {
+            Reply::json(200, SECRET)
+        }
+    })
+    .await;
+    bench
+        .with_login()
+        .fetch(&locator("kubeconfig"))
+        .await
+        .unwrap();
+    for (reply, key, _) in failures() {
+        let reply = std::sync::Mutex::new(Some(reply));
+        let bench =
+            Bench::start(move |_| reply.lock().unwrap().take().unwrap_or(Reply::Hang)).await;
+        bench.with_file().fetch(&locator(key)).await.unwrap_err();
+    }
+    let text = logged.text();
+    assert!(
+        text.contains("TRACE") && text.contains("rustify"),
+        "nothing was captured"
+    );
+    assert!(!text.contains("planted"), "{text}");
 }
