@@ -26,6 +26,7 @@ impl Tasks {
     }
 
     /// A set that is stopped when this one is; its panics stay its own.
+    #[must_use]
     pub fn child(&self) -> Self {
         Self {
             stop: self.stop.child_token(),

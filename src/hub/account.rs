@@ -588,7 +588,7 @@ fn object_key(namespace: &str, name: &str) -> String {
 fn store_object(object: &Object) -> Vec<u8> {
     let identity = object.identity();
     let (at, length) = object.version_place();
-    let json = object.stored_json();
+    let json = object.json();
     let mut value = Vec::with_capacity(19 + identity.uid.len() + json.len());
     value.extend(identity.resource_version.0.to_le_bytes());
     value.extend(at.to_le_bytes());

@@ -318,7 +318,7 @@ impl Core {
         request: v1::RenewRequest,
     ) -> Result<v1::EnrolResponse, Status> {
         self.session_of(&peer, &request.session)?;
-        let name = peer.verified.id().name().clone();
+        let name = peer.verified.id().name.clone();
         let audit = || Audit::new("renew", &peer.verified.id().to_string());
         match self.renewed(&peer, &name, &request).await {
             Ok((serial, response)) => {

@@ -21,6 +21,7 @@ use super::Core;
 use super::audit::Audit;
 use super::peer::Peer;
 use crate::identity::proof::{self, Exporter, Purpose};
+use crate::identity::verify::Admission;
 use crate::identity::{AcceptError, Accepted, Protocol, accept};
 use crate::limits;
 use crate::retry::pause_unless;
@@ -298,7 +299,7 @@ impl Core {
         let Some((peer, _listed)) = self.admit(&mut connection, &tasks) else { return };
         let hangup = CancellationToken::new();
         let (facade, client, ends) =
-            (self.facade.clone(), peer.name().to_owned(), hangup.clone());
+            (Arc::clone(&self.facade), peer.name().to_owned(), hangup.clone());
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             let (facade, client, ends) = (facade.clone(), client.clone(), ends.clone());
             async move { Ok::<_, std::convert::Infallible>(answer(&facade, &client, request, &ends).await) }

@@ -119,7 +119,7 @@ pub struct Core {
     accounts: accounts::Accounts,
     live: Arc<peer::Live>,
     dispatcher: dispatch::Dispatcher,
-    facade: Facade,
+    facade: Arc<Facade>,
     store: Arc<store::Store>,
     addresses: Addresses,
     tasks: Tasks,

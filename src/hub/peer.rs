@@ -26,7 +26,7 @@ pub(super) struct Peer {
 impl Peer {
     /// The name in the peer's certificate.
     pub(super) fn name(&self) -> &str {
-        self.verified.id().name().as_str()
+        self.verified.id().name.as_str()
     }
 }
 

@@ -140,7 +140,7 @@ pub async fn start(
         hosts: settings.names.clone(),
         ttls: settings.certificates,
         max_stale: settings.max_stale,
-        facade: Facade::new(Arc::new(Port(core.clone())), Arc::clone(&clock)),
+        facade: Arc::new(Facade::new(Arc::new(Port(core.clone())), Arc::clone(&clock))),
         clock: Arc::clone(&clock),
         entropy: Arc::clone(&entropy),
         issuer: Arc::clone(&issuer),

@@ -66,7 +66,8 @@ impl Upstream for Port {
                 bindings.bind(client, account);
             }
         });
-        policy::authorize(&bindings, client, account, verb, kind, namespace).is_allowed()
+        let question = policy::Question { client, account, verb, kind, namespace };
+        policy::authorize(&bindings, &question).is_allowed()
     }
 
     fn audit(&self, record: AuditRecord) {
@@ -192,7 +193,10 @@ async fn chunk(body: Option<Body>) -> Option<(Result<Bytes, BodyError>, Option<B
     match body.next().await {
         Ok(Some(bytes)) => Some((Ok(bytes), Some(body))),
         Ok(None) => None,
-        Err(why) => Some((Err(BodyError::new(why)), None)),
+        Err(why) => {
+            tracing::debug!(why, "answer broke off");
+            Some((Err(BodyError::BrokenOff), None))
+        }
     }
 }
 

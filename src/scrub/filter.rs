@@ -57,17 +57,23 @@ pub enum WatchEvent {
 pub struct Filter {
     rules: Arc<ScrubRules>,
     gvr: Gvr,
+    /// `"kind":"…","apiVersion":"…",` as API servers write it at the start of an object.
+    type_members: String,
     hash_key: RandomState,
     sums: Sums,
 }
 
 impl Filter {
-    /// A filter for feeds of `gvr`. Content hashes of filters with clones of one `hash_key` can
+    /// A filter for feeds of `gvr`, whose objects are of `kind`. Content hashes of filters with clones of one `hash_key` can
     /// be compared (keyed `SipHash`, so that nobody who writes objects can make two of them equal).
-    pub fn feed(rules: Arc<ScrubRules>, gvr: Gvr, hash_key: RandomState) -> Self {
+    pub fn feed(rules: Arc<ScrubRules>, gvr: Gvr, kind: &str, hash_key: RandomState) -> Self {
+        let quoted = |text: &str| serde_json::Value::from(text).to_string();
+        let api_version = quoted(&gvr.api_version());
+        let type_members = format!("\"kind\":{},\"apiVersion\":{api_version},", quoted(kind));
         Self {
             rules,
             gvr,
+            type_members,
             hash_key,
             sums: Sums::default(),
         }
@@ -83,7 +89,18 @@ impl Filter {
         self.sums.trail()
     }
 
-    /// Filters one object, e.g. an item of a list.
+    /// Filters one item of a list. API servers leave the type out there: it is put in front, where
+    /// a watch has it, so that both forms of an object have the same bytes and the same hash.
+    pub fn item(&self, json: &[u8]) -> Result<Object, Refused> {
+        let Some(members) = untyped(json) else { return self.object(json) };
+        let mut typed = Zeroizing::new(Vec::with_capacity(json.len() + self.type_members.len() + 1));
+        typed.push(b'{');
+        typed.extend_from_slice(self.type_members.as_bytes());
+        typed.extend_from_slice(members);
+        self.object(&typed)
+    }
+
+    /// Filters one object.
     pub fn object(&self, json: &[u8]) -> Result<Object, Refused> {
         let mut copier = Copier::new(json).map_err(|flaw| self.refuse(flaw))?;
         let object = self.one(&mut copier, false)?;

@@ -129,10 +129,7 @@ impl Pump {
                     Some(Err(status)) => break PumpEnd::Broken(status),
                     None => break PumpEnd::Broken(Status::unavailable("the hub ended the feed")),
                 },
-                newer = owner.wait_for(|owner| *owner > self.generation) => {
-                    drop(newer);
-                    break PumpEnd::Fenced;
-                }
+                () = newer(&mut owner, self.generation) => break PumpEnd::Fenced,
                 _ = discovery.changed() => {
                     let kinds = discovery.borrow_and_update().as_ref().clone();
                     if !send(&up, v1::feed_up::Message::Discovery(kinds)).await { continue }
@@ -245,6 +242,14 @@ impl Pump {
         let lanes = self.lanes.values_mut();
         let bytes = lanes.flat_map(|lane| lane.sent.drain(..)).map(|(_, bytes)| bytes).sum();
         self.credit.give_back(bytes);
+    }
+}
+
+/// Waits until a link newer than `generation` carries the feed.
+async fn newer(owner: &mut tokio::sync::watch::Receiver<u64>, generation: u64) {
+    if owner.wait_for(|owner| *owner > generation).await.is_err() {
+        // The feed is gone, and its streams with it: the hub will hear that from the link.
+        std::future::pending::<()>().await;
     }
 }
 

@@ -648,6 +648,11 @@ pub struct Follow {
 
 impl Follow {
     fn filter(&self, kind: &AllowedKind) -> Filter {
-        Filter::feed(Arc::clone(&self.rules), kind.kind(), self.hash_key.clone())
+        Filter::feed(
+            Arc::clone(&self.rules),
+            kind.kind().gvr.clone(),
+            &kind.kind().kind,
+            self.hash_key.clone(),
+        )
     }
 }

@@ -158,7 +158,8 @@ impl Core {
         let message = format!("cluster {name} added");
         change(&self.registry, message, move |tables| {
             let mut others = tables.clusters.iter().filter(|(other, _)| **other != name);
-            if let Some((other, _)) = others.find(|(_, row)| row.issuer == issuer) {
+            let same = others.find(|(_, row)| row.issuer == issuer).map(|(other, _)| other.clone());
+            if let Some(other) = same {
                 return refuse(format!("cluster {other} has the same issuer"));
             }
             tables.clusters.put(&name, Cluster { issuer, jwks, allow });
