@@ -1,162 +1,23 @@
-//! TLS configurations: 1.3 only, hybrid key exchange first, no resumption, ALPN always.
-//!
-//! A server's configuration is built once; what changes is the [`Material`] behind it, swapped as a
-//! whole. A client's configuration belongs to one certificate, as its connection does.
+//! The configurations of each listener and of an agent's two connections.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use arc_swap::ArcSwap;
 use rustls::client::Resumption;
 use rustls::client::danger::ServerCertVerifier;
-use rustls::crypto::CryptoProvider;
-use rustls::crypto::aws_lc_rs::{self, kx_group};
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::pki_types::UnixTime;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::time_provider::TimeProvider;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, ServerConfig};
-use std::sync::LazyLock;
-use thiserror::Error;
 
-use super::id::{Role, SpiffeId, TrustDomain};
-use super::key::KeyPair;
-use super::profile::{Usage, profile};
-use super::public_key::SpkiSha256;
-use super::trust::TrustBundle;
-use super::verify::{self, Admission, ClientVerifier, HubVerifier, PeerError, Wanted};
+use super::{ALPN_H2, ALPN_HTTP1, Material, Published, TlsError, provider};
 use crate::clock::SharedClock;
-
-/// ALPN of gRPC.
-pub const ALPN_H2: &[u8] = b"h2";
-
-/// ALPN of what kubectl falls back to.
-pub const ALPN_HTTP1: &[u8] = b"http/1.1";
-
-/// Why there is no TLS configuration.
-#[derive(Debug, Error)]
-pub enum TlsError {
-    /// Our own chain does not pass the checks that a peer will make.
-    #[error("our own certificate chain would be refused")]
-    Chain(#[source] PeerError),
-    /// The certificate is for another key.
-    #[error("the certificate is for another key than the private one")]
-    KeyMismatch,
-    /// rustls refused the configuration.
-    #[error("could not build the TLS configuration")]
-    Rustls(#[from] rustls::Error),
-}
-
-static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
-    Arc::new(CryptoProvider {
-        // Set here, not left to a feature of rustls: dependencies take rustls without
-        // `prefer-post-quantum`, and the hybrid group would then be last.
-        kx_groups: vec![
-            kx_group::X25519MLKEM768,
-            kx_group::X25519,
-            kx_group::SECP256R1,
-            kx_group::SECP384R1,
-        ],
-        ..aws_lc_rs::default_provider()
-    })
-});
-
-/// The crypto provider of every connection.
-pub fn provider() -> &'static Arc<CryptoProvider> {
-    &PROVIDER
-}
-
-/// Makes the provider the process's default, for libraries that ask for that. Call it first.
-pub fn install_provider() {
-    // A second call finds the first one's provider, which is the same.
-    let _installed_before = CryptoProvider::clone(provider()).install_default();
-}
-
-/// One certificate with its key, and the roots to trust: what changes together.
-#[derive(Debug)]
-pub struct Material {
-    id: SpiffeId,
-    not_after: SystemTime,
-    certified: Arc<CertifiedKey>,
-    with_root: Arc<CertifiedKey>,
-    trust: TrustBundle,
-}
-
-/// The material of the moment.
-pub type Published = Arc<ArcSwap<Material>>;
-
-impl Material {
-    /// Checks that `chain` (leaf first) is for `key` and would pass a peer's checks at `now`.
-    pub fn new(
-        key: &KeyPair,
-        chain: &[CertificateDer<'static>],
-        trust: TrustBundle,
-        now: SystemTime,
-    ) -> Result<Self, TlsError> {
-        let (peer, usage) = own_peer(chain, &trust, now).map_err(TlsError::Chain)?;
-        if peer.spki_sha256() != key.spki_sha256() {
-            return Err(TlsError::KeyMismatch);
-        }
-        let root = verify::anchor_of(chain, trust.roots(), usage, now).map_err(TlsError::Chain)?;
-        let mut longer = chain.to_vec();
-        if !longer.contains(&root.der) {
-            longer.push(root.der.clone());
-        }
-        Ok(Self {
-            id: peer.id().clone(),
-            not_after: peer.not_after(),
-            certified: Arc::new(CertifiedKey::new(chain.to_vec(), key.tls_key())),
-            with_root: Arc::new(CertifiedKey::new(longer, key.tls_key())),
-            trust,
-        })
-    }
-
-    /// Ready to be shared and swapped.
-    pub fn publish(self) -> Published {
-        Arc::new(ArcSwap::from_pointee(self))
-    }
-
-    /// Whose certificate this is.
-    pub const fn id(&self) -> &SpiffeId {
-        &self.id
-    }
-
-    /// When the chain ends: the earliest end of any certificate in it.
-    pub const fn not_after(&self) -> SystemTime {
-        self.not_after
-    }
-
-    /// The roots to trust.
-    pub const fn trust(&self) -> &TrustBundle {
-        &self.trust
-    }
-}
-
-fn own_peer(
-    chain: &[CertificateDer<'_>],
-    trust: &TrustBundle,
-    now: SystemTime,
-) -> Result<(verify::VerifiedPeer, Usage), PeerError> {
-    let of = |roles: &[Role], usage| {
-        verify::peer(
-            chain,
-            trust,
-            Wanted {
-                usage,
-                roles,
-                trust_domain: None,
-            },
-            now,
-        )
-    };
-    match of(&[Role::Hub], profile(Role::Hub).usage) {
-        Ok(peer) => Ok((peer, Usage::Server)),
-        Err(_not_a_hub) => of(&[Role::Admin, Role::Agent, Role::Client], Usage::Client)
-            .map(|peer| (peer, Usage::Client)),
-    }
-}
+use crate::identity::id::{Role, TrustDomain};
+use crate::identity::public_key::SpkiSha256;
+use crate::identity::verify::{Admission, ClientVerifier, HubVerifier};
 
 /// The data listener: agents only, certificate mandatory, HTTP/2 only.
 pub fn data_server(
@@ -207,8 +68,8 @@ pub fn admin_server(
 
 /// An agent's connection to the data listener, with its certificate.
 pub fn data_client(material: &Material, clock: SharedClock) -> Result<Arc<ClientConfig>, TlsError> {
-    let domain = material.id.trust_domain.clone();
-    let verifier = HubVerifier::joined(material.trust.clone(), domain);
+    let domain = material.id().trust_domain.clone();
+    let verifier = HubVerifier::joined(material.trust().clone(), domain);
     client(verifier, Some(Arc::clone(&material.certified)), clock)
 }
 
@@ -255,7 +116,7 @@ fn server(
     Ok(Arc::new(config))
 }
 
-pub(super) fn client(
+pub(in crate::identity) fn client(
     verifier: HubVerifier,
     certified: Option<Arc<CertifiedKey>>,
     clock: SharedClock,
@@ -302,7 +163,7 @@ impl ResolvesServerCert for Resolver {
 
 /// Our clock, as rustls asks for the time.
 #[derive(Debug)]
-struct Time(SharedClock);
+pub(super) struct Time(pub(super) SharedClock);
 
 impl TimeProvider for Time {
     fn current_time(&self) -> Option<UnixTime> {
@@ -310,6 +171,3 @@ impl TimeProvider for Time {
         since.ok().map(UnixTime::since_unix_epoch)
     }
 }
-
-#[cfg(test)]
-mod tests;
