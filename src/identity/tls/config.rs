@@ -55,17 +55,6 @@ pub fn facade_server(
     )
 }
 
-/// A listener for administrators: certificate mandatory, HTTP/2 only.
-pub fn admin_server(
-    published: &Published,
-    trust_domain: &TrustDomain,
-    admission: Arc<dyn Admission>,
-    clock: SharedClock,
-) -> Result<Arc<ServerConfig>, TlsError> {
-    let clients = clients(published, trust_domain, &[Role::Admin], admission);
-    server(published, Some(clients), Chain::Usual, &[ALPN_H2], clock)
-}
-
 /// An agent's connection to the data listener, with its certificate.
 pub fn data_client(material: &Material, clock: SharedClock) -> Result<Arc<ClientConfig>, TlsError> {
     let domain = material.id().trust_domain.clone();

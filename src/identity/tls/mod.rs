@@ -18,9 +18,7 @@ use super::verify::PeerError;
 
 #[cfg(test)]
 pub(super) use config::client;
-pub use config::{
-    admin_server, data_client, data_server, enrol_client, enrol_server, facade_server,
-};
+pub use config::{data_client, data_server, enrol_client, enrol_server, facade_server};
 pub use material::{Material, Published};
 
 /// ALPN of gRPC.

@@ -226,6 +226,27 @@ async fn tls_1_2_and_peers_without_a_protocol_are_refused() {
     assert!(matches!(accepted, Err(AcceptError::Alpn)));
 }
 
+#[tokio::test]
+async fn the_facade_speaks_both_versions_of_http_to_clients_and_to_nobody_else() {
+    let house = House::new();
+    let published = house.material(Role::Hub, "hub-1").publish();
+    let server = facade_server(&published, &domain(), Arc::new(AdmitAll), clock(&house)).unwrap();
+    let with = |role, alpn: &[u8]| {
+        let (key, issued) = house.issue(role, "kubectl");
+        let mut config = rogue(&house, &[&TLS13], Some((issued.chain, key)));
+        config.alpn_protocols = vec![alpn.to_vec()];
+        Arc::new(config)
+    };
+    for (alpn, protocol) in [(ALPN_H2, Protocol::Http2), (ALPN_HTTP1, Protocol::Http1)] {
+        let (accepted, _) = shake(&server, &with(Role::Client, alpn), "localhost").await;
+        assert_eq!(accepted.unwrap().protocol, protocol);
+        for role in [Role::Admin, Role::Agent] {
+            let (accepted, _) = shake(&server, &with(role, alpn), "localhost").await;
+            assert_eq!(accepted.unwrap_err().label(), "role");
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Bans(&'static str);
 
