@@ -20,6 +20,11 @@ use crate::entropy;
 
 pub(super) const DOMAIN: &str = "spinnaker.example";
 
+/// When every test begins.
+pub(super) fn start() -> SystemTime {
+    crate::clock::from_unix_seconds(1_800_000_000)
+}
+
 pub(super) fn domain() -> TrustDomain {
     DOMAIN.parse().unwrap()
 }
@@ -67,23 +72,9 @@ impl House {
         self.authority.roots()
     }
 
-    pub(super) fn order(&self, role: Role, name: &str, key: &KeyPair) -> Order {
-        let hub = role == Role::Hub;
-        Order {
-            public_key: key.public_key().clone(),
-            id: id(role, name),
-            dns: hub
-                .then(|| DnsName::try_from("localhost").unwrap())
-                .into_iter()
-                .collect(),
-            ips: hub.then(|| [127, 0, 0, 1].into()).into_iter().collect(),
-            ttl: Duration::from_hours(24),
-        }
-    }
-
     pub(super) fn issue(&self, role: Role, name: &str) -> (KeyPair, Issued) {
         let key = KeyPair::generate().unwrap();
-        let order = self.order(role, name, &key);
+        let order = order(role, name, &key);
         let issued = futures_util::FutureExt::now_or_never(self.authority.issue(&order));
         (key, issued.unwrap().unwrap())
     }
@@ -91,6 +82,21 @@ impl House {
     pub(super) fn material(&self, role: Role, name: &str) -> Material {
         let (key, issued) = self.issue(role, name);
         Material::new(&key, &issued.chain, self.trust(), self.now()).unwrap()
+    }
+}
+
+/// An order that fits the role's profile.
+pub(super) fn order(role: Role, name: &str, key: &KeyPair) -> Order {
+    let hub = role == Role::Hub;
+    Order {
+        public_key: key.public_key().clone(),
+        id: id(role, name),
+        dns: hub
+            .then(|| DnsName::try_from("localhost").unwrap())
+            .into_iter()
+            .collect(),
+        ips: hub.then(|| [127, 0, 0, 1].into()).into_iter().collect(),
+        ttl: Duration::from_hours(24),
     }
 }
 
@@ -103,24 +109,21 @@ pub(super) struct Forge {
 
 impl Forge {
     pub(super) fn new() -> Self {
-        Self::with_root(|_params| {}).unwrap()
+        Self::with_root(|_params| {})
     }
 
-    /// A forge whose root is changed first; the error if such a root is not trusted.
-    pub(super) fn with_root(
-        change: impl FnOnce(&mut CertificateParams),
-    ) -> Result<Self, super::TrustError> {
-        let now = crate::clock::from_unix_seconds(1_800_000_000);
+    /// A forge whose root is changed first.
+    pub(super) fn with_root(change: impl FnOnce(&mut CertificateParams)) -> Self {
+        let now = start();
         let key = KeyPair::generate().unwrap();
         let mut params = ca_params(now, "forge root");
         change(&mut params);
         let root = params.self_signed(&key).unwrap().der().clone();
-        TrustBundle::new(1, std::slice::from_ref(&root))?;
-        Ok(Self {
+        Self {
             root,
             issuer: rcgen::Issuer::new(params, key),
             now,
-        })
+        }
     }
 
     pub(super) fn trust(&self) -> TrustBundle {

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::files::FileError;
 use super::id::SpiffeId;
-use super::profile::LONGEST_TTL;
+use super::profile::{LONGEST_TTL, profile};
 use super::public_key::{PublicKey, SpkiSha256};
 use super::trust::TrustBundle;
 use crate::retry::Retry;
@@ -122,7 +122,7 @@ impl Order {
     /// Checks the order against its role's profile and the bounds.
     pub(super) fn check(&self) -> Result<(), IssueError> {
         let names = self.dns.len() + self.ips.len();
-        let reason = if names > 0 && !super::profile::profile(self.id.role).names {
+        let reason = if names > 0 && !profile(self.id.role).names {
             "names hosts, which only a hub has"
         } else if names > NAMES_PER_CERTIFICATE {
             "names too many hosts"

@@ -47,7 +47,7 @@ pub enum KeepError {
 }
 
 /// What is in the file.
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(prost::Message)]
 #[prost(skip_debug)]
 struct Kept {
     #[prost(bytes = "vec", tag = "1")]

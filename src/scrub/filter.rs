@@ -4,6 +4,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use zeroize::Zeroizing;
 
 use super::copier::Copier;
 use super::json::{Flaw, Reader};
@@ -321,6 +322,20 @@ fn bookmark(reader: &mut Reader<'_>) -> Result<WatchEvent, Flaw> {
 pub(super) type Visit<'v, 'a> = dyn FnMut(&mut Reader<'a>, &[u8]) -> Result<(), Flaw> + 'v;
 
 /// Calls `visit` before the value of each member of the object that the cursor stands before.
+/// The members of an object that starts without its type; `None` if it has one, or is not an
+/// object with members.
+fn untyped(json: &[u8]) -> Option<&[u8]> {
+    let members = json.trim_ascii_start().strip_prefix(b"{")?;
+    let mut reader = Reader::new(json).ok()?;
+    let mut has_type = false;
+    let read = each(&mut reader, &mut |reader, key| {
+        has_type |= matches!(key, b"kind" | b"apiVersion");
+        reader.skip()
+    });
+    let empty = members.trim_ascii_start().starts_with(b"}");
+    (read.is_ok() && !has_type && !empty).then_some(members)
+}
+
 pub(super) fn each<'a>(reader: &mut Reader<'a>, visit: &mut Visit<'_, 'a>) -> Result<(), Flaw> {
     reader.enter(b'{')?;
     let mut first = true;

@@ -4,15 +4,17 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use rcgen::{CertificateParams, IsCa};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyUsagePurpose};
+use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::prelude::FromDer as _;
 
 use super::*;
 use crate::entropy;
-use crate::identity::fixtures::{House, domain, id};
-use crate::identity::profile::{PROFILES, Usage};
-use crate::identity::verify::{Wanted, peer};
-use crate::identity::{Role, csr};
+use crate::identity::fixtures::{House, domain, id, order};
+use crate::identity::profile::{BACKDATE, PROFILES, Usage};
+use crate::identity::verify::{Wanted, peer, rules};
+use crate::identity::{KeyPair, Role, SpiffeId, csr};
 
 fn reopen(house: &House) -> Result<Authority, AuthorityError> {
     let folder = house.folder.path().join("ca");
@@ -34,7 +36,7 @@ fn a_restart_keeps_the_root_and_the_intermediate() {
     let (_, before) = house.issue(Role::Agent, "prod");
     let again = reopen(&house).unwrap();
     assert!(again.roots().pins().eq(house.trust().pins()));
-    let order = house.order(Role::Agent, "prod", &KeyPair::generate().unwrap());
+    let order = order(Role::Agent, "prod", &KeyPair::generate().unwrap());
     assert_eq!(
         issue(&again, &order).unwrap().chain.get(1),
         before.chain.get(1)
@@ -98,7 +100,7 @@ fn the_intermediate_renews_itself_at_half_of_its_life() {
     house.clock.advance(Duration::from_hours(24));
     let (_, third) = house.issue(Role::Agent, "prod");
     assert_ne!(second.chain.get(1), third.chain.get(1));
-    let order = house.order(Role::Agent, "prod", &KeyPair::generate().unwrap());
+    let order = order(Role::Agent, "prod", &KeyPair::generate().unwrap());
     let again = issue(&reopen(&house).unwrap(), &order).unwrap();
     assert_eq!(again.chain.get(1), third.chain.get(1));
     let wanted = Wanted {
@@ -120,7 +122,7 @@ fn without_the_roots_key_the_intermediate_serves_to_its_end() {
     fs::write(&path, certificate).unwrap();
     let offline = reopen(&house).unwrap();
     house.clock.advance(Duration::from_hours(90 * 24 - 1));
-    let order = house.order(Role::Agent, "prod", &KeyPair::generate().unwrap());
+    let order = order(Role::Agent, "prod", &KeyPair::generate().unwrap());
     let last = issue(&offline, &order).unwrap();
     let left = last.not_after.duration_since(house.now()).unwrap();
     assert!(
@@ -166,6 +168,10 @@ fn every_leaf_is_exactly_its_roles_profile() {
 }
 
 /// Each extension in words.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "an extension that is not expected is shown as it is"
+)]
 fn extensions(leaf: &X509Certificate<'_>) -> Vec<String> {
     let mut all: Vec<String> = leaf
         .extensions()
@@ -235,7 +241,7 @@ fn nothing_but_the_key_of_a_request_reaches_a_certificate() {
     let public_key = csr::public_key(request.der()).unwrap();
     let order = Order {
         public_key,
-        ..house.order(Role::Agent, "prod", &key)
+        ..order(Role::Agent, "prod", &key)
     };
     let issued = issue(&house.authority, &order).unwrap();
     let (_, leaf) = X509Certificate::from_der(issued.chain.first().unwrap()).unwrap();
@@ -249,8 +255,8 @@ fn nothing_but_the_key_of_a_request_reaches_a_certificate() {
 fn orders_beyond_the_profile_are_refused() {
     let house = House::new();
     let key = KeyPair::generate().unwrap();
-    let agent = house.order(Role::Agent, "prod", &key);
-    let hub = house.order(Role::Hub, "hub-1", &key);
+    let agent = order(Role::Agent, "prod", &key);
+    let hub = order(Role::Hub, "hub-1", &key);
     let foreign: TrustDomain = "elsewhere.example".parse().unwrap();
     let too_many = std::iter::repeat_n(std::net::IpAddr::from([10, 0, 0, 1]), 17);
     for order in [
@@ -271,7 +277,7 @@ fn orders_beyond_the_profile_are_refused() {
             ..hub
         },
         Order {
-            id: super::super::SpiffeId {
+            id: SpiffeId {
                 trust_domain: foreign,
                 ..agent.id.clone()
             },

@@ -16,10 +16,11 @@ use super::*;
 use crate::clock::unix_seconds;
 use crate::entropy;
 use crate::identity::channel::{Closed, ConnectError, connect};
-use crate::identity::fixtures::{House, domain};
+use crate::identity::fixtures::{House, domain, order};
 use crate::identity::issue::{Issued, Issuer as _};
-use crate::identity::verify::AdmitAll;
-use crate::identity::{accept, join, keep, tls};
+use crate::identity::verify::{AdmitAll, PeerError};
+use crate::identity::{Role, accept, join, keep, tls};
+use crate::retry::Retry;
 use crate::tasks::Tasks;
 use crate::wire::v1::enrolment_server::{Enrolment, EnrolmentServer};
 use crate::wire::v1::identity_server::{Identity, IdentityServer};
@@ -30,6 +31,8 @@ enum Mood {
     Fair,
     Refuses,
     Overloaded,
+    /// Finds the service account token expired.
+    TokenLapsed,
     /// Certifies another name.
     WrongName,
     /// Certifies another key.
@@ -154,26 +157,25 @@ impl FakeHub {
 
     async fn answer(&self, csr_der: &[u8]) -> v1::EnrolResponse {
         let mood = self.mood();
-        let key = match mood {
-            Mood::WrongKey => KeyPair::generate().unwrap().public_key().clone(),
-            _ => csr::public_key(csr_der).unwrap(),
+        let key = if mood == Mood::WrongKey {
+            KeyPair::generate().unwrap().public_key().clone()
+        } else {
+            csr::public_key(csr_der).unwrap()
         };
         let name = if mood == Mood::WrongName {
             "other"
         } else {
             "prod"
         };
-        let order = self
-            .house
-            .order(Role::Agent, name, &KeyPair::generate().unwrap());
         let order = crate::identity::Order {
             public_key: key,
-            ..order
+            ..order(Role::Agent, name, &KeyPair::generate().unwrap())
         };
         let issued: Issued = self.house.authority.issue(&order).await.unwrap();
-        let trust = match mood {
-            Mood::WrongRoots => House::new().trust(),
-            _ => self.house.trust(),
+        let trust = if mood == Mood::WrongRoots {
+            House::new().trust()
+        } else {
+            self.house.trust()
         };
         v1::EnrolResponse {
             chain_der: issued
@@ -219,10 +221,17 @@ impl Enrolment for Desk {
         &self,
         request: Request<v1::EnrolRequest>,
     ) -> Result<Response<v1::EnrolResponse>, Status> {
-        match self.hub.mood() {
-            Mood::Refuses => return Err(Status::permission_denied("TokenSpent\nsee the log")),
-            Mood::Overloaded => return Err(Status::unavailable("later")),
-            _ => {}
+        if self.hub.mood() == Mood::Refuses {
+            return Err(Status::permission_denied(
+                "TokenSpent
+see the log",
+            ));
+        }
+        if self.hub.mood() == Mood::TokenLapsed {
+            return Err(Status::unauthenticated("TokenExpired: read it anew"));
+        }
+        if self.hub.mood() == Mood::Overloaded {
+            return Err(Status::unavailable("later"));
         }
         let request = request.into_inner();
         let key = csr::public_key(&request.csr_der).unwrap();
@@ -337,6 +346,8 @@ async fn a_refusal_is_for_good_and_an_outage_is_not() {
         (later.label(), later.retry()),
         ("unavailable", Retry::Backoff)
     );
+    let lapsed = enrol_with(&hub, Mood::TokenLapsed).await.unwrap_err();
+    assert_eq!(lapsed.retry(), Retry::Backoff);
     let version = enrol_with(&hub, Mood::Later).await.unwrap_err();
     assert!(matches!(version, EnrolError::Version { hub: 7 }));
 }
@@ -344,9 +355,11 @@ async fn a_refusal_is_for_good_and_an_outage_is_not() {
 #[tokio::test]
 async fn a_wrong_answer_is_never_used() {
     let hub = FakeHub::new();
-    let answer = async |mood| match enrol_with(&hub, mood).await.unwrap_err() {
-        EnrolError::Answer(error) => error,
-        error => panic!("{error:?}"),
+    let answer = async |mood| {
+        let EnrolError::Answer(error) = enrol_with(&hub, mood).await.unwrap_err() else {
+            panic!("{mood:?} was refused for another reason");
+        };
+        error
     };
     assert!(matches!(
         answer(Mood::WrongName).await,

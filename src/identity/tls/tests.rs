@@ -1,16 +1,26 @@
 //! Real handshakes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, HandshakeKind, NamedGroup, SupportedProtocolVersion};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::version::{TLS12, TLS13};
+use rustls::{
+    AlertDescription, ClientConfig, HandshakeKind, NamedGroup, ServerConfig,
+    SupportedProtocolVersion,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::TlsConnector;
 
+use super::config::Time;
 use super::*;
+use crate::clock::SharedClock;
 use crate::identity::fixtures::{Forge, House, domain};
-use crate::identity::verify::{AdmitAll, Refusal, VerifiedPeer};
-use crate::identity::{AcceptError, Accepted, Protocol, accept};
+use crate::identity::verify::{
+    self, Admission, AdmitAll, HubVerifier, PeerError, Refusal, VerifiedPeer,
+};
+use crate::identity::{AcceptError, Accepted, KeyPair, Protocol, Role, accept};
 
 fn host(name: &str) -> ServerName<'static> {
     ServerName::try_from(name.to_owned()).unwrap()
@@ -69,7 +79,7 @@ async fn shake(
                 let connection = stream.get_ref().1;
                 seen.group = connection
                     .negotiated_key_exchange_group()
-                    .map(|group| group.name());
+                    .map(rustls::crypto::SupportedKxGroup::name);
                 seen.kind = connection.handshake_kind();
                 answer
             }
@@ -206,7 +216,7 @@ async fn tls_1_2_and_peers_without_a_protocol_are_refused() {
     let server = data(&house);
     let (key, issued) = house.issue(Role::Agent, "prod");
     let certified = Some((issued.chain, key));
-    let old = rogue(&house, &[&rustls::version::TLS12], certified.clone());
+    let old = rogue(&house, &[&TLS12], certified.clone());
     let (accepted, seen) = shake(&server, &Arc::new(old), "localhost").await;
     assert_eq!(accepted.unwrap_err().label(), "tls");
     assert_eq!(seen.alert, Some(AlertDescription::ProtocolVersion));
@@ -214,6 +224,27 @@ async fn tls_1_2_and_peers_without_a_protocol_are_refused() {
     silent.alpn_protocols.clear();
     let (accepted, _) = shake(&server, &Arc::new(silent), "localhost").await;
     assert!(matches!(accepted, Err(AcceptError::Alpn)));
+}
+
+#[tokio::test]
+async fn the_facade_speaks_both_versions_of_http_to_clients_and_to_nobody_else() {
+    let house = House::new();
+    let published = house.material(Role::Hub, "hub-1").publish();
+    let server = facade_server(&published, &domain(), Arc::new(AdmitAll), clock(&house)).unwrap();
+    let with = |role, alpn: &[u8]| {
+        let (key, issued) = house.issue(role, "kubectl");
+        let mut config = rogue(&house, &[&TLS13], Some((issued.chain, key)));
+        config.alpn_protocols = vec![alpn.to_vec()];
+        Arc::new(config)
+    };
+    for (alpn, protocol) in [(ALPN_H2, Protocol::Http2), (ALPN_HTTP1, Protocol::Http1)] {
+        let (accepted, _) = shake(&server, &with(Role::Client, alpn), "localhost").await;
+        assert_eq!(accepted.unwrap().protocol, protocol);
+        for role in [Role::Admin, Role::Agent] {
+            let (accepted, _) = shake(&server, &with(role, alpn), "localhost").await;
+            assert_eq!(accepted.unwrap_err().label(), "role");
+        }
+    }
 }
 
 #[derive(Debug)]

@@ -9,7 +9,8 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
 
-use super::{PeerError, Refusal, VerifiedPeer, Wanted, conclude, peer};
+use super::verdict::conclude;
+use super::{PeerError, Refusal, VerifiedPeer, Wanted, peer};
 use crate::identity::id::{Role, TrustDomain};
 use crate::identity::profile::Usage;
 use crate::identity::tls::{Published, provider};

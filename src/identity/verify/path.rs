@@ -8,6 +8,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 
 use super::{PathFault, PeerError, rules};
+use crate::identity::id::Role;
 use crate::identity::profile::Usage;
 use crate::identity::trust::Root;
 use crate::limits::{CHAIN_BYTES, CHAIN_CERTIFICATES};
@@ -47,8 +48,15 @@ pub(super) fn find<'a>(
     })
 }
 
+/// The role that a leaf claims, before anything about it is checked.
+pub(in crate::identity) fn claimed_role(chain: &[CertificateDer<'_>]) -> Result<Role, PeerError> {
+    check_size(chain)?;
+    let leaf = chain.first().ok_or(malformed())?;
+    Ok(rules::claimed(&parse(leaf)?)?.role)
+}
+
 /// The root that a chain ends in.
-pub(crate) fn anchor_of<'r>(
+pub(in crate::identity) fn anchor_of<'r>(
     chain: &[CertificateDer<'_>],
     roots: &'r [Root],
     usage: Usage,

@@ -227,6 +227,12 @@ fn identity(names: &[GeneralName<'_>]) -> Result<SpiffeId, PeerError> {
     .map_err(PeerError::Identity)
 }
 
+/// The identity that a leaf claims, before anything else about it is checked.
+pub(super) fn claimed(certificate: &X509Certificate<'_>) -> Result<SpiffeId, PeerError> {
+    let extensions = Extensions::read(certificate).map_err(|reason| PeerError::Leaf { reason })?;
+    identity(extensions.names.unwrap_or_default())
+}
+
 /// The hosts a certificate is for, as people write them.
 pub(super) fn hosts(certificate: &X509Certificate<'_>) -> Vec<String> {
     let Ok(extensions) = Extensions::read(certificate) else {

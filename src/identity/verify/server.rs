@@ -6,7 +6,8 @@ use rustls::{DigitallySignedStruct, SignatureScheme};
 use webpki::EndEntityCert;
 
 use super::client::{chain, no_tls12, system_time};
-use super::{PeerError, VerifiedPeer, Wanted, conclude, path, peer, rules};
+use super::verdict::conclude;
+use super::{PeerError, VerifiedPeer, Wanted, path, peer, rules};
 use crate::identity::id::{Role, TrustDomain};
 use crate::identity::profile::Usage;
 use crate::identity::public_key::SpkiSha256;

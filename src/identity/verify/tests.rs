@@ -10,8 +10,9 @@ use rcgen::{
 use rustls::pki_types::CertificateDer;
 
 use super::*;
-use crate::identity::fixtures::{Forge, House, domain, uri};
+use crate::identity::fixtures::{Forge, House, domain, start, uri};
 use crate::identity::{KeyPair, TrustError};
+use crate::limits::CHAIN_BYTES;
 
 fn check(forge: &Forge, chain: &[CertificateDer<'_>]) -> Result<VerifiedPeer, PeerError> {
     let domain = domain();
@@ -76,121 +77,81 @@ fn a_sound_chain_yields_who_it_is_and_when_it_ends() {
     );
 }
 
+type Change = fn(&mut CertificateParams);
+
+/// What is changed in a sound leaf, and how it is then refused.
+const CORPUS: &[(&str, &str, Change)] = &[
+    ("as it should be", "accepted", |_| {}),
+    ("no usage", "leaf", |p| p.key_usages.clear()),
+    ("another usage", "leaf", |p| {
+        p.key_usages = vec![KeyUsagePurpose::KeyAgreement];
+    }),
+    ("may sign certificates", "leaf", |p| {
+        p.key_usages.push(KeyUsagePurpose::KeyCertSign);
+    }),
+    ("may sign revocation lists", "leaf", |p| {
+        p.key_usages.push(KeyUsagePurpose::CrlSign);
+    }),
+    ("no extended usage", "leaf", |p| {
+        p.extended_key_usages.clear();
+    }),
+    ("any extended usage", "usage", |p| {
+        p.extended_key_usages = vec![Eku::Any];
+    }),
+    ("client and any", "leaf", |p| {
+        p.extended_key_usages.push(Eku::Any);
+    }),
+    ("server", "usage", |p| {
+        p.extended_key_usages = vec![Eku::ServerAuth];
+    }),
+    ("client and server", "leaf", |p| {
+        p.extended_key_usages.push(Eku::ServerAuth);
+    }),
+    ("client and code", "leaf", |p| {
+        p.extended_key_usages.push(Eku::CodeSigning);
+    }),
+    ("client and another", "leaf", |p| {
+        p.extended_key_usages
+            .push(Eku::Other(vec![1, 3, 6, 1, 5, 5, 7, 3, 99]));
+    }),
+    ("a CA", "unacceptable", |p| {
+        p.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    }),
+    ("serial zero", "leaf", |p| {
+        p.serial_number = Some(SerialNumber::from(vec![0]));
+    }),
+    ("serial too long", "leaf", |p| {
+        p.serial_number = Some(SerialNumber::from(vec![1; 21]));
+    }),
+    ("critical and unknown", "unacceptable", |p| {
+        p.custom_extensions = vec![extension(&[1, 2, 3, 4], true, &[5, 0])];
+    }),
+    ("name constraints", "leaf", |p| {
+        p.custom_extensions = vec![extension(
+            NAME_CONSTRAINTS,
+            false,
+            &[0x30, 5, 0xa0, 3, 0x30, 1, 0x82],
+        )];
+    }),
+    ("expired", "expired", |p| {
+        p.not_after = (start() - Duration::from_secs(1)).into();
+    }),
+    ("not yet valid", "not_yet_valid", |p| {
+        p.not_before = (start() + Duration::from_secs(1)).into();
+    }),
+    ("another trust domain", "trust_domain", |p| {
+        p.subject_alt_names = vec![uri("spiffe://elsewhere.example/agent/prod")];
+    }),
+    ("another role", "role", |p| {
+        p.subject_alt_names = vec![uri("spiffe://spinnaker.example/hub/prod")];
+    }),
+];
+
 #[test]
 fn leaves_that_break_a_rule_are_refused() {
     let forge = Forge::new();
-    let serial = |bytes: &[u8]| Some(SerialNumber::from(bytes.to_vec()));
-    type Change<'a> = Box<dyn FnOnce(&mut CertificateParams) + 'a>;
-    let cases: Vec<(&str, &str, Change<'_>)> = vec![
-        ("as it should be", "accepted", Box::new(|_| {})),
-        ("no usage", "leaf", Box::new(|p| p.key_usages.clear())),
-        (
-            "another usage",
-            "leaf",
-            Box::new(|p| p.key_usages = vec![KeyUsagePurpose::KeyAgreement]),
-        ),
-        (
-            "may sign certificates",
-            "leaf",
-            Box::new(|p| p.key_usages.push(KeyUsagePurpose::KeyCertSign)),
-        ),
-        (
-            "may sign revocation lists",
-            "leaf",
-            Box::new(|p| p.key_usages.push(KeyUsagePurpose::CrlSign)),
-        ),
-        (
-            "no extended usage",
-            "leaf",
-            Box::new(|p| p.extended_key_usages.clear()),
-        ),
-        (
-            "any extended usage",
-            "usage",
-            Box::new(|p| p.extended_key_usages = vec![Eku::Any]),
-        ),
-        (
-            "client and any",
-            "leaf",
-            Box::new(|p| p.extended_key_usages.push(Eku::Any)),
-        ),
-        (
-            "server",
-            "usage",
-            Box::new(|p| p.extended_key_usages = vec![Eku::ServerAuth]),
-        ),
-        (
-            "client and server",
-            "leaf",
-            Box::new(|p| p.extended_key_usages.push(Eku::ServerAuth)),
-        ),
-        (
-            "client and code",
-            "leaf",
-            Box::new(|p| p.extended_key_usages.push(Eku::CodeSigning)),
-        ),
-        (
-            "client and another",
-            "leaf",
-            Box::new(|p| {
-                p.extended_key_usages
-                    .push(Eku::Other(vec![1, 3, 6, 1, 5, 5, 7, 3, 99]))
-            }),
-        ),
-        (
-            "a CA",
-            "unacceptable",
-            Box::new(|p| p.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)),
-        ),
-        (
-            "serial zero",
-            "leaf",
-            Box::new(move |p| p.serial_number = serial(&[0])),
-        ),
-        (
-            "serial too long",
-            "leaf",
-            Box::new(move |p| p.serial_number = serial(&[1; 21])),
-        ),
-        (
-            "critical and unknown",
-            "unacceptable",
-            Box::new(|p| p.custom_extensions = vec![extension(&[1, 2, 3, 4], true, &[5, 0])]),
-        ),
-        (
-            "name constraints",
-            "leaf",
-            Box::new(|p| {
-                p.custom_extensions = vec![extension(
-                    NAME_CONSTRAINTS,
-                    false,
-                    &[0x30, 5, 0xa0, 3, 0x30, 1, 0x82],
-                )];
-            }),
-        ),
-        (
-            "expired",
-            "expired",
-            Box::new(|p| p.not_after = (forge.now - Duration::from_secs(1)).into()),
-        ),
-        (
-            "not yet valid",
-            "not_yet_valid",
-            Box::new(|p| p.not_before = (forge.now + Duration::from_secs(1)).into()),
-        ),
-        (
-            "another trust domain",
-            "trust_domain",
-            Box::new(|p| p.subject_alt_names = vec![uri("spiffe://elsewhere.example/agent/prod")]),
-        ),
-        (
-            "another role",
-            "role",
-            Box::new(|p| p.subject_alt_names = vec![uri("spiffe://spinnaker.example/hub/prod")]),
-        ),
-    ];
-    for (what, wanted, change) in cases {
-        assert_eq!(label(&forge, change), wanted, "{what}");
+    for (what, wanted, change) in CORPUS {
+        assert_eq!(label(&forge, change), *wanted, "{what}");
     }
 }
 
@@ -327,7 +288,9 @@ fn ca_certificates_that_break_a_rule_are_refused() {
 
 #[test]
 fn certificates_that_cannot_be_roots_are_not_trusted() {
-    let judge = |change: fn(&mut CertificateParams)| Forge::with_root(change).map(|_forge| ());
+    let judge = |change: fn(&mut CertificateParams)| {
+        TrustBundle::new(1, &[Forge::with_root(change).root]).map(|_bundle| ())
+    };
     let refused = |result: Result<(), TrustError>| matches!(result, Err(TrustError::Root { .. }));
     assert_eq!(judge(|_params| {}), Ok(()));
     assert!(refused(judge(|params| params.is_ca = IsCa::NoCa)));
@@ -364,7 +327,7 @@ fn an_expired_root_ends_the_trust_in_it() {
         params.not_after =
             (crate::clock::from_unix_seconds(1_800_000_000) - Duration::from_secs(1)).into();
     };
-    let forge = Forge::with_root(end).unwrap();
+    let forge = Forge::with_root(end);
     assert_eq!(label(&forge, |_params| {}), "untrusted_root");
 }
 
@@ -387,7 +350,9 @@ fn long_and_large_chains_are_refused_before_they_are_parsed() {
     assert_eq!(check(&forge, &[large]).unwrap_err().label(), "chain_bytes");
     assert_eq!(check(&forge, &[]).unwrap_err().label(), "malformed");
     assert_eq!(
-        check(&forge, &[forge.root.clone()]).unwrap_err().label(),
+        check(&forge, std::slice::from_ref(&forge.root))
+            .unwrap_err()
+            .label(),
         "unacceptable"
     );
     let mut longer = forge.leaf(|_params| {}).to_vec();

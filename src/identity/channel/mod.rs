@@ -4,8 +4,10 @@
 //! TLS 1.3 [`connect`] succeeds before the hub has judged the client: a refusal arrives with the
 //! first answer, or through [`Connection::closed`].
 
+mod closed;
+mod error;
+
 use std::io;
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -14,11 +16,9 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, TryFutureExt as _};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, ClientConfig};
 use socket2::{SockRef, TcpKeepalive};
-use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -27,9 +27,14 @@ use tonic::body::Body;
 
 use super::proof::{self, Exporter, Purpose};
 use super::tls::ALPN_H2;
-use super::verify::{self, PeerError, VerifiedPeer};
+use super::verify::{self, VerifiedPeer};
 use crate::limits::{AGENT_CONNECTION_WINDOW, AGENT_STREAM_WINDOW, HEADER_LIST_BYTES};
 use crate::tasks::Tasks;
+
+use closed::Watched;
+
+pub use closed::Closed;
+pub use error::ConnectError;
 
 /// Time between HTTP/2 pings; with [`PING_TIMEOUT`], a frozen hub is found within 25 s.
 pub const PING_INTERVAL: Duration = Duration::from_secs(15);
@@ -40,136 +45,7 @@ pub const PING_TIMEOUT: Duration = Duration::from_secs(8);
 /// Idle time before the kernel probes the connection.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// Why there is no connection.
-#[derive(Debug, Error)]
-pub enum ConnectError {
-    /// The hub did not agree to HTTP/2.
-    #[error("`{address}` does not speak HTTP/2 over TLS")]
-    Alpn {
-        /// The dialled address.
-        address: String,
-    },
-    /// The handshake's keying material could not be exported.
-    #[error("could not bind to the connection to `{address}`")]
-    Export {
-        /// The dialled address.
-        address: String,
-        /// Why.
-        #[source]
-        source: proof::ExportError,
-    },
-    /// HTTP/2 did not start.
-    #[error("could not start HTTP/2 with `{address}`")]
-    Http2 {
-        /// The dialled address.
-        address: String,
-        /// Why.
-        #[source]
-        source: hyper::Error,
-    },
-    /// The hub's certificate was refused.
-    #[error("refused the certificate of `{address}`")]
-    Refused {
-        /// The dialled address.
-        address: String,
-        /// Why.
-        #[source]
-        source: PeerError,
-    },
-    /// No TCP connection.
-    #[error("could not connect to `{address}`")]
-    Tcp {
-        /// The dialled address.
-        address: String,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// Not connected in time.
-    #[error("`{address}` was not connected within {deadline:?}")]
-    Timeout {
-        /// The dialled address.
-        address: String,
-        /// The time given.
-        deadline: Duration,
-    },
-    /// The handshake failed beside the certificate.
-    #[error("the TLS handshake with `{address}` failed")]
-    Tls {
-        /// The dialled address.
-        address: String,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-}
-
-impl ConnectError {
-    /// Fixed label for logs and metrics.
-    pub const fn label(&self) -> &'static str {
-        match self {
-            Self::Alpn { .. } => "alpn",
-            Self::Export { .. } => "export",
-            Self::Http2 { .. } => "http2",
-            Self::Refused { source, .. } => source.label(),
-            Self::Tcp { .. } => "tcp",
-            Self::Timeout { .. } => "timeout",
-            Self::Tls { .. } => "tls",
-        }
-    }
-}
-
-/// Why a connection is gone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Closed {
-    /// The hub sent a TLS alert.
-    Alert(AlertDescription),
-    /// The connection was cut or ended.
-    Cut(io::ErrorKind),
-    /// This side let go of it.
-    Dropped,
-}
-
-impl std::fmt::Display for Closed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Alert(alert) => write!(f, "the hub refused the connection: {alert:?}"),
-            Self::Cut(kind) => write!(f, "the connection to the hub was cut: {kind}"),
-            Self::Dropped => f.write_str("the connection to the hub was let go"),
-        }
-    }
-}
-
-impl Closed {
-    /// Whether the hub refused this agent's certificate, and only another one helps.
-    ///
-    /// A missing, expired or unknown certificate calls for enrolling anew; a revoked one for an
-    /// operator.
-    pub const fn is_refusal(&self) -> bool {
-        matches!(
-            self,
-            Self::Alert(
-                AlertDescription::AccessDenied
-                    | AlertDescription::BadCertificate
-                    | AlertDescription::CertificateExpired
-                    | AlertDescription::CertificateRequired
-                    | AlertDescription::CertificateRevoked
-                    | AlertDescription::CertificateUnknown
-                    | AlertDescription::DecryptError
-                    | AlertDescription::UnknownCA
-                    | AlertDescription::UnsupportedCertificate
-            )
-        )
-    }
-
-    /// Whether the hub has banned this agent.
-    pub const fn is_ban(&self) -> bool {
-        matches!(self, Self::Alert(AlertDescription::CertificateRevoked))
-    }
-}
-
 /// An open connection; dropping it closes the socket, whatever still uses its [`Hub`].
-#[derive(Debug)]
 pub struct Connection {
     hub: Hub,
     peer: VerifiedPeer,
@@ -178,6 +54,17 @@ pub struct Connection {
     reason: Arc<OnceLock<Closed>>,
     ended: CancellationToken,
     _stop: DropGuard,
+}
+
+impl std::fmt::Debug for Connection {
+    /// Without the keying material.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection")
+            .field("hub", &self.hub)
+            .field("peer", &self.peer)
+            .field("reason", &self.reason)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Connection {
@@ -412,69 +299,5 @@ where
             // Stopped or done: either way it is over.
             let _done = stop.run_until_cancelled(future).await;
         });
-    }
-}
-
-/// Keeps what the socket said first: hyper and tonic replace it by their own words.
-struct Watched {
-    io: TlsStream<TcpStream>,
-    reason: Arc<OnceLock<Closed>>,
-}
-
-impl Watched {
-    fn note(&self, error: &io::Error) {
-        let told = error
-            .get_ref()
-            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        let closed = match told {
-            Some(rustls::Error::AlertReceived(alert)) => Closed::Alert(*alert),
-            Some(_) | None => Closed::Cut(error.kind()),
-        };
-        // The first reason is the one that is told.
-        self.reason.get_or_init(|| closed);
-    }
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let outcome = Pin::new(&mut self.io).poll_read(context, into);
-        if let Poll::Ready(Err(error)) = &outcome {
-            self.note(error);
-        }
-        outcome
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(context)
     }
 }

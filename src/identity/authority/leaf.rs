@@ -10,10 +10,10 @@ use rustls::pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 
-use super::authority::Signer;
-use super::issue::{IssueError, Issued, Order};
-use super::profile::{BACKDATE, Usage, profile};
+use super::ca::Signer;
 use crate::entropy::{self, Entropy};
+use crate::identity::issue::{IssueError, Issued, Order};
+use crate::identity::profile::{BACKDATE, Usage, profile};
 
 /// A positive serial number with 128 random bits; none if the generator gave nothing.
 ///

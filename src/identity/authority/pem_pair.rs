@@ -5,8 +5,8 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use secrecy::ExposeSecret as _;
 use zeroize::Zeroizing;
 
-use super::key::{KeyError, KeyPair};
-use super::pem;
+use crate::identity::key::{KeyError, KeyPair};
+use crate::identity::pem;
 use crate::secret::SecretBytes;
 
 /// Writes both in PEM.
