@@ -8,8 +8,9 @@
 //! # Invariants
 //! - One version counts all changes; a watcher is told every change of its collection in order,
 //!   or its watch ends (enforced by: `store`, which queues under the lock that counts).
-//! - What a reader sees is what kube-apiserver would show for the same requests, for the kinds
-//!   and verbs in `kinds`; custom resources are not served.
+//! - What a reader sees is what kube-apiserver would show for the same requests, for the kinds in
+//!   `kinds`. Left out: custom resources, field ownership (an apply merges), protobuf bodies
+//!   (415) and printed tables (a plain list, which kubectl prints as name and age).
 //! - Every planted value is known to [`Cluster::planted`].
 //! # Failure
 //! - A request that is not understood → a `Status` with the reason kube-apiserver gives.

@@ -219,6 +219,7 @@ fn index(token: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
 
     #[test]
@@ -254,6 +255,19 @@ mod tests {
                 {"name": "new", "env": [{"name": "A", "value": "1"}]},
             ]})
         );
+    }
+
+    proptest! {
+        #[test]
+        fn a_json_patch_leads_somewhere_or_is_refused(path in "[/a-c0-9~-]{0,12}", op in 0_usize..6) {
+            let op = ["add", "remove", "replace", "move", "copy", "test"][op];
+            let patch = json!([{"op": op, "path": path, "from": "/a", "value": 1}]);
+            let mut target = json!({"a": [1, {"b": 2}], "c": "text"});
+            let before = target.clone();
+            if json_patch(&mut target, &patch).is_ok() && op == "add" {
+                prop_assert!(target != before || path.is_empty());
+            }
+        }
     }
 
     #[test]

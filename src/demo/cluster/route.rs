@@ -155,6 +155,7 @@ fn decode(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn resource(path: &str) -> (&'static str, String, String, String) {
         match Route::parse(path) {
@@ -196,6 +197,23 @@ mod tests {
             "/metrics",
         ] {
             assert_eq!(Route::parse(path), Route::Nowhere, "{path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_encoded_value_is_read_back(value in any::<String>()) {
+            let digits = hex::encode_upper(&value);
+            let pairs = digits.as_bytes().chunks(2).map(|pair| [b"%", pair].concat());
+            let encoded = String::from_utf8(pairs.collect::<Vec<_>>().concat()).expect("ASCII");
+            let query = Query::parse(&format!("a={encoded}&b=1"));
+            prop_assert_eq!(query.text("a"), value);
+        }
+
+        #[test]
+        fn any_path_and_query_are_read_without_harm(text in any::<String>()) {
+            Route::parse(&text);
+            Query::parse(&text);
         }
     }
 

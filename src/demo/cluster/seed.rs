@@ -214,7 +214,9 @@ fn other_workloads(objects: &Objects) -> Result<(), Refusal> {
         "kube-system",
         workload("node-logs", 1),
     )?;
-    let migrate = json!({"metadata": {"name": "migrate"}, "spec": job});
+    let mut migrate = json!({"metadata": {"name": "migrate"}, "spec": job});
+    let selector = json!({"spec": {"selector": {"matchLabels": {"app": "report"}}}});
+    patch::merge(&mut migrate, &selector);
     create(objects, "Job", "shop", migrate)?;
     create(objects, "CronJob", "shop", cron)?;
     create(objects, "ReplicationController", "shop", legacy)?;

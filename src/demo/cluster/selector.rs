@@ -142,6 +142,7 @@ fn split_outside_parentheses(text: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
 
     #[test]
@@ -165,6 +166,15 @@ mod tests {
         ] {
             let selector = Selector::parse(labels, fields).expect(labels);
             assert_eq!(selector.matches(&pod), selected, "{labels} {fields}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_selector_is_read_or_refused(labels in "[a-z!=,() ]{0,40}", fields in "[a-z.=,]{0,40}") {
+            if let Ok(selector) = Selector::parse(&labels, &fields) {
+                selector.matches(&json!({}));
+            }
         }
     }
 

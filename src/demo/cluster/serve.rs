@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Request;
 use hyper::body::Incoming;
@@ -17,10 +18,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::api::Api;
 use crate::limits::HANDSHAKE_TIMEOUT;
+use crate::retry::pause_unless;
 use crate::tasks::Tasks;
 
 /// Connections open at once; further ones wait to be accepted.
 const CONNECTIONS: usize = 512;
+
+/// Pause after a connection that could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Streams per HTTP/2 connection, as kube-apiserver allows.
 const STREAMS: u32 = 100;
@@ -55,6 +60,8 @@ pub(super) async fn accept(
             return;
         };
         let Some((socket, place)) = accepted else {
+            // Out of descriptors, say: trying again at once would only burn the processor.
+            pause_unless(&stop, ACCEPT_PAUSE).await;
             continue;
         };
         let (tls, api) = (tls.clone(), Arc::clone(&api));
