@@ -19,10 +19,13 @@ import sys
 
 GRACE_SECONDS = 2
 PR_SET_PDEATHSIG = 1
+NOT_FOR_US = (signal.SIGINT, signal.SIGHUP)  # meant for the test runner; we end after it
 
 
-def die_with_supervisor():
-    """In the child: should we be killed ourselves, the kernel ends the server."""
+def in_the_child():
+    """Signals as usual; and should we be killed ourselves, the kernel ends the server."""
+    for number in NOT_FOR_US:
+        signal.signal(number, signal.SIG_DFL)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -31,6 +34,13 @@ def signal_group(group, number):
         os.killpg(group, number)
     except ProcessLookupError:
         pass
+
+
+def serving(pid):
+    try:
+        os.write(1, b"pid %d\n" % pid)
+    except OSError:
+        pass  # who started us is gone already: the end of our input says so too
 
 
 def note_exit(stem, code):
@@ -68,17 +78,20 @@ def serve(child, stem):
 
 def main():
     stem, remove = sys.argv[1:3]
-    for number in (signal.SIGINT, signal.SIGHUP):  # meant for the test runner; we end after it
+    for number in NOT_FOR_US:
         signal.signal(number, signal.SIG_IGN)
     with open(stem + ".out", "wb") as stdout, open(stem + ".err", "wb") as stderr:
         child = subprocess.Popen(sys.argv[4:], stdin=subprocess.PIPE, stdout=stdout, stderr=stderr,
-                                 start_new_session=True, preexec_fn=die_with_supervisor)
-    print(f"pid {child.pid}", flush=True)
-    wanted = serve(child, stem)
-    signal_group(child.pid, signal.SIGKILL)
-    child.wait()
-    if remove and wanted:
-        shutil.rmtree(remove, ignore_errors=True)
+                                 start_new_session=True, preexec_fn=in_the_child)
+    wanted = True
+    try:
+        serving(child.pid)
+        wanted = serve(child, stem)
+    finally:
+        signal_group(child.pid, signal.SIGKILL)
+        child.wait()
+        if remove and wanted:
+            shutil.rmtree(remove, ignore_errors=True)
 
 
 if __name__ == "__main__":
