@@ -28,6 +28,7 @@ mod history;
 mod object;
 mod read;
 mod selector;
+mod snapshot;
 mod state;
 #[cfg(test)]
 mod tests;

@@ -487,6 +487,8 @@ enum Step {
     Delete(u8),
     Replay(u8),
     Bookmark,
+    /// The object is replaced unseen, then there is a snapshot.
+    Missed(u8, bool),
     Snapshot,
     LostEnd,
 }
@@ -498,6 +500,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (0..4u8).prop_map(Step::Delete),
         2 => (0..20u8).prop_map(Step::Replay),
         1 => Just(Step::Bookmark),
+        1 => (0..4u8, any::<bool>()).prop_map(|(name, again)| Step::Missed(name, again)),
         1 => Just(Step::Snapshot),
         1 => Just(Step::LostEnd),
     ];
@@ -549,6 +552,16 @@ impl Model {
                 }
             }
             Step::Bookmark => view.bookmark(stream, version(self.now)),
+            Step::Missed(name, again) => {
+                let name = format!("n{name}");
+                let at = self.next();
+                self.objects.remove(&name);
+                if *again {
+                    let new = identity(&name, &format!("uid-{at}"), at);
+                    self.objects.insert(name, (new, "t1".into()));
+                }
+                self.run(view, stream, &Step::Snapshot);
+            }
             Step::Snapshot => {
                 self.next();
                 self.list(view, stream, usize::MAX);
