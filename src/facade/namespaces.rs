@@ -20,33 +20,25 @@ impl<U: Upstream> Facade<U> {
         selector: &Selector,
     ) -> (Response<Body>, Served) {
         let account = asked.account;
+        let (gvr, view) = (&asked.target.gvr, &account.view);
+        let whole = view.list(gvr, None, &Selector::default());
         let mut listing = Listing {
             objects: Vec::new(),
-            version: ResourceVersion(1),
+            version: whole.map_or(ResourceVersion(1), |whole| whole.version),
             age: Duration::ZERO,
         };
         let mut names: Vec<&String> = account.namespaces.iter().collect();
         names.sort();
-        let mut versions = Vec::new();
         for name in names {
-            match account
-                .view
-                .list(&asked.target.gvr, Some(name), &Selector::default())
-            {
-                Ok(found) => {
-                    let named = found
-                        .objects
-                        .into_iter()
-                        .filter(|it| it.identity().name == *name);
-                    listing.objects.extend(named);
-                    versions.push(found.version);
-                    listing.age = listing.age.max(found.age);
+            match view.age(gvr, Some(name)) {
+                Ok(age) => {
+                    listing.age = listing.age.max(age);
+                    listing.objects.extend(view.get(gvr, "", name));
                 }
                 Err(_) => listing.objects.push(namespace(name).into()),
             }
         }
         listing.objects.retain(|object| selector.matches(object));
-        listing.version = versions.into_iter().min().unwrap_or(listing.version);
         let age = self.age(account, listing.age).unwrap_or_default();
         let mut response = list_response(asked, listing);
         tell_age(&mut response, age);

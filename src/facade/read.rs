@@ -135,11 +135,11 @@ impl<U: Upstream> Facade<U> {
             if !accepts.plain_json {
                 return Err(Failure::not_acceptable());
             }
-            let settled = !account.is_connected() || is_settled(asked, FENCE_PATIENCE).await;
             let selector = selector.clone()?;
             if limited {
                 return Ok(self.limited_namespaces(asked, &selector));
             }
+            let settled = !account.is_connected() || is_settled(asked, FENCE_PATIENCE).await;
             if settled && let Some(answer) = self.list_from_view(asked, &selector) {
                 return Ok(answer);
             }
