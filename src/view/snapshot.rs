@@ -80,6 +80,7 @@ impl Kind {
         }
         if let Some(stream) = self.streams.get_mut(scope) {
             stream.complete = true;
+            stream.interrupted = None;
             if first {
                 stream.forgotten = version;
             }

@@ -222,9 +222,12 @@ impl Kind {
             return;
         };
         // While a snapshot is staged the state is still that of the version before it.
-        if stream.snapshot.is_none() && version > stream.version {
-            stream.version = version;
-            stream.dirty_version = true;
+        if stream.snapshot.is_none() {
+            stream.interrupted = None;
+            if version > stream.version {
+                stream.version = version;
+                stream.dirty_version = true;
+            }
         }
         self.notify();
     }

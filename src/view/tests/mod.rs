@@ -302,6 +302,10 @@ fn a_store_that_follows_the_changes_has_the_state() {
     assert_eq!(names(&again), names(&view));
     assert_eq!(again.age(&pods(), None), Ok(Duration::from_mins(1)));
     assert!(again.take_changes().is_empty());
+    again.attach(&stream, "Pod");
+    assert_eq!(again.age(&pods(), None), Ok(Duration::from_mins(1)));
+    again.bookmark(&stream, version(40));
+    assert_eq!(again.age(&pods(), None), Ok(Duration::ZERO));
     again.detach(&stream);
     assert_eq!(again.take_changes()[0].fate, Fate::Gone);
 }
