@@ -22,6 +22,7 @@
 mod body;
 mod discovery;
 mod live;
+mod namespaces;
 mod openapi;
 mod port;
 mod query;

@@ -248,7 +248,7 @@ pub struct AuditRecord {
     pub name: Option<String>,
     /// On which part of it.
     pub subresource: Option<String>,
-    /// What was answered.
+    /// What was answered; 499 if the client went away before there was an answer.
     pub status: StatusCode,
     /// Where the answer came from.
     pub served: Served,

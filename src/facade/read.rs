@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use http::header::{AGE, HeaderValue, RETRY_AFTER, WARNING};
@@ -12,6 +11,7 @@ use zeroize::Zeroizing;
 use super::FENCE_PATIENCE;
 use super::body::{self, Body, Written};
 use super::live;
+use super::namespaces::namespace;
 use super::port::{
     Account, Freshness, Level, LiveAnswer, LiveBody, Served, Upstream, UpstreamError,
 };
@@ -19,7 +19,7 @@ use super::query::Accepts;
 use super::service::{Answer, Asked, Facade};
 use super::status::{Failure, respond};
 use crate::limits::{ANSWER_TIMEOUT, LIVE_READ_TIMEOUT};
-use crate::resource::{Identity, ResourceVersion};
+use crate::resource::ResourceVersion;
 use crate::view::{Listing, Object, Selector, Settled, Unavailable};
 
 /// Bytes of a live list in which the version of the collection is looked for.
@@ -135,11 +135,11 @@ impl<U: Upstream> Facade<U> {
             if !accepts.plain_json {
                 return Err(Failure::not_acceptable());
             }
-            let settled = !account.is_connected() || is_settled(asked, FENCE_PATIENCE).await;
             let selector = selector.clone()?;
             if limited {
                 return Ok(self.limited_namespaces(asked, &selector));
             }
+            let settled = !account.is_connected() || is_settled(asked, FENCE_PATIENCE).await;
             if settled && let Some(answer) = self.list_from_view(asked, &selector) {
                 return Ok(answer);
             }
@@ -184,46 +184,6 @@ impl<U: Upstream> Facade<U> {
         let mut response = list_response(asked, listing);
         tell_age(&mut response, age.unwrap_or_default());
         Some((response, Served::View))
-    }
-
-    /// The namespaces an account is limited to: as they are known, or by their names.
-    fn limited_namespaces(
-        &self,
-        asked: &Asked<'_>,
-        selector: &Selector,
-    ) -> (Response<Body>, Served) {
-        let account = asked.account;
-        let mut listing = Listing {
-            objects: Vec::new(),
-            version: ResourceVersion(1),
-            age: Duration::ZERO,
-        };
-        let mut names: Vec<&String> = account.namespaces.iter().collect();
-        names.sort();
-        let mut versions = Vec::new();
-        for name in names {
-            match account
-                .view
-                .list(&asked.target.gvr, Some(name), &Selector::default())
-            {
-                Ok(found) => {
-                    let named = found
-                        .objects
-                        .into_iter()
-                        .filter(|it| it.identity().name == *name);
-                    listing.objects.extend(named);
-                    versions.push(found.version);
-                    listing.age = listing.age.max(found.age);
-                }
-                Err(_) => listing.objects.push(namespace(name).into()),
-            }
-        }
-        listing.objects.retain(|object| selector.matches(object));
-        listing.version = versions.into_iter().min().unwrap_or(listing.version);
-        let age = self.age(account, listing.age).unwrap_or_default();
-        let mut response = list_response(asked, listing);
-        tell_age(&mut response, age);
-        (response, Served::View)
     }
 
     /// How old what a view knows is; `None` if nobody can tell.
@@ -361,7 +321,7 @@ fn object_response(object: &Object) -> Response<Body> {
 }
 
 /// A list of stored objects, written as the client reads it.
-fn list_response(asked: &Asked<'_>, listing: Listing) -> Response<Body> {
+pub(super) fn list_response(asked: &Asked<'_>, listing: Listing) -> Response<Body> {
     let resource = &asked.kind.resource;
     let head = serde_json::json!({
         "kind": format!("{}List", resource.kind),
@@ -404,24 +364,6 @@ pub(super) fn tell_age(response: &mut Response<Body>, age: Duration) {
     if let Ok(warning) = HeaderValue::from_str(&warning) {
         response.headers_mut().insert(WARNING, warning);
     }
-}
-
-/// A namespace of which the name is all that is known.
-fn namespace(name: &str) -> Object {
-    let gvr = crate::resource::Gvr::new("", "v1", "namespaces");
-    let text = serde_json::Value::from(name);
-    let before = format!(
-        "{{\"kind\":\"Namespace\",\"apiVersion\":\"v1\",\"metadata\":{{\"name\":{text},\
-         \"labels\":{{\"kubernetes.io/metadata.name\":{text}}},\"resourceVersion\":\""
-    );
-    let identity = Identity {
-        name: name.to_owned(),
-        resource_version: ResourceVersion(1),
-        ..Identity::default()
-    };
-    let at = u32::try_from(before.len()).unwrap_or(u32::MAX);
-    let json = Bytes::from(before + "1\"}}");
-    Object::new(&gvr, "Namespace", identity, json, at, 1, false)
 }
 
 /// Why a read of the view cannot be answered, to a client that cannot be sent on.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONNECTION;
@@ -18,6 +19,9 @@ use crate::resource::{Target, TargetError, Verb};
 
 /// Longest id of an account, in hex digits.
 const ACCOUNT_ID_DIGITS: usize = 64;
+
+/// Audited status of a request that had no answer when its client went away; no client sees it.
+const CLIENT_WENT_AWAY: u16 = 499;
 
 /// Subresources that are connections, not requests.
 const TUNNELS: [&str; 4] = ["attach", "exec", "portforward", "proxy"];
@@ -77,21 +81,9 @@ impl<U: Upstream> Facade<U> {
     where
         B: http_body::Body<Data = Bytes> + Send,
     {
-        let started = Instant::now();
-        let mut record = AuditRecord {
-            client: String::new(),
-            account: String::new(),
-            verb: None,
-            gvr: None,
-            namespace: None,
-            name: None,
-            subresource: None,
-            status: StatusCode::OK,
-            served: Served::Facade,
-            duration: started.elapsed(),
-        };
+        let mut audit = Audit::begin(Arc::clone(&self.upstream));
         let version = request.version();
-        let answer = self.serve(request, &mut record).await;
+        let answer = self.serve(request, &mut audit.record).await;
         let (mut response, served) =
             answer.unwrap_or_else(|failure| (failure.response(), Served::Facade));
         let closes = response.extensions().get::<CloseConnection>().is_some();
@@ -99,13 +91,8 @@ impl<U: Upstream> Facade<U> {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }
-        record.status = response.status();
-        record.served = served;
-        record.duration = started.elapsed();
-        // Discovery that was answered is no operation; everything refused is one.
-        if record.gvr.is_some() || !record.status.is_success() {
-            self.upstream.audit(record);
-        }
+        audit.record.status = response.status();
+        audit.record.served = served;
         response
     }
 
@@ -207,6 +194,45 @@ impl<U: Upstream> Facade<U> {
             return Err(unbound(client, &account.name));
         }
         Ok(Some(response))
+    }
+}
+
+/// The record of a request, handed over when the request ends: answered, refused, or dropped
+/// because its client went away, in which case what was sent for it may have been done.
+struct Audit<U: Upstream> {
+    upstream: Arc<U>,
+    started: Instant,
+    record: AuditRecord,
+}
+
+impl<U: Upstream> Audit<U> {
+    fn begin(upstream: Arc<U>) -> Self {
+        Self {
+            upstream,
+            started: Instant::now(),
+            record: AuditRecord {
+                client: String::new(),
+                account: String::new(),
+                verb: None,
+                gvr: None,
+                namespace: None,
+                name: None,
+                subresource: None,
+                status: StatusCode::from_u16(CLIENT_WENT_AWAY).unwrap_or_default(),
+                served: Served::Facade,
+                duration: Duration::ZERO,
+            },
+        }
+    }
+}
+
+impl<U: Upstream> Drop for Audit<U> {
+    fn drop(&mut self) {
+        // Discovery that was answered is no operation; everything else is one.
+        if self.record.gvr.is_some() || !self.record.status.is_success() {
+            self.record.duration = self.started.elapsed();
+            self.upstream.audit(self.record.clone());
+        }
     }
 }
 

@@ -1,7 +1,5 @@
 //! The side of a view that its streams write.
 
-use std::collections::btree_map::Entry;
-
 use bytes::Bytes;
 
 use super::object::Object;
@@ -11,17 +9,14 @@ use crate::resource::{Identity, ResourceVersion};
 
 impl View {
     /// Attaches a stream of objects of `kind`, e.g. `Deployment`. A stream that is attached
-    /// already keeps its state, and counts as up to date again.
+    /// already, or was restored, keeps its state and its age until it has something to tell.
     pub fn attach(&self, key: &StreamKey, kind: &str) {
         let mut state = self.lock();
         let held = state.kinds.entry(key.gvr.clone());
         let held = held.or_insert_with(|| Kind::new(kind));
-        match held.streams.entry(key.scope.clone()) {
-            Entry::Occupied(mut stream) => stream.get_mut().interrupted = None,
-            Entry::Vacant(place) => {
-                place.insert(Stream::attached());
-            }
-        }
+        held.streams
+            .entry(key.scope.clone())
+            .or_insert_with(Stream::attached);
     }
 
     /// Drops a stream and its objects. Watches of its kind end, so that clients list again.
@@ -136,7 +131,8 @@ impl View {
         }
     }
 
-    /// From now on the stream is not known to be up to date; listings tell their age.
+    /// From now on the stream is not known to be up to date; listings tell their age, until the
+    /// stream's next event, bookmark or snapshot.
     pub fn interrupted(&self, key: &StreamKey) {
         let now = self.clock.now();
         if let Some(stream) = self.stream(&mut self.lock(), key) {
@@ -144,7 +140,7 @@ impl View {
         }
     }
 
-    /// The stream is up to date again.
+    /// The stream is up to date again, though it has nothing to tell.
     pub fn resumed(&self, key: &StreamKey) {
         if let Some(stream) = self.stream(&mut self.lock(), key) {
             stream.interrupted = None;

@@ -11,12 +11,12 @@
 //! What waits ([`Watcher::next`], [`View::settled`]) waits for a tick of its kind and looks again.
 //!
 //! # Invariants
-//! - An object is never replaced by an older one (test: `tests::the_view_equals_a_naive_model`).
+//! - An object is never replaced by an older one (test: `tests::model::the_view_equals_a_naive_model`).
 //! - During a snapshot the old state is served; its end replaces it at once, and a snapshot that
-//!   never ends changes nothing (tests: `tests::a_lost_end_never_deletes`).
+//!   never ends changes nothing (test: `tests::a_lost_end_never_deletes`).
 //! - A list and the events that follow its version are the state, whatever happened in between; if
 //!   that cannot be had, the watch ends with [`WatchError::Gone`] (test:
-//!   `tests::a_list_and_its_watch_are_the_state`).
+//!   `tests::model::a_list_and_its_watch_are_the_state`).
 //! - A kind that does not fit into the account's bytes is unavailable, never cut short.
 //! # Sources
 //! - Kubernetes API concepts, "Efficient detection of changes", "Watch bookmarks".
@@ -28,6 +28,7 @@ mod history;
 mod object;
 mod read;
 mod selector;
+mod snapshot;
 mod state;
 #[cfg(test)]
 mod tests;

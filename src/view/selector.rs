@@ -1,7 +1,5 @@
 //! Label and field selectors, as the API server reads them.
 
-use std::fmt;
-
 use thiserror::Error;
 
 use super::object::{Object, selectable};
@@ -202,15 +200,4 @@ fn parse_fields(text: &str) -> Result<Vec<FieldTerm>, SelectorError> {
         });
     }
     Ok(terms)
-}
-
-impl fmt::Display for Selector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} label and {} field requirements",
-            self.labels.len(),
-            self.fields.len()
-        )
-    }
 }

@@ -1,6 +1,6 @@
 //! What a view holds: kinds, their streams, and the bytes they cost.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -9,7 +9,8 @@ use tokio::sync::watch;
 use super::fence::Fences;
 use super::history::{Change, Entry, History};
 use super::object::Object;
-use super::{Applied, SnapshotEnd, StreamKey, Totals};
+use super::snapshot::{Snapshot, is_of_the_past};
+use super::{Applied, StreamKey, Totals};
 use crate::resource::{Gvr, Identity, ResourceVersion, Scope};
 
 /// Namespace and name.
@@ -36,11 +37,11 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    fn add(&mut self, bytes: usize) {
+    pub(super) fn add(&mut self, bytes: usize) {
         self.used = self.used.saturating_add(bytes);
     }
 
-    fn remove(&mut self, bytes: usize) {
+    pub(super) fn remove(&mut self, bytes: usize) {
         self.used = self.used.saturating_sub(bytes);
     }
 
@@ -71,7 +72,7 @@ pub(super) struct Stream {
     pub(super) complete: bool,
     /// Clients that know an older state than this cannot be told what happened since.
     pub(super) forgotten: ResourceVersion,
-    snapshot: Option<Snapshot>,
+    pub(super) snapshot: Option<Snapshot>,
     /// Since when the stream is not known to be up to date.
     pub(super) interrupted: Option<SystemTime>,
     /// The state is unproven until it has passed this version.
@@ -81,14 +82,6 @@ pub(super) struct Stream {
     pub(super) dirty_version: bool,
     /// Whether the next checkpoint replaces what was stored before.
     pub(super) replaced: bool,
-}
-
-#[derive(Debug, Default)]
-struct Snapshot {
-    /// Uids named since the begin.
-    seen: HashSet<String>,
-    /// Objects that differ from the state.
-    staged: BTreeMap<Name, Arc<Object>>,
 }
 
 impl State {
@@ -189,7 +182,7 @@ impl Kind {
             return Applied::Ignored;
         };
         let name = name_of(identity);
-        let staged = stream.snapshot.as_ref().and_then(|it| it.staged.get(&name));
+        let staged = stream.staged(&name);
         let known = staged.or_else(|| stream.objects.get(&name));
         let Some(known) = known.filter(|known| known.identity().uid == identity.uid) else {
             return Applied::Ignored;
@@ -208,25 +201,9 @@ impl Kind {
         let Some(stream) = self.streams.get_mut(scope) else {
             return Applied::Ignored;
         };
-        let is_older = |known: &Object| {
-            known.identity().uid == identity.uid
-                && known.identity().resource_version <= identity.resource_version
-        };
-        if let Some(snapshot) = &mut stream.snapshot {
-            snapshot.seen.remove(&identity.uid);
-            if snapshot
-                .staged
-                .get(&name)
-                .is_some_and(|staged| is_older(staged))
-                && let Some(staged) = snapshot.staged.remove(&name)
-            {
-                ledger.remove(staged.weight());
-            }
-        }
-        let known = stream
-            .objects
-            .get(&name)
-            .is_some_and(|known| is_older(known));
+        stream.unstage(identity, ledger);
+        let known = stream.objects.get(&name);
+        let known = known.is_some_and(|known| is_of_the_past(known.identity(), identity));
         let version = identity.resource_version;
         if known {
             self.remove(scope, &name, version, ledger);
@@ -245,86 +222,18 @@ impl Kind {
             return;
         };
         // While a snapshot is staged the state is still that of the version before it.
-        if stream.snapshot.is_none() && version > stream.version {
-            stream.version = version;
-            stream.dirty_version = true;
-        }
-        self.notify();
-    }
-
-    pub(super) fn begin_snapshot(&mut self, scope: &Scope, ledger: &mut Ledger) {
-        if let Some(stream) = self.streams.get_mut(scope) {
-            stream.drop_staged(ledger);
-            stream.snapshot = Some(Snapshot::default());
-            self.over_budget = false;
-        }
-    }
-
-    pub(super) fn end_snapshot(
-        &mut self,
-        scope: &Scope,
-        version: ResourceVersion,
-        ledger: &mut Ledger,
-    ) -> SnapshotEnd {
-        let Some(stream) = self.streams.get_mut(scope) else {
-            return SnapshotEnd::NotBegun;
-        };
-        let first = !stream.complete;
-        if stream.snapshot.is_some() && !first && version < stream.version {
-            stream.drop_staged(ledger);
-            return SnapshotEnd::Older;
-        }
-        let Some(Snapshot { seen, staged }) = stream.snapshot.take() else {
-            return SnapshotEnd::NotBegun;
-        };
-        let before = stream.version;
-        let mut puts: Vec<Arc<Object>> = staged.into_values().collect();
-        puts.sort_by_key(|object| object.identity().resource_version);
-        let gone: Vec<Name> = stream
-            .objects
-            .iter()
-            .filter(|(_, object)| {
-                let identity = object.identity();
-                !seen.contains(&identity.uid) && identity.resource_version <= version
-            })
-            .map(|(name, _)| name.clone())
-            .collect();
-        // A snapshot that says something else about the past than what was served: no event can
-        // mend that for a client that is up to date, so it has to list again.
-        let contradicts = puts
-            .iter()
-            .any(|object| object.identity().resource_version <= before)
-            || (!gone.is_empty() && version <= before);
-        for object in puts {
-            ledger.remove(object.weight());
-            let at = if first {
-                version
-            } else {
-                object.identity().resource_version
-            };
-            self.replace(scope, object, at, ledger);
-        }
-        for name in gone {
-            self.remove(scope, &name, version, ledger);
-        }
-        if let Some(stream) = self.streams.get_mut(scope) {
-            stream.complete = true;
-            if first {
-                stream.forgotten = version;
+        if stream.snapshot.is_none() {
+            stream.interrupted = None;
+            if version > stream.version {
+                stream.version = version;
+                stream.dirty_version = true;
             }
-            stream.version = stream.version.max(version);
-            stream.dirty_version = true;
         }
-        if contradicts && !first {
-            self.forget_history(ledger);
-        }
-        self.keep_within(ledger);
         self.notify();
-        SnapshotEnd::Applied
     }
 
     /// Puts `object` in its place and tells the watchers, who know of it from `version` on.
-    fn replace(
+    pub(super) fn replace(
         &mut self,
         scope: &Scope,
         object: Arc<Object>,
@@ -354,7 +263,7 @@ impl Kind {
         self.record(scope, version, Change::Put { before, after }, ledger);
     }
 
-    fn remove(
+    pub(super) fn remove(
         &mut self,
         scope: &Scope,
         name: &Name,
@@ -437,36 +346,6 @@ impl Stream {
         match self.objects.get(&name_of(identity)) {
             Some(known) => version > known.identity().resource_version,
             None => !self.complete || version > self.version,
-        }
-    }
-
-    fn stage(&mut self, object: Object, ledger: &mut Ledger) -> Applied {
-        let Some(snapshot) = &mut self.snapshot else {
-            return Applied::Ignored;
-        };
-        let identity = object.identity();
-        let name = name_of(identity);
-        let version = identity.resource_version;
-        let staged = snapshot.staged.get(&name);
-        if staged.is_some_and(|staged| staged.identity().resource_version >= version) {
-            return Applied::Ignored;
-        }
-        snapshot.seen.insert(identity.uid.clone());
-        let known = self.objects.get(&name);
-        if known.is_some_and(|known| known.identity().resource_version >= version) {
-            return Applied::Ignored;
-        }
-        ledger.add(object.weight());
-        if let Some(staged) = snapshot.staged.insert(name, Arc::new(object)) {
-            ledger.remove(staged.weight());
-        }
-        Applied::Changed
-    }
-
-    fn drop_staged(&mut self, ledger: &mut Ledger) {
-        let staged = self.snapshot.take().map(|snapshot| snapshot.staged);
-        for object in staged.unwrap_or_default().into_values() {
-            ledger.remove(object.weight());
         }
     }
 

@@ -251,3 +251,47 @@ async fn each_failure_of_the_agent_has_its_status() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_limited_account_lists_the_namespaces_that_it_watches_as_they_are() {
+    let world = World::start().await;
+    world.change(|account| account.namespaces = vec!["shop".into(), "bank".into(), "gone".into()]);
+    world.view.detach(&namespaces_key());
+    for (scope, objects) in [("shop", 1), ("gone", 0)] {
+        let key = StreamKey {
+            scope: Scope::Namespace(scope.into()),
+            ..namespaces_key()
+        };
+        world.view.attach(&key, "Namespace");
+        world.view.snapshot_begin(&key);
+        for _ in 0..objects {
+            put(&world.view, &key, identity("", scope, 3));
+        }
+        world.view.snapshot_end(&key, ResourceVersion(7));
+    }
+    let listed = world.get("/api/v1/namespaces").await;
+    assert_eq!(listed.names(), ["bank", "shop"]);
+    assert_eq!(
+        listed.json()["items"][1]["metadata"]["resourceVersion"],
+        "3"
+    );
+    assert_eq!(world.sent(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_stream_that_is_interrupted_makes_its_kind_old_while_the_agent_is_there() {
+    let world = World::start().await;
+    world.know_pods(&["a"]);
+    world.script(|_| Reply::Json(503, json!({})));
+    world.view.interrupted(&pods_key());
+    world.clock.advance(Duration::from_mins(1));
+    let listed = world.get(PODS).await;
+    assert_eq!(
+        (listed.names(), listed.header("age")),
+        (vec!["a".to_owned()], Some("60"))
+    );
+    world.clock.advance(Duration::from_mins(5));
+    assert_eq!(world.get(PODS).await.status, 503);
+    world.view.resumed(&pods_key());
+    assert_eq!(world.get(PODS).await.header("age"), None);
+}

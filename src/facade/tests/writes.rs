@@ -166,3 +166,31 @@ async fn the_connection_closes_after_a_write_to_a_masked_kind() {
         (503, Some("close"))
     );
 }
+
+#[tokio::test]
+async fn a_write_whose_client_goes_away_is_audited_and_fenced() {
+    let world = World::start().await;
+    world.know_pods(&["a"]);
+    world.script(|_| Reply::Never);
+    {
+        let mut socket = TcpStream::connect(world.address).await.unwrap();
+        let request = format!("PUT /accounts/{ID}{POD} HTTP/1.1\r\nhost: hub\r\n\r\n");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        while world.cluster.sent.lock().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    }
+    let audits = loop {
+        let audits = world.audits();
+        if !audits.is_empty() {
+            break audits;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(
+        (audits[0].status.as_u16(), audits[0].verb),
+        (499, Some(Verb::Update))
+    );
+    world.script(cluster(&pod(20)));
+    assert_eq!(world.get(PODS).await.names(), ["live"]);
+}
