@@ -95,7 +95,9 @@ impl Tasks {
     /// had to be told.
     pub async fn drain_after(&self, grace: Duration) -> bool {
         self.tracker.close();
-        let ended = tokio::time::timeout(grace, self.tracker.wait()).await.is_ok();
+        let ended = tokio::time::timeout(grace, self.tracker.wait())
+            .await
+            .is_ok();
         self.stop.cancel();
         ended
     }

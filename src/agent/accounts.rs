@@ -37,12 +37,22 @@ pub(super) struct Status {
 
 impl Status {
     pub(super) const fn new(state: v1::AccountState) -> Self {
-        Self { state, reason: "", message: String::new(), next_retry: None }
+        Self {
+            state,
+            reason: "",
+            message: String::new(),
+            next_retry: None,
+        }
     }
 
     pub(super) fn failed(reason: &'static str, message: impl Into<String>) -> Self {
         let state = v1::AccountState::Failed;
-        Self { state, reason, message: message.into(), next_retry: None }
+        Self {
+            state,
+            reason,
+            message: message.into(),
+            next_retry: None,
+        }
     }
 }
 
@@ -107,25 +117,65 @@ impl Accounts {
 
     pub(super) fn counts(&self) -> Counts {
         let feeds = Arc::clone(&self.feeds.borrow());
-        feeds.iter().map(|(name, feed)| (name.clone(), feed.counts())).collect()
+        feeds
+            .iter()
+            .map(|(name, feed)| (name.clone(), feed.counts()))
+            .collect()
     }
 
     pub(super) fn metrics(self: &Arc<Self>) -> Source {
         let accounts: Weak<Self> = Arc::downgrade(self);
-        Source::new(move || accounts.upgrade().map(|accounts| accounts.render()).unwrap_or_default())
+        Source::new(move || {
+            accounts
+                .upgrade()
+                .map(|accounts| accounts.render())
+                .unwrap_or_default()
+        })
     }
 
     fn render(&self) -> String {
         let mut out = String::new();
         let counters: [(&str, &str, fn(&StreamCounts) -> u64); 8] = [
-            ("sortie_stream_events_received_total", "Events taken from API servers.", |c| c.received),
-            ("sortie_stream_upserts_total", "Objects told with their content.", |c| c.upserts),
-            ("sortie_stream_touches_total", "Objects of which only the version was told.", |c| c.touches),
-            ("sortie_stream_deletes_total", "Objects told as gone.", |c| c.deletes),
-            ("sortie_stream_refused_total", "Objects that could not be filtered.", |c| c.refused),
-            ("sortie_stream_snapshots_total", "Lists and streaming lists.", |c| c.snapshots),
-            ("sortie_stream_expired_total", "Versions that API servers no longer knew.", |c| c.expired),
-            ("sortie_scrub_values_masked_total", "Values masked in feeds.", |c| c.masked),
+            (
+                "sortie_stream_events_received_total",
+                "Events taken from API servers.",
+                |c| c.received,
+            ),
+            (
+                "sortie_stream_upserts_total",
+                "Objects told with their content.",
+                |c| c.upserts,
+            ),
+            (
+                "sortie_stream_touches_total",
+                "Objects of which only the version was told.",
+                |c| c.touches,
+            ),
+            (
+                "sortie_stream_deletes_total",
+                "Objects told as gone.",
+                |c| c.deletes,
+            ),
+            (
+                "sortie_stream_refused_total",
+                "Objects that could not be filtered.",
+                |c| c.refused,
+            ),
+            (
+                "sortie_stream_snapshots_total",
+                "Lists and streaming lists.",
+                |c| c.snapshots,
+            ),
+            (
+                "sortie_stream_expired_total",
+                "Versions that API servers no longer knew.",
+                |c| c.expired,
+            ),
+            (
+                "sortie_scrub_values_masked_total",
+                "Values masked in feeds.",
+                |c| c.masked,
+            ),
         ];
         let counts = self.counts();
         for (name, help, of) in counters {
@@ -140,10 +190,12 @@ impl Accounts {
 }
 
 fn log(offer: &v1::AccountOffer, known: Option<&v1::AccountOffer>) {
-    let state = offer.state().as_str_name().trim_start_matches("ACCOUNT_STATE_");
-    let same = known.is_some_and(|known| {
-        known.state == offer.state && known.reason == offer.reason
-    });
+    let state = offer
+        .state()
+        .as_str_name()
+        .trim_start_matches("ACCOUNT_STATE_");
+    let same =
+        known.is_some_and(|known| known.state == offer.state && known.reason == offer.reason);
     let (account, reason, message) = (&offer.name, &offer.reason, &offer.message);
     match offer.state() {
         _ if same => tracing::debug!(account, state, reason, message, "account"),

@@ -26,15 +26,23 @@ impl Evidence {
     /// The evidence of the moment.
     pub(super) fn show(&self) -> Result<client::Evidence, EvidenceError> {
         match self {
-            Self::Token { id, secret } => {
-                Ok(client::Evidence::Token { id: id.clone(), secret: Arc::clone(secret) })
-            }
+            Self::Token { id, secret } => Ok(client::Evidence::Token {
+                id: id.clone(),
+                secret: Arc::clone(secret),
+            }),
             Self::ServiceAccount { token_file } => {
-                let failed = |source| EvidenceError { path: token_file.clone(), source };
+                let failed = |source| EvidenceError {
+                    path: token_file.clone(),
+                    source,
+                };
                 let mut token = Zeroizing::new(Vec::with_capacity(4096));
                 let file = std::fs::File::open(token_file).map_err(failed)?;
-                file.take(TOKEN_BYTES).read_to_end(&mut token).map_err(failed)?;
-                Ok(client::Evidence::Kubernetes { jwt: SecretBytes::new(std::mem::take(&mut *token)) })
+                file.take(TOKEN_BYTES)
+                    .read_to_end(&mut token)
+                    .map_err(failed)?;
+                Ok(client::Evidence::Kubernetes {
+                    jwt: SecretBytes::new(std::mem::take(&mut *token)),
+                })
             }
         }
     }

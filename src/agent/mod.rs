@@ -178,7 +178,10 @@ impl Running {
     pub async fn identity_until(&self, wanted: impl Fn(&IdentityReport) -> bool) {
         let mut identity = self.identity.clone();
         // Ends without it only when the agent stops.
-        let _stopped = identity.wait_for(|status| wanted(&status.report)).await.map(drop);
+        let _stopped = identity
+            .wait_for(|status| wanted(&status.report))
+            .await
+            .map(drop);
     }
 
     /// What was counted per account.
@@ -221,7 +224,9 @@ pub async fn start(
             hash_key: hash_key.clone(),
         };
         let owner = tasks.clone();
-        tasks.spawn("account", move |stop| worker::supervise(worker, owner, stop));
+        tasks.spawn("account", move |stop| {
+            worker::supervise(worker, owner, stop)
+        });
     }
     let instance = entropy::bytes(&*entropy);
     let uplink = uplink::Uplink::new(
@@ -243,14 +248,24 @@ pub async fn start(
     tasks.spawn("uplink", move |stop| uplink.run(owner, stop));
     health::serve(&tasks, health_listener, latches);
     metrics::serve(&tasks, metrics_listener, accounts.metrics());
-    Ok(Running { health, metrics, accounts, identity, tasks })
+    Ok(Running {
+        health,
+        metrics,
+        accounts,
+        identity,
+        tasks,
+    })
 }
 
 async fn bind(
     door: &'static str,
     address: SocketAddr,
 ) -> Result<(TcpListener, SocketAddr), StartError> {
-    let failed = |source| StartError::Bind { door, address, source };
+    let failed = |source| StartError::Bind {
+        door,
+        address,
+        source,
+    };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))

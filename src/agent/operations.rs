@@ -39,5 +39,9 @@ async fn refuse(account: String, up: mpsc::Sender<v1::OperationUp>) {
     };
     let failure = v1::operation_up::Message::Failure(failure);
     // If the hub is gone, there is nobody to tell.
-    let _gone = up.send(v1::OperationUp { message: Some(failure) }).await;
+    let _gone = up
+        .send(v1::OperationUp {
+            message: Some(failure),
+        })
+        .await;
 }

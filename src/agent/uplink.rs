@@ -109,7 +109,14 @@ impl Uplink {
         entropy: SharedEntropy,
     ) -> Self {
         let status = watch::Sender::default();
-        Self { settings, accounts, latches, clock, entropy, status }
+        Self {
+            settings,
+            accounts,
+            latches,
+            clock,
+            entropy,
+            status,
+        }
     }
 
     pub(super) fn status(&self) -> watch::Receiver<IdentityStatus> {
@@ -135,7 +142,10 @@ impl Uplink {
             Next::Stopped => return,
         };
         let shared = Shared::new(
-            SessionSettings { instance: self.settings.instance, host: self.settings.host.clone() },
+            SessionSettings {
+                instance: self.settings.instance,
+                host: self.settings.host.clone(),
+            },
             self.accounts.offers.subscribe(),
             self.accounts.feeds.subscribe(),
             Arc::new(Port(Arc::clone(&self.accounts))),
@@ -211,7 +221,8 @@ impl Uplink {
     }
 
     fn connected(&self, connected: bool) {
-        self.status.send_modify(|status| status.report.connected = connected);
+        self.status
+            .send_modify(|status| status.report.connected = connected);
         if connected {
             self.latches.close("hub");
         } else {
@@ -241,8 +252,12 @@ impl Uplink {
     ) -> Result<Link, LinkEnd> {
         let lost = |error: &dyn std::error::Error| LinkEnd::Lost(Chain(error).to_string());
         let now = self.clock.now();
-        let material = identity.certificate.material(now).map_err(|error| lost(&error))?;
-        let config = tls::data_client(&material, Arc::clone(&self.clock)).map_err(|error| lost(&error))?;
+        let material = identity
+            .certificate
+            .material(now)
+            .map_err(|error| lost(&error))?;
+        let config =
+            tls::data_client(&material, Arc::clone(&self.clock)).map_err(|error| lost(&error))?;
         let address = &self.settings.hub.data;
         let connection = connect(address, config, server_name(address)?, CONNECT, tasks).await;
         let connection = connection.map_err(|error| lost(&error))?;
@@ -273,7 +288,9 @@ impl Uplink {
         links.spawn("link", move |stop| async move {
             let generation = link.generation();
             let running = link.run(drain, directed);
-            let Some(end) = stop.run_until_cancelled(running).await else { return };
+            let Some(end) = stop.run_until_cancelled(running).await else {
+                return;
+            };
             // The uplink is gone when it does not listen any more.
             let _gone = ended.send((generation, end)).await;
         });
@@ -292,12 +309,18 @@ impl Uplink {
         match end {
             LinkEnd::Drained => Duration::ZERO,
             LinkEnd::Banned(why) => {
-                tracing::error!(error = why, "this agent is revoked; asking again in 10 minutes");
+                tracing::error!(
+                    error = why,
+                    "this agent is revoked; asking again in 10 minutes"
+                );
                 self.latches.reopen("identity");
                 BANNED
             }
             LinkEnd::Refused(why) => {
-                tracing::warn!(error = why, "the hub refuses the certificate; joining again");
+                tracing::warn!(
+                    error = why,
+                    "the hub refuses the certificate; joining again"
+                );
                 self.latches.reopen("identity");
                 match self.join(tasks, stop, false).await {
                     Next::Certified(joined) => {
@@ -306,7 +329,10 @@ impl Uplink {
                         Duration::ZERO
                     }
                     Next::Never(fatal) => {
-                        tracing::error!(error = fatal.message, "joining again was refused; asking again in 10 minutes");
+                        tracing::error!(
+                            error = fatal.message,
+                            "joining again was refused; asking again in 10 minutes"
+                        );
                         BANNED
                     }
                     Next::Stopped => Duration::ZERO,
@@ -331,7 +357,11 @@ impl Uplink {
                     return Next::Certified(Box::new(self.identity(certificate)));
                 }
                 Ok(None) => {}
-                Err(error) => return Next::Never(Fatal { message: Chain(&error).to_string() }),
+                Err(error) => {
+                    return Next::Never(Fatal {
+                        message: Chain(&error).to_string(),
+                    });
+                }
             }
         }
         self.join(tasks, stop, true).await
@@ -353,7 +383,10 @@ impl Uplink {
         {
             tracing::error!(error = %Chain(&error), "cannot keep the identity; after a restart the agent has to join again");
         }
-        Identity { certificate, schedule }
+        Identity {
+            certificate,
+            schedule,
+        }
     }
 
     /// Joins, as often as it takes; a refusal is final if this is the `first` certificate.
@@ -361,7 +394,9 @@ impl Uplink {
         let mut backoff = self.backoff();
         // One key for all attempts: the hub may have spent the token on it already.
         let Ok(key) = KeyPair::generate() else {
-            return Next::Never(Fatal { message: "cannot make a key".to_owned() });
+            return Next::Never(Fatal {
+                message: "cannot make a key".to_owned(),
+            });
         };
         loop {
             let joining = tokio::time::timeout(CERTIFY, self.join_once(&key, tasks));
@@ -373,7 +408,9 @@ impl Uplink {
                     tracing::info!(id = %certificate.id(), serial = certificate.serial(), "enrolled");
                     return Next::Certified(Box::new(self.identity(certificate)));
                 }
-                Ok(Err(JoinError::Refused(message))) => return Next::Never(self.refused(message, first)),
+                Ok(Err(JoinError::Refused(message))) => {
+                    return Next::Never(self.refused(message, first));
+                }
                 Ok(Err(JoinError::Again(message))) => message,
                 Err(_) => "the hub did not answer within 15 s".to_owned(),
             };
@@ -392,12 +429,18 @@ impl Uplink {
         } else {
             ""
         };
-        Fatal { message: format!("{message}{hint}") }
+        Fatal {
+            message: format!("{message}{hint}"),
+        }
     }
 
     async fn join_once(&self, key: &KeyPair, tasks: &Tasks) -> Result<Certificate, JoinError> {
         let again = |error: &dyn std::error::Error| JoinError::Again(Chain(error).to_string());
-        let evidence = self.settings.evidence.show().map_err(|error| again(&error))?;
+        let evidence = self
+            .settings
+            .evidence
+            .show()
+            .map_err(|error| again(&error))?;
         let pin = self.settings.hub.root_spki_sha256;
         let config =
             tls::enrol_client(pin, Arc::clone(&self.clock)).map_err(|error| again(&error))?;
@@ -441,9 +484,7 @@ impl Uplink {
         let now = self.clock.now();
         let late = identity.schedule.elapsed(now) > JOIN_AFTER;
         let by_link = match current {
-            Some(link) if !renewal.by_joining => {
-                Some(self.renew_by_link(identity, link).await)
-            }
+            Some(link) if !renewal.by_joining => Some(self.renew_by_link(identity, link).await),
             _ => None,
         };
         let outcome = match by_link {
@@ -475,8 +516,7 @@ impl Uplink {
     ) -> Result<Certificate, String> {
         let key = KeyPair::generate().map_err(|error| Chain(&error).to_string())?;
         let (session, now) = (link.session.clone(), self.clock.now());
-        let renewing =
-            client::renew(&link.connection, session, &key, &identity.certificate, now);
+        let renewing = client::renew(&link.connection, session, &key, &identity.certificate, now);
         match tokio::time::timeout(CERTIFY, renewing).await {
             Ok(renewed) => renewed.map_err(|error| Chain(&error).to_string()),
             Err(_) => Err("the hub did not answer within 15 s".to_owned()),
@@ -512,7 +552,12 @@ struct Renewal {
 
 impl Renewal {
     fn new(entropy: &SharedEntropy) -> Self {
-        Self { at: None, by_joining: false, failures: 0, entropy: Arc::clone(entropy) }
+        Self {
+            at: None,
+            by_joining: false,
+            failures: 0,
+            entropy: Arc::clone(entropy),
+        }
     }
 
     fn now(&mut self) {
@@ -541,7 +586,9 @@ impl Renewal {
 
     fn failed(&mut self, schedule: &Schedule, now: std::time::SystemTime) -> Duration {
         let cap = schedule.retry_cap(now);
-        let base = RETRY_BASE.saturating_mul(1 << self.failures.min(10)).min(cap);
+        let base = RETRY_BASE
+            .saturating_mul(1 << self.failures.min(10))
+            .min(cap);
         self.failures += 1;
         let pause = base.mul_f64(0.8 + 0.4 * crate::entropy::unit(&*self.entropy));
         self.at = Some(Instant::now() + pause);
@@ -565,7 +612,9 @@ fn described(end: &LinkEnd) -> String {
 
 fn server_name(address: &str) -> Result<ServerName<'static>, LinkEnd> {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    ServerName::try_from(host)
-        .map_err(|_| LinkEnd::Lost(format!("`{address}` is not host:port")))
+    let host = host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .to_owned();
+    ServerName::try_from(host).map_err(|_| LinkEnd::Lost(format!("`{address}` is not host:port")))
 }

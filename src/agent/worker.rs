@@ -151,7 +151,10 @@ impl Worker {
                 Err(error) => error,
             };
             let pause = backoff.next_pause();
-            self.tell(&BTreeMap::new(), &failed(&failure, self.clock.now() + pause));
+            self.tell(
+                &BTreeMap::new(),
+                &failed(&failure, self.clock.now() + pause),
+            );
             tokio::select! {
                 waited = pause_unless(stop, pause) => if !waited { return None },
                 changed = credential.changed() => changed.ok()?,
@@ -188,7 +191,12 @@ impl Worker {
     }
 
     fn tell(&self, cluster: &BTreeMap<&str, String>, status: &Status) {
-        let known = self.accounts.offers.borrow().get(&self.settings.name).cloned();
+        let known = self
+            .accounts
+            .offers
+            .borrow()
+            .get(&self.settings.name)
+            .cloned();
         let mut offer = known.unwrap_or_else(|| v1::AccountOffer {
             name: self.settings.name.clone(),
             read_roles: self.settings.read_roles.clone(),
@@ -209,7 +217,11 @@ async fn learn(cluster: &Cluster) -> Result<Known, ClusterError> {
     let version = cluster.version().await?;
     let uid = cluster.uid().await?;
     let kinds = cluster.discover().await?;
-    Ok(Known { uid, version, kinds })
+    Ok(Known {
+        uid,
+        version,
+        kinds,
+    })
 }
 
 fn failed(error: &ClusterError, next: SystemTime) -> Status {
@@ -240,7 +252,9 @@ impl Serving<'_> {
             ("version", git_version(&known.version)),
         ]);
         let mut followed = self.follow_kinds(&known.kinds, &known.version, &Kinds::new());
-        self.worker.accounts.set_feed(&self.worker.settings.name, Some(Arc::clone(&self.feed)));
+        self.worker
+            .accounts
+            .set_feed(&self.worker.settings.name, Some(Arc::clone(&self.feed)));
         let mut generation = credential.borrow_and_update().generation;
         let mut progress = self.feed.progress();
         let mut definitions = self.feed.definitions();
@@ -280,7 +294,11 @@ impl Serving<'_> {
     /// ACTIVE once every stream has been read once; a failing engine does not end that.
     fn tell_state(&self, facts: &BTreeMap<&str, String>, credential: &Published) {
         let active = self.feed.is_ready();
-        let state = if active { v1::AccountState::Active } else { v1::AccountState::Activating };
+        let state = if active {
+            v1::AccountState::Active
+        } else {
+            v1::AccountState::Activating
+        };
         let mut status = Status::new(state);
         if let Some(reason) = credential.reason {
             status.reason = reason.as_str();
@@ -304,7 +322,9 @@ impl Serving<'_> {
 
     /// Probes a new credential before it replaces the one in use.
     async fn change_credential(&self, published: Published) {
-        let Some(credential) = published.credential else { return };
+        let Some(credential) = published.credential else {
+            return;
+        };
         let account = &self.worker.settings.name;
         let changed = match Cluster::new(credential, self.tasks.clone()) {
             Ok(cluster) => cluster.probe().await.map(|()| cluster),
@@ -324,13 +344,18 @@ impl Serving<'_> {
     /// Starts streams of kinds that came, ends those of kinds that went.
     fn follow_kinds(&self, kinds: &[Kind], version: &[u8], before: &Kinds) -> Kinds {
         let policy = &self.worker.policy;
-        let ordered: Vec<AllowedKind> = kinds.iter().filter_map(|kind| policy.allow(kind)).collect();
-        let by_gvr = ordered.iter().map(|kind| (kind.kind().gvr.clone(), kind.clone()));
+        let ordered: Vec<AllowedKind> =
+            kinds.iter().filter_map(|kind| policy.allow(kind)).collect();
+        let by_gvr = ordered
+            .iter()
+            .map(|kind| (kind.kind().gvr.clone(), kind.clone()));
         let allowed: Kinds = by_gvr.collect();
         for gone in before.keys().filter(|gvr| !allowed.contains_key(gvr)) {
             self.feed.remove(gone);
         }
-        let cached = allowed.values().filter(|kind| kind.level() == Level::Cached);
+        let cached = allowed
+            .values()
+            .filter(|kind| kind.level() == Level::Cached);
         for kind in cached {
             for scope in scopes(kind, policy.namespaces()) {
                 if !self.feed.has(&kind.kind().gvr, &scope) {
@@ -338,7 +363,8 @@ impl Serving<'_> {
                 }
             }
         }
-        self.feed.set_discovery(discovery(&ordered, policy, version));
+        self.feed
+            .set_discovery(discovery(&ordered, policy, version));
         self.kinds_now.send_replace(Arc::new(allowed.clone()));
         allowed
     }
@@ -356,15 +382,17 @@ fn scopes(kind: &AllowedKind, namespaces: &[String]) -> Vec<Scope> {
 fn discovery(allowed: &[AllowedKind], policy: &AccountPolicy, version: &[u8]) -> v1::Discovery {
     let kinds = allowed.iter().map(|allowed| {
         let kind = allowed.kind();
-        let subresources = policy.subresources(allowed).into_iter().map(|part| {
-            v1::DiscoveredSubresource {
-                name: part.name,
-                kind: part.kind,
-                group: part.group,
-                version: part.version,
-                verbs: part.verbs,
-            }
-        });
+        let subresources =
+            policy
+                .subresources(allowed)
+                .into_iter()
+                .map(|part| v1::DiscoveredSubresource {
+                    name: part.name,
+                    kind: part.kind,
+                    group: part.group,
+                    version: part.version,
+                    verbs: part.verbs,
+                });
         let level = match allowed.level() {
             Level::Cached => v1::Level::Cached,
             Level::Live => v1::Level::Live,
@@ -396,6 +424,9 @@ fn discovery(allowed: &[AllowedKind], policy: &AccountPolicy, version: &[u8]) ->
 
 fn git_version(version: &[u8]) -> String {
     let parsed: Option<serde_json::Value> = serde_json::from_slice(version).ok();
-    let told = parsed.as_ref().and_then(|v| v.get("gitVersion")).and_then(|v| v.as_str());
+    let told = parsed
+        .as_ref()
+        .and_then(|v| v.get("gitVersion"))
+        .and_then(|v| v.as_str());
     told.unwrap_or_default().chars().take(64).collect()
 }

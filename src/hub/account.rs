@@ -205,11 +205,15 @@ impl Account {
         if let Some(present) = &state.owner {
             let same = present.agent == owner.agent && present.instance == owner.instance;
             if same && owner.generation < present.generation {
-                return Err(Refusal::Fenced("a newer connection carries the account".into()));
+                return Err(Refusal::Fenced(
+                    "a newer connection carries the account".into(),
+                ));
             }
             if !same {
                 let holder = &present.agent;
-                return Err(Refusal::Fenced(format!("another instance of `{holder}` owns it")));
+                return Err(Refusal::Fenced(format!(
+                    "another instance of `{holder}` owns it"
+                )));
             }
         }
         if !state.cluster_uid.is_empty() && state.cluster_uid != attach.cluster_uid {
@@ -228,8 +232,12 @@ impl Account {
         }
         let resumes = self.add_streams(&mut state, &attach.streams)?;
         let offered: HashSet<&StreamKey> = state.numbers.values().collect();
-        let gone: Vec<StreamKey> =
-            self.view.streams().into_iter().filter(|key| !offered.contains(key)).collect();
+        let gone: Vec<StreamKey> = self
+            .view
+            .streams()
+            .into_iter()
+            .filter(|key| !offered.contains(key))
+            .collect();
         for key in gone {
             self.view.detach(&key);
             state.lanes.remove(&key);
@@ -300,10 +308,17 @@ impl Account {
     /// Starts a stream over: from the version that is known, or with a snapshot.
     fn new_epoch(&self, state: &mut State, key: &StreamKey, stream: u32) -> v1::StreamResume {
         let epoch = u64::from_le_bytes(entropy::bytes(&*self.entropy)) | 1;
-        state.lanes.insert(key.clone(), Lane::new(Receiver::new(epoch)));
+        state
+            .lanes
+            .insert(key.clone(), Lane::new(Receiver::new(epoch)));
         let known = self.view.version(key).filter(|_| self.view.complete(key));
         let resource_version = known.map_or(0, |version| version.0);
-        v1::StreamResume { stream, epoch, applied: 0, resource_version }
+        v1::StreamResume {
+            stream,
+            epoch,
+            applied: 0,
+            resource_version,
+        }
     }
 
     /// Takes the account from the connections of `instance`, because it is gone; false if another
@@ -340,7 +355,10 @@ impl Account {
         let Some(lane) = state.lanes.get(&key) else {
             return Outcome::Resume(self.new_epoch(&mut state, &key, batch.stream));
         };
-        match lane.receiver.judge(batch.epoch, batch.first_sequence, batch.count) {
+        match lane
+            .receiver
+            .judge(batch.epoch, batch.first_sequence, batch.count)
+        {
             Verdict::Apply { skip } => self.apply_events(&mut state, &key, batch, skip),
             Verdict::Duplicate => {
                 let applied = lane.receiver.applied;
@@ -481,7 +499,10 @@ impl Account {
         let state = self.lock();
         let changes = self.view.take_changes();
         let at = clock::unix_seconds(self.clock.now());
-        let checkpoints = changes.iter().map(|change| self.checkpoint(&state, change, at)).collect();
+        let checkpoints = changes
+            .iter()
+            .map(|change| self.checkpoint(&state, change, at))
+            .collect();
         (checkpoints, changes)
     }
 
@@ -497,9 +518,15 @@ impl Account {
         };
         let puts = change.puts.iter().map(|object| {
             let identity = object.identity();
-            (object_key(&identity.namespace, &identity.name), Some(store_object(object)))
+            (
+                object_key(&identity.namespace, &identity.name),
+                Some(store_object(object)),
+            )
         });
-        let deletes = change.deletes.iter().map(|name| (object_key(&name.0, &name.1), None));
+        let deletes = change
+            .deletes
+            .iter()
+            .map(|name| (object_key(&name.0, &name.1), None));
         StreamCheckpoint {
             key: stream_key(&self.name, &change.stream),
             cursor: match change.fate {
@@ -533,14 +560,22 @@ impl Account {
             .collect();
         let version = ResourceVersion(cursor.version);
         let at = clock::from_unix_seconds(cursor.at);
-        self.view.restore(key, &cursor.kind, objects, version, cursor.complete, at);
-        let receiver = Receiver { epoch: cursor.epoch, applied: cursor.applied };
+        self.view
+            .restore(key, &cursor.kind, objects, version, cursor.complete, at);
+        let receiver = Receiver {
+            epoch: cursor.epoch,
+            applied: cursor.applied,
+        };
         self.lock().lanes.insert(key.clone(), Lane::new(receiver));
     }
 }
 
 const fn ack(batch: &v1::Batch, applied: u64) -> v1::StreamAck {
-    v1::StreamAck { stream: batch.stream, epoch: batch.epoch, applied }
+    v1::StreamAck {
+        stream: batch.stream,
+        epoch: batch.epoch,
+        applied,
+    }
 }
 
 fn identity_of(identity: Option<v1::ObjectIdentity>) -> Result<Identity, String> {
@@ -559,13 +594,19 @@ fn key_of(offer: &v1::StreamState) -> Option<StreamKey> {
         v1::scope::Scope::Cluster(_) => Scope::Cluster,
         v1::scope::Scope::Namespace(namespace) => Scope::Namespace(namespace.clone()),
     };
-    Some(StreamKey { gvr: Gvr::new(&gvr.group, &gvr.version, &gvr.resource), scope })
+    Some(StreamKey {
+        gvr: Gvr::new(&gvr.group, &gvr.version, &gvr.resource),
+        scope,
+    })
 }
 
 /// `account/group/version/resource/scope`; the scope `*` is the whole cluster.
 fn stream_key(account: &str, key: &StreamKey) -> String {
     let gvr = &key.gvr;
-    format!("{account}/{}/{}/{}/{}", gvr.group, gvr.version, gvr.resource, key.scope)
+    format!(
+        "{account}/{}/{}/{}/{}",
+        gvr.group, gvr.version, gvr.resource, key.scope
+    )
 }
 
 /// Reads what [`stream_key`] wrote: account and stream.
@@ -577,7 +618,13 @@ pub(super) fn parse_stream_key(text: &str) -> Option<(&str, StreamKey)> {
         "*" => Scope::Cluster,
         namespace => Scope::Namespace(namespace.to_owned()),
     };
-    Some((account, StreamKey { gvr: Gvr::new(group, version, resource), scope }))
+    Some((
+        account,
+        StreamKey {
+            gvr: Gvr::new(group, version, resource),
+            scope,
+        },
+    ))
 }
 
 fn object_key(namespace: &str, name: &str) -> String {

@@ -22,7 +22,11 @@ pub(super) struct Accounts(RwLock<BTreeMap<String, Arc<Account>>>);
 
 impl Accounts {
     pub(super) fn get(&self, name: &str) -> Option<Arc<Account>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(name)
+            .cloned()
     }
 
     pub(super) fn by_id(&self, id: &str) -> Option<Arc<Account>> {
@@ -31,7 +35,12 @@ impl Accounts {
     }
 
     pub(super) fn all(&self) -> Vec<Arc<Account>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect()
     }
 
     fn insert(&self, account: Arc<Account>) {
@@ -44,7 +53,11 @@ impl Core {
     /// Makes the accounts that the registry knows, with the state that the store holds.
     pub(super) fn restore_accounts(&self) -> Result<(), StoreError> {
         let rows = self.registry.read(|tables| {
-            tables.accounts.iter().map(|(name, row)| (name.clone(), row.clone())).collect::<Vec<_>>()
+            tables
+                .accounts
+                .iter()
+                .map(|(name, row)| (name.clone(), row.clone()))
+                .collect::<Vec<_>>()
         });
         for (name, row) in rows {
             let discovery = STANDARD.decode(&row.discovery).ok();
@@ -61,8 +74,12 @@ impl Core {
             self.accounts.insert(account);
         }
         for (key, cursor) in self.store.cursors()? {
-            let Some((name, stream)) = parse_stream_key(&key) else { continue };
-            let Some(account) = self.accounts.get(name) else { continue };
+            let Some((name, stream)) = parse_stream_key(&key) else {
+                continue;
+            };
+            let Some(account) = self.accounts.get(name) else {
+                continue;
+            };
             account.restore(&stream, &cursor, &self.store.objects(&key)?);
         }
         Ok(())
@@ -80,11 +97,16 @@ impl Core {
         decisions: &Decisions,
     ) {
         for (name, offer) in offers {
-            let ours = decisions.get(name).filter(|d| d.admission != v1::Admission::Taken);
+            let ours = decisions
+                .get(name)
+                .filter(|d| d.admission != v1::Admission::Taken);
             let Some(decision) = ours else { continue };
             let account = self.accounts.get(name).unwrap_or_else(|| {
                 let away_since = Some(self.clock.now());
-                let surface = Surface { away_since, ..Surface::default() };
+                let surface = Surface {
+                    away_since,
+                    ..Surface::default()
+                };
                 let account = self.account(name, &decision.id, surface);
                 self.accounts.insert(Arc::clone(&account));
                 account
@@ -101,7 +123,9 @@ impl Core {
 
     /// A feed has attached: the account is connected, and its provenance is noted.
     pub(super) async fn attached(&self, account: &Arc<Account>) {
-        account.surface.send_modify(|surface| surface.away_since = None);
+        account
+            .surface
+            .send_modify(|surface| surface.away_since = None);
         let (cluster_uid, digest) = account.provenance();
         let (digest, now) = (hex::encode(digest), unix_seconds(self.clock.now()));
         self.note_account(&account.name, move |row| {
@@ -137,15 +161,19 @@ impl Core {
         });
         if changed {
             let encoded = STANDARD.encode(discovery.encode_to_vec());
-            self.note_account(&account.name, move |row| row.discovery = encoded).await;
+            self.note_account(&account.name, move |row| row.discovery = encoded)
+                .await;
         }
     }
 
     /// Stops serving an account until it is approved again.
     pub(super) async fn suspend(&self, name: &str, reason: &str) {
         let why = reason.to_owned();
-        self.note_account(name, move |row| row.suspended = Some(why)).await;
-        Audit::new("suspend account", "hub").with("account", name).refuse(reason);
+        self.note_account(name, move |row| row.suspended = Some(why))
+            .await;
+        Audit::new("suspend account", "hub")
+            .with("account", name)
+            .refuse(reason);
     }
 
     async fn note_account(

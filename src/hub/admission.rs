@@ -45,9 +45,13 @@ pub(super) async fn decide(
     standby: bool,
 ) -> Result<Decisions, RegistryError> {
     let new: Vec<(String, String)> = registry.read(|tables| {
-        let unknown = offers.keys().filter(|name| tables.accounts.get(name).is_none());
+        let unknown = offers
+            .keys()
+            .filter(|name| tables.accounts.get(name).is_none());
         let named = unknown.filter(|name| is_account_name(name));
-        named.map(|name| (name.clone(), hex::encode(entropy::bytes::<16>(entropy)))).collect()
+        named
+            .map(|name| (name.clone(), hex::encode(entropy::bytes::<16>(entropy))))
+            .collect()
     });
     if !new.is_empty() {
         let agent = session.agent.clone();
@@ -61,7 +65,9 @@ pub(super) async fn decide(
             .await?;
     }
     let decisions = registry.read(|tables| {
-        let judged = offers.keys().map(|name| (name.clone(), judge(tables, session, name, standby)));
+        let judged = offers
+            .keys()
+            .map(|name| (name.clone(), judge(tables, session, name, standby)));
         judged.collect::<Decisions>()
     });
     for (name, decision) in &decisions {
@@ -78,9 +84,16 @@ fn register(tables: &mut Tables, agent: &str, name: &str, id: String) {
     if tables.accounts.get(name).is_some() {
         return;
     }
-    let approved = tables.agents.get(agent).is_some_and(|agent| agent.accounts.contains(name));
-    let account =
-        Account { id, agent: agent.to_owned(), approved, ..Account::default() };
+    let approved = tables
+        .agents
+        .get(agent)
+        .is_some_and(|agent| agent.accounts.contains(name));
+    let account = Account {
+        id,
+        agent: agent.to_owned(),
+        approved,
+        ..Account::default()
+    };
     tables.accounts.put(name, account);
     Audit::new("register account", &format!("agent/{agent}"))
         .with("account", name)
@@ -91,12 +104,19 @@ fn register(tables: &mut Tables, agent: &str, name: &str, id: String) {
 fn judge(tables: &Tables, session: &Session, name: &str, standby: bool) -> Decision {
     let Some(account) = tables.accounts.get(name) else {
         let message = format!("`{name}` cannot be the name of an account");
-        return Decision { admission: v1::Admission::Taken, message, id: String::new() };
+        return Decision {
+            admission: v1::Admission::Taken,
+            message,
+            id: String::new(),
+        };
     };
     let id = account.id.clone();
     let (admission, message) = if account.agent != session.agent {
         let holder = &account.agent;
-        (v1::Admission::Taken, format!("agent `{holder}` holds the account `{name}`"))
+        (
+            v1::Admission::Taken,
+            format!("agent `{holder}` holds the account `{name}`"),
+        )
     } else if !account.approved {
         let message = format!("waits for `sortie account approve {name}` at the hub");
         (v1::Admission::Pending, message)
@@ -104,11 +124,18 @@ fn judge(tables: &Tables, session: &Session, name: &str, standby: bool) -> Decis
         let message = format!("suspended ({reason}); `sortie account approve {name}` ends it");
         (v1::Admission::Suspended, message)
     } else if standby {
-        (v1::Admission::Standby, "another instance of this agent serves it".to_owned())
+        (
+            v1::Admission::Standby,
+            "another instance of this agent serves it".to_owned(),
+        )
     } else {
         (v1::Admission::Accepted, String::new())
     };
-    Decision { admission, message, id }
+    Decision {
+        admission,
+        message,
+        id,
+    }
 }
 
 #[cfg(test)]

@@ -14,7 +14,11 @@ pub(super) struct Audit {
 impl Audit {
     /// `actor` did, or tried, `action`. An actor is `agent/x`, `client/y`, `admin`, or an address.
     pub(super) fn new(action: &'static str, actor: &str) -> Self {
-        Self { action, actor: actor.to_owned(), details: String::new() }
+        Self {
+            action,
+            actor: actor.to_owned(),
+            details: String::new(),
+        }
     }
 
     /// Adds a detail; never a secret, never a body.
@@ -27,13 +31,21 @@ impl Audit {
 
     /// It was allowed.
     pub(super) fn admit(self) {
-        let Self { action, actor, details } = self;
+        let Self {
+            action,
+            actor,
+            details,
+        } = self;
         tracing::info!(target: "sortie::audit", action, actor, details, outcome = "allowed", "audit");
     }
 
     /// It was refused, for a reason from a closed set.
     pub(super) fn refuse(self, reason: &str) {
-        let Self { action, actor, details } = self;
+        let Self {
+            action,
+            actor,
+            details,
+        } = self;
         tracing::warn!(target: "sortie::audit", action, actor, details, outcome = "refused", reason, "audit");
     }
 }

@@ -25,10 +25,18 @@ impl Bans {
     pub(super) fn load(&self, registry: &Registry) {
         let banned = registry.read(|tables| {
             let mut banned = Banned::default();
-            for (name, agent) in tables.agents.iter().filter(|(_, row)| row.revoked.is_some()) {
+            for (name, agent) in tables
+                .agents
+                .iter()
+                .filter(|(_, row)| row.revoked.is_some())
+            {
                 banned.add(Role::Agent, name, &agent.certificates);
             }
-            for (name, client) in tables.clients.iter().filter(|(_, row)| row.revoked.is_some()) {
+            for (name, client) in tables
+                .clients
+                .iter()
+                .filter(|(_, row)| row.revoked.is_some())
+            {
                 banned.add(Role::Client, name, &client.certificates);
             }
             banned
@@ -50,8 +58,16 @@ impl Bans {
 impl Banned {
     fn add(&mut self, role: Role, name: &str, certificates: &[Issued]) {
         self.names.insert((role, name.to_owned()));
-        self.keys.extend(certificates.iter().map(|certificate| certificate.key.clone()));
-        self.serials.extend(certificates.iter().map(|certificate| certificate.serial.clone()));
+        self.keys.extend(
+            certificates
+                .iter()
+                .map(|certificate| certificate.key.clone()),
+        );
+        self.serials.extend(
+            certificates
+                .iter()
+                .map(|certificate| certificate.serial.clone()),
+        );
     }
 }
 
@@ -59,12 +75,18 @@ impl Admission for Bans {
     fn refusal(&self, peer: &VerifiedPeer) -> Option<Refusal> {
         let banned = self.0.load();
         let id = peer.id();
-        if banned.names.contains(&(id.role, id.name.as_str().to_owned())) {
+        if banned
+            .names
+            .contains(&(id.role, id.name.as_str().to_owned()))
+        {
             return Some(Refusal::Name);
         }
         if banned.keys.contains(&hex::encode(peer.spki_sha256())) {
             return Some(Refusal::Key);
         }
-        banned.serials.contains(peer.serial()).then_some(Refusal::Serial)
+        banned
+            .serials
+            .contains(peer.serial())
+            .then_some(Refusal::Serial)
     }
 }

@@ -30,8 +30,12 @@ impl Core {
                 _ = tick.tick() => false,
             };
             round += 1;
-            let bytes: usize =
-                self.accounts.all().iter().map(|account| account.changed_bytes()).sum();
+            let bytes: usize = self
+                .accounts
+                .all()
+                .iter()
+                .map(|account| account.changed_bytes())
+                .sum();
             if stopped || round >= ROUNDS || bytes >= BYTES {
                 round = 0;
                 self.report(self.checkpoint().await, &mut failing);

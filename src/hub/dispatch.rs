@@ -53,7 +53,9 @@ pub(super) struct Dispatcher(Mutex<HashMap<Id, Waiting>>);
 
 impl std::fmt::Debug for Dispatcher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Dispatcher").field("waiting", &self.lock().len()).finish()
+        f.debug_struct("Dispatcher")
+            .field("waiting", &self.lock().len())
+            .finish()
     }
 }
 
@@ -104,7 +106,9 @@ pub(super) struct Body {
 
 impl std::fmt::Debug for Body {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Body").field("ended", &self.ended).finish_non_exhaustive()
+        f.debug_struct("Body")
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
     }
 }
 
@@ -118,7 +122,9 @@ impl Body {
             return Ok(None);
         }
         match self.up.message().await {
-            Ok(Some(v1::OperationUp { message: Some(message) })) => match message {
+            Ok(Some(v1::OperationUp {
+                message: Some(message),
+            })) => match message {
                 v1::operation_up::Message::Body(bytes) => Ok(Some(bytes)),
                 v1::operation_up::Message::End(_) => {
                     self.ended = true;
@@ -151,7 +157,8 @@ impl Drop for Running {
         let operation = self.id.to_vec().into();
         let cancelled = v1::OperationCancelled { operation };
         // If it is gone already, there is nothing to cancel.
-        self.session.tell(v1::hub_control::Message::Cancelled(cancelled));
+        self.session
+            .tell(v1::hub_control::Message::Cancelled(cancelled));
     }
 }
 
@@ -188,7 +195,9 @@ impl Core {
     ) -> Result<Response<ReceiverStream<Result<v1::OperationDown, Status>>>, Status> {
         let first = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, up.message()).await;
         let open = match first.map_err(|_| Status::deadline_exceeded("no open within 5 s"))?? {
-            Some(v1::OperationUp { message: Some(v1::operation_up::Message::Open(open)) }) => open,
+            Some(v1::OperationUp {
+                message: Some(v1::operation_up::Message::Open(open)),
+            }) => open,
             _ => return Err(Status::invalid_argument("the first message is not an open")),
         };
         let session = self.session_of(&peer, &open.session)?;
@@ -196,7 +205,9 @@ impl Core {
             Audit::new("answer operation", &format!("agent/{}", session.agent))
                 .with("operation", hex::encode(&open.operation))
                 .refuse("UnknownOperation");
-            return Err(Status::not_found("the operation is not this session's, or is over"));
+            return Err(Status::not_found(
+                "the operation is not this session's, or is over",
+            ));
         };
         let (down, receiver) = mpsc::channel(DOWN_QUEUE);
         begin
@@ -213,13 +224,28 @@ impl Core {
             return Err(NoAnswer::Busy);
         }
         let id: Id = entropy::bytes(&*self.entropy);
-        let running =
-            Running { session: Arc::clone(&session), core: Arc::clone(self), id };
+        let running = Running {
+            session: Arc::clone(&session),
+            core: Arc::clone(self),
+            id,
+        };
         let (begin, begun) = oneshot::channel();
-        self.dispatcher.lock().insert(id, Waiting { session: session.id, begin });
-        let (first, rest) = order.body.split_at(order.body.len().min(limits::DISPATCH_BODY_BYTES));
-        if !session.tell(v1::hub_control::Message::Dispatch(head(id, &order, first, rest.is_empty())))
-        {
+        self.dispatcher.lock().insert(
+            id,
+            Waiting {
+                session: session.id,
+                begin,
+            },
+        );
+        let (first, rest) = order
+            .body
+            .split_at(order.body.len().min(limits::DISPATCH_BODY_BYTES));
+        if !session.tell(v1::hub_control::Message::Dispatch(head(
+            id,
+            &order,
+            first,
+            rest.is_empty(),
+        ))) {
             return Err(NoAnswer::Busy);
         }
         let closed = link.peer.closed.clone();
@@ -239,7 +265,10 @@ async fn unless_closed(
     closed: &CancellationToken,
     answering: impl Future<Output = Result<Answer, NoAnswer>>,
 ) -> Result<Answer, NoAnswer> {
-    closed.run_until_cancelled(answering).await.unwrap_or(Err(NoAnswer::OutcomeUnknown))
+    closed
+        .run_until_cancelled(answering)
+        .await
+        .unwrap_or(Err(NoAnswer::OutcomeUnknown))
 }
 
 fn head(id: Id, order: &Order, first: &[u8], complete: bool) -> v1::Dispatch {
@@ -273,14 +302,31 @@ async fn answer(
         Ok(Beginning::Refused(failure)) => return Err(NoAnswer::Failed(failure)),
         Err(_) => return Err(NoAnswer::Away),
     };
-    send_rest(&down, rest, secret).await.map_err(|()| NoAnswer::OutcomeUnknown)?;
+    send_rest(&down, rest, secret)
+        .await
+        .map_err(|()| NoAnswer::OutcomeUnknown)?;
     match up.message().await {
-        Ok(Some(v1::OperationUp { message: Some(message) })) => match message {
+        Ok(Some(v1::OperationUp {
+            message: Some(message),
+        })) => match message {
             v1::operation_up::Message::Answer(answer) => {
                 let status = u16::try_from(answer.status).unwrap_or(502);
-                let headers = answer.headers.into_iter().map(|h| (h.name, h.value)).collect();
-                let body = Body { up, ended: false, _running: running, _down: down };
-                Ok(Answer { status, headers, body })
+                let headers = answer
+                    .headers
+                    .into_iter()
+                    .map(|h| (h.name, h.value))
+                    .collect();
+                let body = Body {
+                    up,
+                    ended: false,
+                    _running: running,
+                    _down: down,
+                };
+                Ok(Answer {
+                    status,
+                    headers,
+                    body,
+                })
             }
             v1::operation_up::Message::Failure(failure) => Err(NoAnswer::Failed(failure)),
             _ => Err(NoAnswer::OutcomeUnknown),
@@ -299,7 +345,9 @@ async fn send_rest(
 ) -> Result<(), ()> {
     use v1::operation_down::Message as M;
     let send = async |message| {
-        let message = v1::OperationDown { message: Some(message) };
+        let message = v1::OperationDown {
+            message: Some(message),
+        };
         down.send(Ok(message)).await.map_err(|_| ())
     };
     for chunk in rest.chunks(limits::BODY_CHUNK_BYTES) {

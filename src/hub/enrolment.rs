@@ -41,7 +41,11 @@ pub(super) struct Channel {
 
 impl Channel {
     pub(super) fn new(exporter: Exporter, address: SocketAddr) -> Self {
-        Self { exporter, address, nonce: Arc::default() }
+        Self {
+            exporter,
+            address,
+            nonce: Arc::default(),
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<([u8; 32], Instant)>> {
@@ -70,16 +74,28 @@ struct Refused {
 
 impl Refused {
     fn for_good(label: &'static str, message: impl Into<String>) -> Self {
-        Self { label, message: message.into(), retry: false }
+        Self {
+            label,
+            message: message.into(),
+            retry: false,
+        }
     }
 
     fn for_now(label: &'static str, message: impl Into<String>) -> Self {
-        Self { label, message: message.into(), retry: true }
+        Self {
+            label,
+            message: message.into(),
+            retry: true,
+        }
     }
 
     fn status(&self) -> Status {
         let message = format!("{}: {}", self.label, self.message);
-        if self.retry { Status::unavailable(message) } else { Status::permission_denied(message) }
+        if self.retry {
+            Status::unavailable(message)
+        } else {
+            Status::permission_denied(message)
+        }
     }
 }
 
@@ -120,11 +136,16 @@ impl Core {
         };
         match self.enrolled(channel, request).await {
             Ok((proven, response)) => {
-                audit().with("join", proven.join).with("id", &response.spiffe_id).admit();
+                audit()
+                    .with("join", proven.join)
+                    .with("id", &response.spiffe_id)
+                    .admit();
                 Ok(response)
             }
             Err(refused) => {
-                audit().with("message", &refused.message).refuse(refused.label);
+                audit()
+                    .with("message", &refused.message)
+                    .refuse(refused.label);
                 Err(refused.status())
             }
         }
@@ -136,13 +157,26 @@ impl Core {
         request: v1::EnrolRequest,
     ) -> Result<(Proven, v1::EnrolResponse), Refused> {
         if !channel.spend(&request.nonce) {
-            return Err(Refused::for_now("Nonce", "the nonce is not the one given, or too old"));
+            return Err(Refused::for_now(
+                "Nonce",
+                "the nonce is not the one given, or too old",
+            ));
         }
         let key = csr::public_key(&request.csr_der)
             .map_err(|error| Refused::for_good("CsrInvalid", Chain(&error).to_string()))?;
         let (nonce, exporter) = (&request.nonce, &channel.exporter);
-        if !proof::verify(&key, Purpose::Enrol, exporter, nonce, &request.csr_der, &request.proof) {
-            return Err(Refused::for_good("ProofInvalid", "the proof is not by the key of the request, over this connection"));
+        if !proof::verify(
+            &key,
+            Purpose::Enrol,
+            exporter,
+            nonce,
+            &request.csr_der,
+            &request.proof,
+        ) {
+            return Err(Refused::for_good(
+                "ProofInvalid",
+                "the proof is not by the key of the request, over this connection",
+            ));
         }
         let agent = request
             .agent
@@ -150,8 +184,15 @@ impl Core {
             .map_err(|error| Refused::for_good("NameInvalid", Chain(&error).to_string()))?;
         let proven = match request.evidence {
             Some(Evidence::Token(token)) => self.prove_by_token(agent, &key, token).await?,
-            Some(Evidence::Kubernetes(evidence)) => self.prove_by_service_account(agent, &evidence)?,
-            None => return Err(Refused::for_good("NoEvidence", "the request holds no evidence")),
+            Some(Evidence::Kubernetes(evidence)) => {
+                self.prove_by_service_account(agent, &evidence)?
+            }
+            None => {
+                return Err(Refused::for_good(
+                    "NoEvidence",
+                    "the request holds no evidence",
+                ));
+            }
         };
         let response = self.certify_agent(&proven, key).await?;
         Ok((proven, response))
@@ -165,7 +206,10 @@ impl Core {
         token: v1::TokenEvidence,
     ) -> Result<Proven, Refused> {
         let secret = SecretBytes::new(token.secret.to_vec());
-        let (now, spki) = (unix_seconds(self.clock.now()), hex::encode(key.spki_sha256()));
+        let (now, spki) = (
+            unix_seconds(self.clock.now()),
+            hex::encode(key.spki_sha256()),
+        );
         let wanted = agent.as_str().to_owned();
         let spent = self
             .registry
@@ -174,7 +218,9 @@ impl Core {
                 let Some(mut row) = tables.tokens.get(&token.id).cloned() else {
                     return refuse("TokenUnknown");
                 };
-                let digest = hex::decode(&row.secret_sha256).ok().and_then(|d| d.try_into().ok());
+                let digest = hex::decode(&row.secret_sha256)
+                    .ok()
+                    .and_then(|d| d.try_into().ok());
                 if !digest.is_some_and(|digest| join::secret_matches(&secret, &digest)) {
                     return refuse("TokenUnknown");
                 }
@@ -184,7 +230,11 @@ impl Core {
                 if row.agent != wanted {
                     return refuse("TokenName");
                 }
-                if row.spent_on.as_ref().is_some_and(|spent_on| *spent_on != spki) {
+                if row
+                    .spent_on
+                    .as_ref()
+                    .is_some_and(|spent_on| *spent_on != spki)
+                {
                     return refuse("TokenUsed");
                 }
                 let accounts = row.accounts.clone();
@@ -194,7 +244,11 @@ impl Core {
             })
             .await;
         match spent {
-            Ok(accounts) => Ok(Proven { agent, join: "token", accounts }),
+            Ok(accounts) => Ok(Proven {
+                agent,
+                join: "token",
+                accounts,
+            }),
             Err(RegistryError::Refused(label)) => Err(token_refused(&label)),
             Err(error) => Err(Refused::for_now("Store", Chain(&error).to_string())),
         }
@@ -206,7 +260,11 @@ impl Core {
         evidence: &v1::KubernetesEvidence,
     ) -> Result<Proven, Refused> {
         let clusters = self.registry.read(|tables| {
-            tables.clusters.iter().map(|(_, row)| row.clone()).collect::<Vec<_>>()
+            tables
+                .clusters
+                .iter()
+                .map(|(_, row)| row.clone())
+                .collect::<Vec<_>>()
         });
         let now = self.clock.now();
         let mut judged = None;
@@ -232,12 +290,16 @@ impl Core {
         })?;
         let subject = format!("{}/{}", attested.namespace, attested.service_account);
         match cluster.allow.get(&subject) {
-            Some(allowed) if allowed == agent.as_str() => {
-                Ok(Proven { agent, join: "kubernetes", accounts: BTreeSet::new() })
-            }
+            Some(allowed) if allowed == agent.as_str() => Ok(Proven {
+                agent,
+                join: "kubernetes",
+                accounts: BTreeSet::new(),
+            }),
             _ => Err(Refused::for_good(
                 "ServiceAccountNotAllowed",
-                format!("ServiceAccount `{subject}` may not be agent `{agent}`; see `sortie cluster add --allow`"),
+                format!(
+                    "ServiceAccount `{subject}` may not be agent `{agent}`; see `sortie cluster add --allow`"
+                ),
             )),
         }
     }
@@ -255,7 +317,9 @@ impl Core {
                 format!("agent `{name}` is revoked; `sortie restore agent {name}` ends it"),
             ));
         }
-        let issued = self.issue(Role::Agent, &proven.agent, key, self.ttls.agent).await?;
+        let issued = self
+            .issue(Role::Agent, &proven.agent, key, self.ttls.agent)
+            .await?;
         let (name, join) = (name.to_owned(), proven.join.to_owned());
         let row = Row {
             serial: issued.serial.clone(),
@@ -281,12 +345,22 @@ impl Core {
             tables.agents.put(&name, agent);
             Ok(())
         });
-        noted.await.map_err(|error| Refused::for_now("Store", Chain(&error).to_string()))?;
-        Ok(self.response(&issued, proven.agent.clone(), proven.accounts.iter().cloned().collect()))
+        noted
+            .await
+            .map_err(|error| Refused::for_now("Store", Chain(&error).to_string()))?;
+        Ok(self.response(
+            &issued,
+            proven.agent.clone(),
+            proven.accounts.iter().cloned().collect(),
+        ))
     }
 
     fn response(&self, issued: &Issued, name: Name, accounts: Vec<String>) -> v1::EnrolResponse {
-        let id = SpiffeId { trust_domain: self.trust_domain.clone(), role: Role::Agent, name };
+        let id = SpiffeId {
+            trust_domain: self.trust_domain.clone(),
+            role: Role::Agent,
+            name,
+        };
         let der = |certificate: &CertificateDer<'_>| bytes::Bytes::from(certificate.to_vec());
         v1::EnrolResponse {
             chain_der: issued.chain.iter().map(der).collect(),
@@ -305,8 +379,18 @@ impl Core {
         public_key: PublicKey,
         ttl: Duration,
     ) -> Result<Issued, Refused> {
-        let id = SpiffeId { trust_domain: self.trust_domain.clone(), role, name: name.clone() };
-        let order = Order { public_key, id, dns: Vec::new(), ips: Vec::new(), ttl };
+        let id = SpiffeId {
+            trust_domain: self.trust_domain.clone(),
+            role,
+            name: name.clone(),
+        };
+        let order = Order {
+            public_key,
+            id,
+            dns: Vec::new(),
+            ips: Vec::new(),
+            ttl,
+        };
         let issued = self.issuer.issue(&order).await;
         issued.map_err(|error| Refused::for_now("IssuerUnavailable", Chain(&error).to_string()))
     }
@@ -326,7 +410,9 @@ impl Core {
                 Ok(response)
             }
             Err(refused) => {
-                audit().with("message", &refused.message).refuse(refused.label);
+                audit()
+                    .with("message", &refused.message)
+                    .refuse(refused.label);
                 Err(refused.status())
             }
         }
@@ -342,10 +428,16 @@ impl Core {
             .map_err(|error| Refused::for_good("CsrInvalid", Chain(&error).to_string()))?;
         let (exporter, csr_der) = (&peer.exporter, &request.csr_der);
         if !proof::verify(&key, Purpose::Renew, exporter, &[], csr_der, &request.proof) {
-            return Err(Refused::for_good("ProofInvalid", "the proof is not by the new key, over this connection"));
+            return Err(Refused::for_good(
+                "ProofInvalid",
+                "the proof is not by the new key, over this connection",
+            ));
         }
         if self.bans.bans_name(Role::Agent, name.as_str()) {
-            return Err(Refused::for_good("Revoked", format!("agent `{name}` is revoked")));
+            return Err(Refused::for_good(
+                "Revoked",
+                format!("agent `{name}` is revoked"),
+            ));
         }
         let spki = hex::encode(key.spki_sha256());
         let issued = self.issue(Role::Agent, name, key, self.ttls.agent).await?;
@@ -361,8 +453,13 @@ impl Core {
             tables.agents.put(&agent, known);
             Ok(())
         });
-        noted.await.map_err(|error| Refused::for_now("Store", Chain(&error).to_string()))?;
-        Ok((issued.serial.clone(), self.response(&issued, name.clone(), Vec::new())))
+        noted
+            .await
+            .map_err(|error| Refused::for_now("Store", Chain(&error).to_string()))?;
+        Ok((
+            issued.serial.clone(),
+            self.response(&issued, name.clone(), Vec::new()),
+        ))
     }
 
     /// A certificate for a user of the facade, over a key that never leaves the caller.
@@ -376,7 +473,10 @@ impl Core {
         let key = csr::public_key(csr_der).map_err(|error| Chain(&error).to_string())?;
         let ttl = ttl.unwrap_or(self.ttls.client);
         let spki = hex::encode(key.spki_sha256());
-        let issued = self.issue(Role::Client, &name, key, ttl).await.map_err(|r| r.message)?;
+        let issued = self
+            .issue(Role::Client, &name, key, ttl)
+            .await
+            .map_err(|r| r.message)?;
         let row = Row {
             serial: issued.serial.clone(),
             key: spki,
@@ -386,10 +486,14 @@ impl Core {
         self.registry
             .update(move |tables| {
                 let Some(mut known) = tables.clients.get(&client).cloned() else {
-                    return Err(RegistryError::Refused(format!("no client `{client}`; see `sortie client create`")));
+                    return Err(RegistryError::Refused(format!(
+                        "no client `{client}`; see `sortie client create`"
+                    )));
                 };
                 if known.revoked.is_some() {
-                    return Err(RegistryError::Refused(format!("client `{client}` is revoked")));
+                    return Err(RegistryError::Refused(format!(
+                        "client `{client}` is revoked"
+                    )));
                 }
                 note_certificate(&mut known.certificates, row, now);
                 tables.clients.put(&client, known);
@@ -397,21 +501,30 @@ impl Core {
             })
             .await
             .map_err(|error| Chain(&error).to_string())?;
-        let chain = issued.chain.iter().map(|certificate| certificate.to_vec()).collect();
+        let chain = issued
+            .chain
+            .iter()
+            .map(|certificate| certificate.to_vec())
+            .collect();
         Ok((chain, issued.not_after))
     }
 }
 
 fn token_refused(label: &str) -> Refused {
     match label {
-        "TokenExpired" => {
-            Refused::for_good("TokenExpired", "the join token has expired; make a new one with `sortie token create`")
-        }
+        "TokenExpired" => Refused::for_good(
+            "TokenExpired",
+            "the join token has expired; make a new one with `sortie token create`",
+        ),
         "TokenName" => Refused::for_good("TokenName", "the join token is for another agent"),
-        "TokenUsed" => {
-            Refused::for_good("TokenUsed", "the join token was spent on another key; make a new one with `sortie token create`")
-        }
-        _ => Refused::for_good("TokenUnknown", "the join token is not known; make a new one with `sortie token create`"),
+        "TokenUsed" => Refused::for_good(
+            "TokenUsed",
+            "the join token was spent on another key; make a new one with `sortie token create`",
+        ),
+        _ => Refused::for_good(
+            "TokenUnknown",
+            "the join token is not known; make a new one with `sortie token create`",
+        ),
     }
 }
 

@@ -69,10 +69,17 @@ impl Core {
         mut up: Streaming<v1::FeedUp>,
     ) -> Result<Response<ReceiverStream<Result<v1::FeedDown, Status>>>, Status> {
         let first = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, up.message()).await;
-        let attach = match first.map_err(|_| Status::deadline_exceeded("no attach within 5 s"))?? {
-            Some(v1::FeedUp { message: Some(v1::feed_up::Message::Attach(attach)) }) => attach,
-            _ => return Err(Status::invalid_argument("the first message is not an attach")),
-        };
+        let attach =
+            match first.map_err(|_| Status::deadline_exceeded("no attach within 5 s"))?? {
+                Some(v1::FeedUp {
+                    message: Some(v1::feed_up::Message::Attach(attach)),
+                }) => attach,
+                _ => {
+                    return Err(Status::invalid_argument(
+                        "the first message is not an attach",
+                    ));
+                }
+            };
         let session = self.session_of(&peer, &attach.session)?;
         let refused = |reason: &str| {
             Audit::new("attach feed", &format!("agent/{}", peer.name()))
@@ -107,7 +114,9 @@ impl Core {
             Err(Refusal::ClusterChanged) => {
                 refused(CLUSTER_CHANGED);
                 self.suspend(&account.name, CLUSTER_CHANGED).await;
-                return Err(Status::failed_precondition("the account is of another cluster"));
+                return Err(Status::failed_precondition(
+                    "the account is of another cluster",
+                ));
             }
         }
         self.attached(&account).await;
@@ -121,7 +130,10 @@ impl Core {
 
     /// The session that a stream names, if it is this peer's.
     pub(super) fn session_of(&self, peer: &Peer, id: &[u8]) -> Result<Arc<Session>, Status> {
-        let session = self.sessions.get(id).filter(|session| session.agent == peer.name());
+        let session = self
+            .sessions
+            .get(id)
+            .filter(|session| session.agent == peer.name());
         session.ok_or_else(|| {
             Audit::new("open stream", &format!("agent/{}", peer.name())).refuse("UnknownSession");
             Status::permission_denied("the session is not known; say hello first")
@@ -148,7 +160,12 @@ impl Core {
                     continue;
                 }
             };
-            let Some(Ok(v1::FeedUp { message: Some(message) })) = received else { return };
+            let Some(Ok(v1::FeedUp {
+                message: Some(message),
+            })) = received
+            else {
+                return;
+            };
             // Nothing is applied after the decision to close the connection, or to take the
             // account away.
             if peer.kill.is_cancelled() || !session.accepted(&account.name) {
@@ -157,7 +174,10 @@ impl Core {
                 let _gone = answers.send(Ok(fenced)).await;
                 return;
             }
-            match self.feed_message(account, owner, message, &mut unacknowledged).await {
+            match self
+                .feed_message(account, owner, message, &mut unacknowledged)
+                .await
+            {
                 Ok(None) => {}
                 Ok(Some(answer)) => {
                     let last = matches!(answer.message, Some(v1::feed_down::Message::Fenced(_)));
@@ -220,7 +240,9 @@ async fn due_at(due: Option<Instant>) {
 }
 
 const fn down(message: v1::feed_down::Message) -> v1::FeedDown {
-    v1::FeedDown { message: Some(message) }
+    v1::FeedDown {
+        message: Some(message),
+    }
 }
 
 const fn attached(streams: Vec<v1::StreamResume>) -> v1::FeedDown {

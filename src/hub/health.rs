@@ -31,13 +31,33 @@ fn render(core: &Core) -> String {
     let accounts = core.accounts.all();
     for account in &accounts {
         let connected = u8::from(account.surface.borrow().away_since.is_none());
-        let _fits = writeln!(out, "sortie_hub_account_connected{{account=\"{}\"}} {connected}", account.name);
+        let _fits = writeln!(
+            out,
+            "sortie_hub_account_connected{{account=\"{}\"}} {connected}",
+            account.name
+        );
     }
     let counters: [(&str, &str, fn(super::Counts) -> u64); 4] = [
-        ("sortie_hub_events_applied_total", "Events applied to views.", |c| c.applied),
-        ("sortie_hub_events_skipped_total", "Events received again and skipped.", |c| c.skipped),
-        ("sortie_hub_events_coalesced_total", "Objects coalesced by agents before numbering.", |c| c.coalesced),
-        ("sortie_hub_batches_fenced_total", "Batches of fenced feeds.", |c| c.fenced),
+        (
+            "sortie_hub_events_applied_total",
+            "Events applied to views.",
+            |c| c.applied,
+        ),
+        (
+            "sortie_hub_events_skipped_total",
+            "Events received again and skipped.",
+            |c| c.skipped,
+        ),
+        (
+            "sortie_hub_events_coalesced_total",
+            "Objects coalesced by agents before numbering.",
+            |c| c.coalesced,
+        ),
+        (
+            "sortie_hub_batches_fenced_total",
+            "Batches of fenced feeds.",
+            |c| c.fenced,
+        ),
     ];
     for (name, help, of) in counters {
         let _fits = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter");
@@ -46,16 +66,26 @@ fn render(core: &Core) -> String {
             let _fits = writeln!(out, "{name}{{account=\"{}\"}} {value}", account.name);
         }
     }
-    out.push_str("# HELP sortie_hub_view_bytes Bytes of objects held.\n# TYPE sortie_hub_view_bytes gauge\n");
+    out.push_str(
+        "# HELP sortie_hub_view_bytes Bytes of objects held.\n# TYPE sortie_hub_view_bytes gauge\n",
+    );
     for account in &accounts {
         let bytes = account.view.totals().bytes;
-        let _fits = writeln!(out, "sortie_hub_view_bytes{{account=\"{}\"}} {bytes}", account.name);
+        let _fits = writeln!(
+            out,
+            "sortie_hub_view_bytes{{account=\"{}\"}} {bytes}",
+            account.name
+        );
     }
     out
 }
 
 /// The state of an account as people see it.
-pub(super) fn account_state(offer: Option<&v1::AccountOffer>, connected: bool, stale: bool) -> &'static str {
+pub(super) fn account_state(
+    offer: Option<&v1::AccountOffer>,
+    connected: bool,
+    stale: bool,
+) -> &'static str {
     match (connected, offer.map(v1::AccountOffer::state)) {
         (true, Some(v1::AccountState::Active)) => "ACTIVE",
         (true, Some(v1::AccountState::Failed)) => "FAILED",

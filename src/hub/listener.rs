@@ -59,13 +59,21 @@ impl Addresses {
         }
         *connections += 1;
         *handshakes += 1;
-        Some(Place { addresses: Arc::clone(self), address, shaking: true })
+        Some(Place {
+            addresses: Arc::clone(self),
+            address,
+            shaking: true,
+        })
     }
 }
 
 impl Place {
     fn give_back(&mut self, connection: bool) {
-        let mut counts = self.addresses.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self
+            .addresses
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some((connections, handshakes)) = counts.get_mut(&self.address) {
             *handshakes -= usize::from(self.shaking);
             *connections -= usize::from(connection);
@@ -134,8 +142,9 @@ impl Listener {
         let addresses = Arc::new(Addresses::default());
         loop {
             // Before accepting: a storm queues in the kernel's backlog, not in our memory.
-            let Some(Ok(permit)) =
-                stop.run_until_cancelled(Arc::clone(&handshakes).acquire_owned()).await
+            let Some(Ok(permit)) = stop
+                .run_until_cancelled(Arc::clone(&handshakes).acquire_owned())
+                .await
             else {
                 return;
             };
@@ -149,8 +158,14 @@ impl Listener {
                         continue;
                     };
                     let (core, door) = (Arc::clone(&core), self.door);
-                    let shaking =
-                        shake(Arc::clone(&self.config), socket, address, place, permit, door);
+                    let shaking = shake(
+                        Arc::clone(&self.config),
+                        socket,
+                        address,
+                        place,
+                        permit,
+                        door,
+                    );
                     let connection_tasks = tasks.child();
                     tasks.spawn("connection", move |stop| async move {
                         let Some(Some(connection)) = stop.run_until_cancelled(shaking).await else {
@@ -184,9 +199,17 @@ async fn shake(
     place.shaken();
     drop(permit);
     match shaken {
-        Ok(Accepted { stream, peer, protocol }) => {
-            Some(Connection { stream, address, protocol, peer, _place: place })
-        }
+        Ok(Accepted {
+            stream,
+            peer,
+            protocol,
+        }) => Some(Connection {
+            stream,
+            address,
+            protocol,
+            peer,
+            _place: place,
+        }),
         Err(error) => {
             refused(door, address, &error);
             None
@@ -246,7 +269,9 @@ impl Core {
         tasks: Tasks,
         stop: CancellationToken,
     ) {
-        let Some((peer, _listed)) = self.admit(&mut connection, &tasks) else { return };
+        let Some((peer, _listed)) = self.admit(&mut connection, &tasks) else {
+            return;
+        };
         let routes = super::services::data(Arc::clone(&self));
         let extension = peer.clone();
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
@@ -270,7 +295,9 @@ impl Core {
         tasks: Tasks,
         stop: CancellationToken,
     ) {
-        let Some(exporter) = exporter(&connection, Purpose::Enrol) else { return };
+        let Some(exporter) = exporter(&connection, Purpose::Enrol) else {
+            return;
+        };
         let info = super::enrolment::Channel::new(exporter, connection.address);
         let routes = super::services::enrol(Arc::clone(&self));
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
@@ -296,13 +323,20 @@ impl Core {
         tasks: Tasks,
         stop: CancellationToken,
     ) {
-        let Some((peer, _listed)) = self.admit(&mut connection, &tasks) else { return };
+        let Some((peer, _listed)) = self.admit(&mut connection, &tasks) else {
+            return;
+        };
         let hangup = CancellationToken::new();
-        let (facade, client, ends) =
-            (Arc::clone(&self.facade), peer.name().to_owned(), hangup.clone());
+        let (facade, client, ends) = (
+            Arc::clone(&self.facade),
+            peer.name().to_owned(),
+            hangup.clone(),
+        );
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             let (facade, client, ends) = (facade.clone(), client.clone(), ends.clone());
-            async move { Ok::<_, std::convert::Infallible>(answer(&facade, &client, request, &ends).await) }
+            async move {
+                Ok::<_, std::convert::Infallible>(answer(&facade, &client, request, &ends).await)
+            }
         });
         let expiry = self.until(peer.verified.not_after());
         let io = TokioIo::new(connection.stream);
@@ -316,9 +350,13 @@ impl Core {
             match connection.protocol {
                 Protocol::Http2 => {
                     let mut builder = http2(&tasks);
-                    let serving = builder.max_concurrent_streams(256).serve_connection(io, service);
-                    end(Box::pin(serving), &peer.kill, expiry, &drain, |c| c.graceful_shutdown())
-                        .await
+                    let serving = builder
+                        .max_concurrent_streams(256)
+                        .serve_connection(io, service);
+                    end(Box::pin(serving), &peer.kill, expiry, &drain, |c| {
+                        c.graceful_shutdown()
+                    })
+                    .await
                 }
                 Protocol::Http1 => {
                     let serving = hyper::server::conn::http1::Builder::new()
@@ -326,8 +364,10 @@ impl Core {
                         .header_read_timeout(limits::ANSWER_TIMEOUT)
                         .max_headers(100)
                         .serve_connection(io, service);
-                    end(Box::pin(serving), &peer.kill, expiry, &drain, |c| c.graceful_shutdown())
-                        .await
+                    end(Box::pin(serving), &peer.kill, expiry, &drain, |c| {
+                        c.graceful_shutdown()
+                    })
+                    .await
                 }
             }
         };
@@ -356,10 +396,16 @@ async fn answer(
     mut request: Request<Incoming>,
     ends: &CancellationToken,
 ) -> Response<crate::facade::Body> {
-    request.extensions_mut().insert(crate::facade::Client(client.to_owned()));
+    request
+        .extensions_mut()
+        .insert(crate::facade::Client(client.to_owned()));
     let response = facade.answer(request).await;
     // The connection carried a secret: once it is closed, its read buffers are freed and wiped.
-    if response.extensions().get::<crate::facade::CloseConnection>().is_some() {
+    if response
+        .extensions()
+        .get::<crate::facade::CloseConnection>()
+        .is_some()
+    {
         ends.cancel();
     }
     response

@@ -58,7 +58,10 @@ impl Live {
     pub(super) fn list(self: &Arc<Self>, peer: Peer) -> Listed {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.lock().insert(number, peer);
-        Listed { live: Arc::clone(self), number }
+        Listed {
+            live: Arc::clone(self),
+            number,
+        }
     }
 
     /// Cuts every connection whose peer `condemned` picks; returns how many.

@@ -102,7 +102,11 @@ pub struct Rows<T> {
 
 impl<T: Clone + Serialize + DeserializeOwned> Rows<T> {
     const fn new(sort: &'static str) -> Self {
-        Self { sort, rows: BTreeMap::new(), before: Vec::new() }
+        Self {
+            sort,
+            rows: BTreeMap::new(),
+            before: Vec::new(),
+        }
     }
 
     /// One row.
@@ -130,11 +134,16 @@ impl<T: Clone + Serialize + DeserializeOwned> Rows<T> {
     }
 
     fn load(&mut self, key: &str, value: &[u8]) -> Result<bool, RegistryError> {
-        let Some(name) = key.strip_prefix(self.sort).and_then(|rest| rest.strip_prefix('/')) else {
+        let Some(name) = key
+            .strip_prefix(self.sort)
+            .and_then(|rest| rest.strip_prefix('/'))
+        else {
             return Ok(false);
         };
-        let row = serde_json::from_slice(value)
-            .map_err(|source| RegistryError::Row { key: key.to_owned(), source })?;
+        let row = serde_json::from_slice(value).map_err(|source| RegistryError::Row {
+            key: key.to_owned(),
+            source,
+        })?;
         self.rows.insert(name.to_owned(), row);
         Ok(true)
     }
@@ -146,7 +155,10 @@ impl<T: Clone + Serialize + DeserializeOwned> Rows<T> {
             .map(|name| {
                 let key = format!("{}/{name}", self.sort);
                 let value = self.rows.get(name).map(serde_json::to_vec).transpose();
-                let value = value.map_err(|source| RegistryError::Row { key: key.clone(), source })?;
+                let value = value.map_err(|source| RegistryError::Row {
+                    key: key.clone(),
+                    source,
+                })?;
                 Ok((key, value))
             })
             .collect()
@@ -233,7 +245,11 @@ impl Registry {
             }
         }
         let changed = tokio::sync::watch::Sender::new(0);
-        Ok(Arc::new(Self { tables: Mutex::new(tables), store, changed }))
+        Ok(Arc::new(Self {
+            tables: Mutex::new(tables),
+            store,
+            changed,
+        }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Tables> {
@@ -282,7 +298,9 @@ impl Registry {
         let registry = Arc::clone(self);
         let changing = tokio::task::spawn_blocking(move || registry.update_blocking(change));
         changing.await.unwrap_or_else(|error| {
-            Err(RegistryError::Refused(format!("the change was not finished: {error}")))
+            Err(RegistryError::Refused(format!(
+                "the change was not finished: {error}"
+            )))
         })
     }
 
@@ -316,14 +334,19 @@ mod tests {
     use super::*;
 
     fn agent(join: &str) -> Agent {
-        Agent { join: join.into(), ..Agent::default() }
+        Agent {
+            join: join.into(),
+            ..Agent::default()
+        }
     }
 
     #[test]
     fn a_refused_change_leaves_no_trace() {
         let folder = tempfile::tempdir().unwrap();
         let registry = Registry::open(Arc::new(Store::open(folder.path()).unwrap())).unwrap();
-        registry.update_blocking(|tables| Ok(tables.agents.put("a", agent("token")))).unwrap();
+        registry
+            .update_blocking(|tables| Ok(tables.agents.put("a", agent("token"))))
+            .unwrap();
         let refused: Result<(), _> = registry.update_blocking(|tables| {
             tables.agents.put("a", agent("changed"));
             tables.agents.put("b", agent("token"));
@@ -331,7 +354,11 @@ mod tests {
         });
         assert!(refused.is_err());
         let names = registry.read(|tables| {
-            tables.agents.iter().map(|(name, row)| format!("{name} {}", row.join)).collect::<Vec<_>>()
+            tables
+                .agents
+                .iter()
+                .map(|(name, row)| format!("{name} {}", row.join))
+                .collect::<Vec<_>>()
         });
         assert_eq!(names, ["a token"]);
     }

@@ -18,8 +18,8 @@ use crate::wire::v1::session_server::SessionServer;
 
 /// What agents with a certificate may call.
 pub(super) fn data(core: Arc<Core>) -> Routes {
-    let session = SessionServer::new(Data(Arc::clone(&core)))
-        .max_decoding_message_size(limits::OBJECT_BYTES);
+    let session =
+        SessionServer::new(Data(Arc::clone(&core))).max_decoding_message_size(limits::OBJECT_BYTES);
     let identity = IdentityServer::new(Data(core)).max_decoding_message_size(64 * 1024);
     Routes::new(session).add_service(identity)
 }
@@ -64,7 +64,9 @@ impl v1::session_server::Session for Data {
         &self,
         request: Request<Streaming<v1::OperationUp>>,
     ) -> Result<Response<Self::OperationStream>, Status> {
-        self.0.operation(peer(&request)?, request.into_inner()).await
+        self.0
+            .operation(peer(&request)?, request.into_inner())
+            .await
     }
 }
 
@@ -76,7 +78,10 @@ impl v1::identity_server::Identity for Data {
         &self,
         request: Request<v1::RenewRequest>,
     ) -> Result<Response<v1::EnrolResponse>, Status> {
-        self.0.renew(peer(&request)?, request.into_inner()).await.map(Response::new)
+        self.0
+            .renew(peer(&request)?, request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn watch_trust(
@@ -88,7 +93,9 @@ impl v1::identity_server::Identity for Data {
         // The roots do not change while a hub runs; the stream stays open for when they do.
         let now = tokio_stream::once(Ok(self.0.issuer.roots().to_wire()));
         let later = tokio_stream::pending();
-        Ok(Response::new(Box::pin(tokio_stream::StreamExt::chain(now, later))))
+        Ok(Response::new(Box::pin(tokio_stream::StreamExt::chain(
+            now, later,
+        ))))
     }
 }
 
@@ -99,7 +106,9 @@ impl v1::enrolment_server::Enrolment for Door {
         request: Request<v1::BeginRequest>,
     ) -> Result<Response<v1::BeginResponse>, Status> {
         let channel = super::enrolment::channel(&request)?;
-        self.0.begin(&channel, &request.into_inner()).map(Response::new)
+        self.0
+            .begin(&channel, &request.into_inner())
+            .map(Response::new)
     }
 
     async fn enrol(
@@ -107,6 +116,9 @@ impl v1::enrolment_server::Enrolment for Door {
         request: Request<v1::EnrolRequest>,
     ) -> Result<Response<v1::EnrolResponse>, Status> {
         let channel = super::enrolment::channel(&request)?;
-        self.0.enrol(&channel, request.into_inner()).await.map(Response::new)
+        self.0
+            .enrol(&channel, request.into_inner())
+            .await
+            .map(Response::new)
     }
 }

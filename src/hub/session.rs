@@ -67,13 +67,22 @@ impl Session {
     /// The link that gets dispatches: the newest that does not drain.
     pub(super) fn link(&self) -> Option<LinkHandle> {
         let state = self.lock();
-        state.links.values().rev().find(|link| !link.draining).cloned()
+        state
+            .links
+            .values()
+            .rev()
+            .find(|link| !link.draining)
+            .cloned()
     }
 
     /// Sends a message over the newest link; false if it is gone or its queue is full.
     pub(super) fn tell(&self, message: v1::hub_control::Message) -> bool {
         self.link().is_some_and(|link| {
-            link.control.try_send(Ok(v1::HubControl { message: Some(message) })).is_ok()
+            link.control
+                .try_send(Ok(v1::HubControl {
+                    message: Some(message),
+                }))
+                .is_ok()
         })
     }
 
@@ -147,7 +156,10 @@ impl Sessions {
     /// Whether `session` is the active instance of its agent; the first to ask is.
     pub(super) fn is_active(&self, session: &Session) -> bool {
         let mut state = self.lock();
-        let taken = state.active.entry(session.agent.clone()).or_insert(session.instance);
+        let taken = state
+            .active
+            .entry(session.agent.clone())
+            .or_insert(session.instance);
         *taken == session.instance
     }
 
@@ -175,15 +187,19 @@ impl Core {
     ) -> Result<Response<ReceiverStream<Result<v1::HubControl, Status>>>, Status> {
         let first = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, up.message()).await;
         let hello = match first.map_err(|_| Status::deadline_exceeded("no hello within 5 s"))?? {
-            Some(v1::AgentControl { message: Some(v1::agent_control::Message::Hello(hello)) }) => {
-                hello
-            }
+            Some(v1::AgentControl {
+                message: Some(v1::agent_control::Message::Hello(hello)),
+            }) => hello,
             _ => return Err(Status::invalid_argument("the first message is not a hello")),
         };
         let version = negotiate(&hello.versions)?;
         let session = self.session(&peer, &hello)?;
         let (control, receiver) = mpsc::channel(CONTROL_QUEUE);
-        let handle = LinkHandle { control: control.clone(), peer: peer.clone(), draining: false };
+        let handle = LinkHandle {
+            control: control.clone(),
+            peer: peer.clone(),
+            draining: false,
+        };
         self.add_link(&session, hello.generation, handle)?;
         let welcome = self.welcome(&session, version);
         // The queue is new: this fits.
@@ -197,7 +213,10 @@ impl Core {
         let generation = hello.generation;
         tasks.spawn("control", move |stop| async move {
             let served = core.serve_control(&session, generation, up, &control);
-            let why = stop.run_until_cancelled(served).await.unwrap_or("the connection is closed");
+            let why = stop
+                .run_until_cancelled(served)
+                .await
+                .unwrap_or("the connection is closed");
             core.remove_link(&session, generation, why);
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
@@ -230,11 +249,19 @@ impl Core {
 
     fn add_link(&self, session: &Session, generation: u64, link: LinkHandle) -> Result<(), Status> {
         let mut state = session.lock();
-        if state.links.last_key_value().is_some_and(|(newest, _)| *newest >= generation) {
-            return Err(Status::already_exists("a newer connection of this instance is here"));
+        if state
+            .links
+            .last_key_value()
+            .is_some_and(|(newest, _)| *newest >= generation)
+        {
+            return Err(Status::already_exists(
+                "a newer connection of this instance is here",
+            ));
         }
         if state.links.len() >= LINKS {
-            return Err(Status::resource_exhausted("too many connections of one instance"));
+            return Err(Status::resource_exhausted(
+                "too many connections of one instance",
+            ));
         }
         state.links.insert(generation, link);
         Ok(())
@@ -321,7 +348,13 @@ impl Core {
         state.links.remove(&generation);
         let gone = state.links.is_empty();
         drop(state);
-        tracing::info!(agent = session.agent, generation, why, last = gone, "agent link closed");
+        tracing::info!(
+            agent = session.agent,
+            generation,
+            why,
+            last = gone,
+            "agent link closed"
+        );
         if !gone {
             return;
         }
@@ -333,7 +366,11 @@ impl Core {
             }
         }
         if let Some(next) = self.sessions.succeed(session) {
-            tracing::info!(agent = next.agent, host = next.host, "standby instance takes over");
+            tracing::info!(
+                agent = next.agent,
+                host = next.host,
+                "standby instance takes over"
+            );
             let role = v1::directive::Directive::Role(v1::InstanceRole::Active.into());
             next.tell(directive(role));
             let core = Arc::clone(self);
@@ -356,16 +393,26 @@ impl Core {
     async fn decide(self: &Arc<Self>, session: &Arc<Session>) {
         let offers = session.offers();
         let standby = !self.sessions.is_active(session);
-        let decisions =
-            match admission::decide(&self.registry, &*self.entropy, session, &offers, standby).await
-            {
-                Ok(decisions) => decisions,
-                Err(error) => {
-                    let error = crate::fault::Chain(&error).to_string();
-                    tracing::error!(agent = session.agent, error, "cannot judge offered accounts");
-                    return;
-                }
-            };
+        let decisions = match admission::decide(
+            &self.registry,
+            &*self.entropy,
+            session,
+            &offers,
+            standby,
+        )
+        .await
+        {
+            Ok(decisions) => decisions,
+            Err(error) => {
+                let error = crate::fault::Chain(&error).to_string();
+                tracing::error!(
+                    agent = session.agent,
+                    error,
+                    "cannot judge offered accounts"
+                );
+                return;
+            }
+        };
         if !standby {
             self.note_offers(&offers, &decisions);
         }
@@ -384,22 +431,31 @@ impl Core {
                 id: decision.id,
             })
             .collect();
-        session.tell(v1::hub_control::Message::Accounts(v1::AccountDecisions { accounts }));
+        session.tell(v1::hub_control::Message::Accounts(v1::AccountDecisions {
+            accounts,
+        }));
     }
 }
 
 /// A directive as a control message.
 pub(super) const fn directive(directive: v1::directive::Directive) -> v1::hub_control::Message {
-    v1::hub_control::Message::Directive(v1::Directive { directive: Some(directive) })
+    v1::hub_control::Message::Directive(v1::Directive {
+        directive: Some(directive),
+    })
 }
 
 const fn message(message: v1::hub_control::Message) -> v1::HubControl {
-    v1::HubControl { message: Some(message) }
+    v1::HubControl {
+        message: Some(message),
+    }
 }
 
 /// The highest version that both sides speak.
 pub(super) fn negotiate(theirs: &[u32]) -> Result<u32, Status> {
-    let common = wire::VERSIONS.iter().filter(|version| theirs.contains(version)).max();
+    let common = wire::VERSIONS
+        .iter()
+        .filter(|version| theirs.contains(version))
+        .max();
     common.copied().ok_or_else(|| {
         let ours = wire::VERSIONS;
         Status::failed_precondition(format!(

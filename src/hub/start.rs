@@ -100,7 +100,13 @@ impl Running {
 
     /// SHA-256 of the public key of the root, hex: what agents pin.
     pub fn root_pin(&self) -> String {
-        self.core.issuer.roots().pins().next().map(hex::encode).unwrap_or_default()
+        self.core
+            .issuer
+            .roots()
+            .pins()
+            .next()
+            .map(hex::encode)
+            .unwrap_or_default()
     }
 }
 
@@ -122,7 +128,9 @@ pub async fn start(
         Arc::clone(&entropy),
     )?;
     let issuer: Arc<dyn Issuer> = Arc::new(authority);
-    let published = Arc::new(ArcSwap::from_pointee(material(&settings, &*issuer, &clock).await?));
+    let published = Arc::new(ArcSwap::from_pointee(
+        material(&settings, &*issuer, &clock).await?,
+    ));
     let store = Arc::new(Store::open(&settings.state_dir)?);
     let registry = Registry::open(Arc::clone(&store))?;
     let bans = Arc::new(Bans::default());
@@ -140,7 +148,10 @@ pub async fn start(
         hosts: settings.names.clone(),
         ttls: settings.certificates,
         max_stale: settings.max_stale,
-        facade: Arc::new(Facade::new(Arc::new(Port(core.clone())), Arc::clone(&clock))),
+        facade: Arc::new(Facade::new(
+            Arc::new(Port(core.clone())),
+            Arc::clone(&clock),
+        )),
         clock: Arc::clone(&clock),
         entropy: Arc::clone(&entropy),
         issuer: Arc::clone(&issuer),
@@ -162,16 +173,31 @@ pub async fn start(
         (Door::Enrol, listeners.enrol, enrol),
         (Door::Facade, listeners.facade, facade),
     ] {
-        let listener = Listener { door, socket, config };
-        let (core, connections, accepting) =
-            (Arc::clone(&core), tasks.clone(), accepting.clone());
+        let listener = Listener {
+            door,
+            socket,
+            config,
+        };
+        let (core, connections, accepting) = (Arc::clone(&core), tasks.clone(), accepting.clone());
         tasks.spawn("listener", move |stop| async move {
             let running = listener.run(core, connections, accepting);
             let _stopped = stop.run_until_cancelled(running).await;
         });
     }
-    spawn_rest(&core, settings, published, socket, listeners.health, listeners.metrics);
-    Ok(Running { addresses, core, listeners: accepting, tasks })
+    spawn_rest(
+        &core,
+        settings,
+        published,
+        socket,
+        listeners.health,
+        listeners.metrics,
+    );
+    Ok(Running {
+        addresses,
+        core,
+        listeners: accepting,
+        tasks,
+    })
 }
 
 fn spawn_rest(
@@ -186,7 +212,9 @@ fn spawn_rest(
     let (one, two, three) = (Arc::clone(core), Arc::clone(core), Arc::clone(core));
     tasks.spawn("checkpoint", |stop| one.checkpoints(stop));
     tasks.spawn("admin", |stop| two.administer(socket, stop));
-    tasks.spawn("certificate", |stop| three.renew_own(settings, published, stop));
+    tasks.spawn("certificate", |stop| {
+        three.renew_own(settings, published, stop)
+    });
     crate::telemetry::health::serve(&tasks, health, super::health::latches());
     crate::telemetry::metrics::serve(&tasks, metrics, super::health::metrics(core));
 }
@@ -198,7 +226,10 @@ fn prepare_folder(settings: &Settings) -> Result<(), StartError> {
         .recursive(true)
         .mode(0o700)
         .create(path)
-        .map_err(|source| StartError::State { path: path.clone(), source })
+        .map_err(|source| StartError::State {
+            path: path.clone(),
+            source,
+        })
 }
 
 async fn material(
@@ -212,8 +243,7 @@ async fn material(
         match name.parse::<IpAddr>() {
             Ok(ip) => ips.push(ip),
             Err(_) => dns.push(
-                DnsName::try_from(name.clone())
-                    .map_err(|_| StartError::HostName(name.clone()))?,
+                DnsName::try_from(name.clone()).map_err(|_| StartError::HostName(name.clone()))?,
             ),
         }
     }
@@ -223,9 +253,20 @@ async fn material(
         name: settings.name.clone(),
     };
     let ttl = settings.certificates.hub;
-    let order = Order { public_key: key.public_key().clone(), id, dns, ips, ttl };
+    let order = Order {
+        public_key: key.public_key().clone(),
+        id,
+        dns,
+        ips,
+        ttl,
+    };
     let issued = issuer.issue(&order).await?;
-    Ok(Material::new(&key, &issued.chain, issuer.roots(), clock.now())?)
+    Ok(Material::new(
+        &key,
+        &issued.chain,
+        issuer.roots(),
+        clock.now(),
+    )?)
 }
 
 impl Core {
@@ -242,7 +283,10 @@ impl Core {
             Arc::clone(&self.entropy),
         );
         loop {
-            let left = published.load().not_after().duration_since(self.clock.now());
+            let left = published
+                .load()
+                .not_after()
+                .duration_since(self.clock.now());
             let share = 0.45 + 0.1 * entropy::unit(&*self.entropy);
             if !pause_unless(&stop, left.unwrap_or_default().mul_f64(share)).await {
                 return;
@@ -290,7 +334,14 @@ fn bind(settings: &Settings) -> Result<Listeners, StartError> {
         health: health_at,
         metrics: metrics_at,
     };
-    Ok(Listeners { data, enrol, facade, health, metrics, addresses })
+    Ok(Listeners {
+        data,
+        enrol,
+        facade,
+        health,
+        metrics,
+        addresses,
+    })
 }
 
 fn bind_one(
@@ -309,5 +360,9 @@ fn bind_one(
         let bound = listener.local_addr()?;
         Ok((listener, bound))
     };
-    bind().map_err(|source| StartError::Bind { door, address, source })
+    bind().map_err(|source| StartError::Bind {
+        door,
+        address,
+        source,
+    })
 }

@@ -51,7 +51,10 @@ pub enum StoreError {
 }
 
 fn access<E: Into<redb::Error>>(what: &'static str) -> impl FnOnce(E) -> StoreError {
-    move |source| StoreError::Access { what, source: Box::new(source.into()) }
+    move |source| StoreError::Access {
+        what,
+        source: Box::new(source.into()),
+    }
 }
 
 /// One change of the registry: the whole new value of a key, or its removal.
@@ -100,12 +103,17 @@ impl Store {
         let transaction = self.database.begin_write().map_err(access("prepare"))?;
         let found = {
             let mut meta = transaction.open_table(META).map_err(access("prepare"))?;
-            let found = meta.get("format").map_err(access("prepare"))?.map(|found| found.value());
+            let found = meta
+                .get("format")
+                .map_err(access("prepare"))?
+                .map(|found| found.value());
             if found.is_none() {
                 meta.insert("format", FORMAT).map_err(access("prepare"))?;
             }
             if found.is_none_or(|found| found <= FORMAT) {
-                transaction.open_table(REGISTRY).map_err(access("prepare"))?;
+                transaction
+                    .open_table(REGISTRY)
+                    .map_err(access("prepare"))?;
                 transaction.open_table(CURSORS).map_err(access("prepare"))?;
                 transaction.open_table(OBJECTS).map_err(access("prepare"))?;
             }
@@ -133,7 +141,9 @@ impl Store {
         let mut found = Vec::new();
         for entry in table.range(prefix.as_str()..).map_err(access("read"))? {
             let (key, value) = entry.map_err(access("read"))?;
-            let Some(object) = key.value().strip_prefix(&prefix) else { break };
+            let Some(object) = key.value().strip_prefix(&prefix) else {
+                break;
+            };
             found.push((object.to_owned(), value.value().to_vec()));
         }
         Ok(found)
@@ -159,7 +169,9 @@ impl Store {
     pub(super) fn write_registry(&self, changes: &[Change]) -> Result<(), StoreError> {
         let transaction = self.database.begin_write().map_err(access("write to"))?;
         {
-            let mut table = transaction.open_table(REGISTRY).map_err(access("write to"))?;
+            let mut table = transaction
+                .open_table(REGISTRY)
+                .map_err(access("write to"))?;
             for (key, value) in changes {
                 put(&mut table, key, value.as_deref())?;
             }
@@ -171,17 +183,26 @@ impl Store {
     pub(super) fn checkpoint(&self, streams: &[StreamCheckpoint]) -> Result<(), StoreError> {
         let transaction = self.database.begin_write().map_err(access("write to"))?;
         {
-            let mut cursors = transaction.open_table(CURSORS).map_err(access("write to"))?;
-            let mut objects = transaction.open_table(OBJECTS).map_err(access("write to"))?;
+            let mut cursors = transaction
+                .open_table(CURSORS)
+                .map_err(access("write to"))?;
+            let mut objects = transaction
+                .open_table(OBJECTS)
+                .map_err(access("write to"))?;
             for stream in streams {
                 if stream.purge || stream.cursor.is_none() {
-                    let (from, until) = (format!("{}\0", stream.key), format!("{}\u{1}", stream.key));
+                    let (from, until) =
+                        (format!("{}\0", stream.key), format!("{}\u{1}", stream.key));
                     objects
                         .retain_in(from.as_str()..until.as_str(), |_, _| false)
                         .map_err(access("write to"))?;
                 }
                 for (key, value) in &stream.objects {
-                    put(&mut objects, &format!("{}\0{key}", stream.key), value.as_deref())?;
+                    put(
+                        &mut objects,
+                        &format!("{}\0{key}", stream.key),
+                        value.as_deref(),
+                    )?;
                 }
                 put(&mut cursors, &stream.key, stream.cursor.as_deref())?;
             }
@@ -196,7 +217,10 @@ fn put(
     value: Option<&[u8]>,
 ) -> Result<(), StoreError> {
     match value {
-        Some(value) => table.insert(key, value).map(drop).map_err(access("write to")),
+        Some(value) => table
+            .insert(key, value)
+            .map(drop)
+            .map_err(access("write to")),
         None => table.remove(key).map(drop).map_err(access("write to")),
     }
 }
@@ -208,24 +232,52 @@ mod tests {
     fn stream(key: &str, objects: &[(&str, Option<&str>)], purge: bool) -> StreamCheckpoint {
         let objects = objects
             .iter()
-            .map(|(key, value)| ((*key).to_owned(), value.map(|value| value.as_bytes().to_vec())))
+            .map(|(key, value)| {
+                (
+                    (*key).to_owned(),
+                    value.map(|value| value.as_bytes().to_vec()),
+                )
+            })
             .collect();
-        StreamCheckpoint { key: key.to_owned(), cursor: Some(b"cursor".to_vec()), objects, purge }
+        StreamCheckpoint {
+            key: key.to_owned(),
+            cursor: Some(b"cursor".to_vec()),
+            objects,
+            purge,
+        }
     }
 
     #[test]
     fn what_was_checkpointed_is_found_after_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
-        store.checkpoint(&[stream("a/pods", &[("x", Some("1")), ("y", Some("2"))], false)]).unwrap();
-        store.checkpoint(&[stream("a/pods", &[("x", None)], false)]).unwrap();
-        store.checkpoint(&[stream("a/podsets", &[("z", Some("3"))], false)]).unwrap();
+        store
+            .checkpoint(&[stream(
+                "a/pods",
+                &[("x", Some("1")), ("y", Some("2"))],
+                false,
+            )])
+            .unwrap();
+        store
+            .checkpoint(&[stream("a/pods", &[("x", None)], false)])
+            .unwrap();
+        store
+            .checkpoint(&[stream("a/podsets", &[("z", Some("3"))], false)])
+            .unwrap();
         drop(store);
         let store = Store::open(folder.path()).unwrap();
-        assert_eq!(store.objects("a/pods").unwrap(), [("y".to_owned(), b"2".to_vec())]);
+        assert_eq!(
+            store.objects("a/pods").unwrap(),
+            [("y".to_owned(), b"2".to_vec())]
+        );
         assert_eq!(store.cursors().unwrap().len(), 2);
-        store.checkpoint(&[stream("a/pods", &[("n", Some("4"))], true)]).unwrap();
-        assert_eq!(store.objects("a/pods").unwrap(), [("n".to_owned(), b"4".to_vec())]);
+        store
+            .checkpoint(&[stream("a/pods", &[("n", Some("4"))], true)])
+            .unwrap();
+        assert_eq!(
+            store.objects("a/pods").unwrap(),
+            [("n".to_owned(), b"4".to_vec())]
+        );
         assert_eq!(store.objects("a/podsets").unwrap().len(), 1);
     }
 
@@ -234,7 +286,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let transaction = store.database.begin_write().unwrap();
-        transaction.open_table(META).unwrap().insert("format", FORMAT + 1).unwrap();
+        transaction
+            .open_table(META)
+            .unwrap()
+            .insert("format", FORMAT + 1)
+            .unwrap();
         transaction.commit().unwrap();
         drop(store);
         for _ in 0..2 {

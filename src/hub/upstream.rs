@@ -46,7 +46,9 @@ impl Upstream for Port {
             let core = self.0.upgrade().ok_or(UpstreamError::Away)?;
             let reads = request.method == http::Method::GET;
             let answer = core.dispatch(order(account, client, request)).await;
-            answer.map(live).map_err(|error| upstream_error(error, reads))
+            answer
+                .map(live)
+                .map_err(|error| upstream_error(error, reads))
         })
     }
 
@@ -58,15 +60,26 @@ impl Upstream for Port {
         kind: &str,
         namespace: Option<&str>,
     ) -> bool {
-        let Some(core) = self.0.upgrade() else { return false };
+        let Some(core) = self.0.upgrade() else {
+            return false;
+        };
         let mut bindings = policy::Bindings::default();
         core.registry.read(|tables| {
-            let known = tables.clients.get(client).filter(|row| row.revoked.is_none());
+            let known = tables
+                .clients
+                .get(client)
+                .filter(|row| row.revoked.is_none());
             for account in known.iter().flat_map(|row| &row.accounts) {
                 bindings.bind(client, account);
             }
         });
-        let question = policy::Question { client, account, verb, kind, namespace };
+        let question = policy::Question {
+            client,
+            account,
+            verb,
+            kind,
+            namespace,
+        };
         policy::authorize(&bindings, &question).is_allowed()
     }
 
@@ -154,9 +167,14 @@ fn kind(told: &v1::DiscoveredKind) -> Option<Kind> {
 
 fn order(account: &Account, client: &str, request: LiveRequest) -> Order {
     let path = request.target.split('?').next().unwrap_or_default();
-    let of_masked = account.discovery.iter().filter(|kind| kind.masked).any(|kind| {
-        path.split('/').any(|segment| segment == kind.resource.gvr.resource)
-    });
+    let of_masked = account
+        .discovery
+        .iter()
+        .filter(|kind| kind.masked)
+        .any(|kind| {
+            path.split('/')
+                .any(|segment| segment == kind.resource.gvr.resource)
+        });
     let headers = request.headers.iter().filter_map(|(name, value)| {
         Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
     });
@@ -175,9 +193,7 @@ fn order(account: &Account, client: &str, request: LiveRequest) -> Order {
 fn live(answer: Answer) -> LiveAnswer {
     let mut headers = HeaderMap::new();
     for (name, value) in answer.headers {
-        if let (Ok(name), Ok(value)) =
-            (HeaderName::try_from(name), HeaderValue::try_from(value))
-        {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
             headers.append(name, value);
         }
     }
@@ -226,5 +242,9 @@ fn failed(failure: v1::OperationFailure, reads: bool) -> UpstreamError {
         K::OutcomeUnknown | K::Unspecified => return UpstreamError::OutcomeUnknown,
     };
     let field = (!failure.field.is_empty()).then_some(failure.field);
-    UpstreamError::Refused { kind, message: failure.message, field }
+    UpstreamError::Refused {
+        kind,
+        message: failure.message,
+        field,
+    }
 }

@@ -123,21 +123,41 @@ async fn prepare(
     let target = Target::parse(&head.method, &head.target)
         .map_err(|error| Failure::new(Kind::Malformed, error.to_string()))?;
     record.target(&target);
-    let kind = context.kinds.borrow().get(&target.gvr).cloned().ok_or_else(|| {
-        let message = format!("the account does not offer `{}`", target.gvr);
-        Failure::new(Kind::Policy, message)
-    })?;
+    let kind = context
+        .kinds
+        .borrow()
+        .get(&target.gvr)
+        .cloned()
+        .ok_or_else(|| {
+            let message = format!("the account does not offer `{}`", target.gvr);
+            Failure::new(Kind::Policy, message)
+        })?;
     if let Decision::Deny(denial) = context.policy.permits(&target, &kind) {
         return Err(Failure::new(Kind::Policy, denial.to_string()));
     }
-    let query = head.target.split_once('?').map_or("", |(_, query)| query).to_owned();
+    let query = head
+        .target
+        .split_once('?')
+        .map_or("", |(_, query)| query)
+        .to_owned();
     if !query.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Failure::new(Kind::Malformed, "query is not printable ASCII"));
+        return Err(Failure::new(
+            Kind::Malformed,
+            "query is not printable ASCII",
+        ));
     }
     let cluster = context.cluster.borrow().clone().ok_or_else(|| {
-        Failure::new(Kind::Unreachable, "the account has no connection to its API server yet")
+        Failure::new(
+            Kind::Unreachable,
+            "the account has no connection to its API server yet",
+        )
     })?;
-    let operation = Operation { target, query, kind, headers: head.headers };
+    let operation = Operation {
+        target,
+        query,
+        kind,
+        headers: head.headers,
+    };
     let body = collect(&dispatch.body, dispatch.body_complete, down).await?;
     let body = operation.checked(context, &cluster, body).await?;
     Ok((operation, cluster, body))
@@ -153,11 +173,18 @@ async fn collect(
     let mut complete = complete;
     while !complete {
         let broke = || Failure::new(Kind::Malformed, "the body broke off on its way");
-        let message = down.message().await.map_err(|_status| broke())?.ok_or_else(broke)?;
+        let message = down
+            .message()
+            .await
+            .map_err(|_status| broke())?
+            .ok_or_else(broke)?;
         match message.message {
             Some(v1::operation_down::Message::Body(bytes)) => {
                 if body.len() + bytes.len() > limits::REQUEST_BODY_BYTES {
-                    return Err(Failure::new(Kind::Malformed, "the body is larger than 3 MiB"));
+                    return Err(Failure::new(
+                        Kind::Malformed,
+                        "the body is larger than 3 MiB",
+                    ));
                 }
                 body.extend_from_slice(&bytes);
             }
@@ -191,9 +218,8 @@ impl Operation {
         cluster: &Cluster,
         body: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, Failure> {
-        let unreachable = |error: ClusterError| {
-            Failure::new(Kind::Unreachable, Chain(&error).to_string())
-        };
+        let unreachable =
+            |error: ClusterError| Failure::new(Kind::Unreachable, Chain(&error).to_string());
         let mut answer = cluster
             .send(ApiRequest {
                 method: "GET".into(),
@@ -206,16 +232,19 @@ impl Operation {
             .await
             .map_err(unreachable)?;
         let mut live = Buffer::new(limits::RAW_OBJECT_BYTES);
-        while !live.space().is_empty() && answer.body.read(&mut live).await.map_err(unreachable)? > 0
+        while !live.space().is_empty()
+            && answer.body.read(&mut live).await.map_err(unreachable)? > 0
         {}
         let rules = context.policy.scrub_rules();
-        let restored =
-            scrub::restore_last_applied(rules, &self.target.gvr, body, live.filled());
+        let restored = scrub::restore_last_applied(rules, &self.target.gvr, body, live.filled());
         let restored = restored.map_err(|error| {
             let message = "the last-applied annotation cannot be put back";
             Failure::new(Kind::MaskedContent, format!("{message}: {error}"))
         })?;
-        #[expect(clippy::disallowed_methods, reason = "the body that is sent to the API server")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the body that is sent to the API server"
+        )]
         let bytes = restored.expose_secret().to_vec();
         Ok(Zeroizing::new(bytes))
     }
@@ -225,10 +254,22 @@ impl Operation {
         let masked = self.kind.masked();
         ApiRequest {
             method: self.target.method().into(),
-            target: if self.query.is_empty() { path } else { format!("{path}?{}", self.query) },
+            target: if self.query.is_empty() {
+                path
+            } else {
+                format!("{path}?{}", self.query)
+            },
             headers: headers::to_api(&self.headers, masked),
-            body: if body.is_empty() { RequestBody::None } else { RequestBody::Bytes(body) },
-            transport: if masked { Transport::Wiping } else { Transport::Pooled },
+            body: if body.is_empty() {
+                RequestBody::None
+            } else {
+                RequestBody::Bytes(body)
+            },
+            transport: if masked {
+                Transport::Wiping
+            } else {
+                Transport::Pooled
+            },
             long_running: self.is_long_running(),
         }
     }
@@ -245,14 +286,21 @@ impl Operation {
         up: &Up,
     ) -> Result<&'static str, Gone> {
         let rules = Arc::clone(context.policy.scrub_rules());
-        let content_type = answer.headers.get("content-type").and_then(|v| v.to_str().ok());
+        let content_type = answer
+            .headers
+            .get("content-type")
+            .and_then(|v| v.to_str().ok());
         let filter = AnswerFilter::new(rules, &self.target, answer.status, content_type);
         let Ok(mut filter) = filter else {
             let message = "the API server's answer about a masked kind is not JSON";
             up.fail(Failure::new(Kind::Unfilterable, message)).await?;
             return Ok("unfilterable");
         };
-        up.head(answer.status, headers::to_client(&answer.headers, self.kind.masked())).await?;
+        up.head(
+            answer.status,
+            headers::to_client(&answer.headers, self.kind.masked()),
+        )
+        .await?;
         let mut buffer = Buffer::new(limits::RAW_OBJECT_BYTES);
         let mut version = VersionSeeker::new(self, answer.status);
         loop {
@@ -275,12 +323,14 @@ impl Operation {
                 up.body(bytes).await?;
             }
             if let Err(refused) = pushed {
-                up.fail(Failure::new(Kind::Unfilterable, refused.label)).await?;
+                up.fail(Failure::new(Kind::Unfilterable, refused.label))
+                    .await?;
                 return Ok("unfilterable");
             }
         }
         if let Err(refused) = filter.finish() {
-            up.fail(Failure::new(Kind::Unfilterable, refused.label)).await?;
+            up.fail(Failure::new(Kind::Unfilterable, refused.label))
+                .await?;
             return Ok("unfilterable");
         }
         if let Some(version) = version.found() {
@@ -303,9 +353,7 @@ impl Operation {
         );
         match error {
             ClusterError::Request(_) => Failure::new(Kind::Malformed, message),
-            _ if never_sent || self.target.verb.reads() => {
-                Failure::new(Kind::Unreachable, message)
-            }
+            _ if never_sent || self.target.verb.reads() => Failure::new(Kind::Unreachable, message),
             _ => Failure::new(Kind::OutcomeUnknown, message),
         }
     }
@@ -334,7 +382,9 @@ impl VersionSeeker {
     fn new(operation: &Operation, status: u16) -> Self {
         let wrote = !operation.target.verb.reads() && (200..300).contains(&status);
         let dry = operation.query.contains("dryRun");
-        Self { seen: (wrote && !dry).then(Vec::new) }
+        Self {
+            seen: (wrote && !dry).then(Vec::new),
+        }
     }
 
     fn look(&mut self, bytes: &[u8]) {

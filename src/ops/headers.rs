@@ -3,7 +3,13 @@
 use crate::wire::v1;
 
 /// Request headers that an API server needs; credentials and impersonation are ours alone.
-const UP: [&str; 5] = ["content-type", "accept", "kubectl-command", "kubectl-session", "user-agent"];
+const UP: [&str; 5] = [
+    "content-type",
+    "accept",
+    "kubectl-command",
+    "kubectl-session",
+    "user-agent",
+];
 
 /// Answer headers that a client needs.
 const DOWN: [&str; 4] = ["content-type", "warning", "retry-after", "audit-id"];
@@ -19,7 +25,10 @@ pub(super) fn to_api(headers: &[v1::HttpHeader], masked: bool) -> Vec<(String, S
         .map(|header| (header.name.clone(), header.value.clone()))
         .collect();
     if masked {
-        let wanted = picked.iter().find(|(name, _)| name == ACCEPT).map(|(_, value)| json(value));
+        let wanted = picked
+            .iter()
+            .find(|(name, _)| name == ACCEPT)
+            .map(|(_, value)| json(value));
         picked.retain(|(name, _)| name != ACCEPT);
         picked.push((ACCEPT.to_owned(), wanted.unwrap_or_else(|| json(""))));
     }
@@ -30,14 +39,26 @@ pub(super) fn to_api(headers: &[v1::HttpHeader], masked: bool) -> Vec<(String, S
 fn json(accept: &str) -> String {
     let alternatives = accept.split(',').map(str::trim);
     let json: Vec<&str> = alternatives
-        .filter(|range| range.split(';').next().is_some_and(|t| t.trim() == "application/json"))
+        .filter(|range| {
+            range
+                .split(';')
+                .next()
+                .is_some_and(|t| t.trim() == "application/json")
+        })
         .collect();
-    if json.is_empty() { "application/json".to_owned() } else { json.join(",") }
+    if json.is_empty() {
+        "application/json".to_owned()
+    } else {
+        json.join(",")
+    }
 }
 
 /// The value of a request header.
 pub(super) fn value<'a>(headers: &'a [v1::HttpHeader], name: &str) -> Option<&'a str> {
-    headers.iter().find(|header| header.name == name).map(|header| header.value.as_str())
+    headers
+        .iter()
+        .find(|header| header.name == name)
+        .map(|header| header.value.as_str())
 }
 
 /// Picks the headers that pass to the client.
@@ -49,7 +70,10 @@ pub(super) fn to_client(headers: &http::HeaderMap, masked: bool) -> Vec<v1::Http
     picked
         .filter_map(|(name, value)| {
             let value = value.to_str().ok()?.to_owned();
-            Some(v1::HttpHeader { name: name.as_str().to_owned(), value })
+            Some(v1::HttpHeader {
+                name: name.as_str().to_owned(),
+                value,
+            })
         })
         .collect()
 }
@@ -59,7 +83,10 @@ mod tests {
     use super::*;
 
     fn header(name: &str, value: &str) -> v1::HttpHeader {
-        v1::HttpHeader { name: name.into(), value: value.into() }
+        v1::HttpHeader {
+            name: name.into(),
+            value: value.into(),
+        }
     }
 
     #[test]
@@ -71,7 +98,10 @@ mod tests {
             header("accept", "application/json"),
         ];
         let passed = to_api(&headers, false);
-        assert_eq!(passed, [("accept".to_owned(), "application/json".to_owned())]);
+        assert_eq!(
+            passed,
+            [("accept".to_owned(), "application/json".to_owned())]
+        );
     }
 
     #[test]
@@ -79,7 +109,10 @@ mod tests {
         let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
         let accept = |accept: &str| to_api(&[header("accept", accept)], true).remove(0).1;
         assert_eq!(accept(&format!("{table}, application/yaml")), table);
-        assert_eq!(accept("application/vnd.kubernetes.protobuf, */*"), "application/json");
+        assert_eq!(
+            accept("application/vnd.kubernetes.protobuf, */*"),
+            "application/json"
+        );
         assert_eq!(to_api(&[], true).remove(0).1, "application/json");
     }
 }

@@ -50,7 +50,9 @@ pub struct Context {
 
 impl std::fmt::Debug for Context {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Context").field("account", &self.account).finish_non_exhaustive()
+        f.debug_struct("Context")
+            .field("account", &self.account)
+            .finish_non_exhaustive()
     }
 }
 
@@ -68,12 +70,17 @@ impl Up {
     }
 
     async fn send(&self, message: v1::operation_up::Message) -> Result<(), Gone> {
-        let message = v1::OperationUp { message: Some(message) };
+        let message = v1::OperationUp {
+            message: Some(message),
+        };
         self.0.send(message).await.map_err(|_closed| Gone)
     }
 
     async fn head(&self, status: u16, headers: Vec<v1::HttpHeader>) -> Result<(), Gone> {
-        let answer = v1::OperationAnswer { status: status.into(), headers };
+        let answer = v1::OperationAnswer {
+            status: status.into(),
+            headers,
+        };
         self.send(v1::operation_up::Message::Answer(answer)).await
     }
 
@@ -88,7 +95,8 @@ impl Up {
     }
 
     async fn end(&self) -> Result<(), Gone> {
-        self.send(v1::operation_up::Message::End(v1::OperationEnd {})).await
+        self.send(v1::operation_up::Message::End(v1::OperationEnd {}))
+            .await
     }
 
     async fn fail(&self, failure: Failure) -> Result<(), Gone> {
@@ -111,7 +119,11 @@ pub(crate) struct Failure {
 
 impl Failure {
     fn new(kind: v1::OperationFailureKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), field: String::new() }
+        Self {
+            kind,
+            message: message.into(),
+            field: String::new(),
+        }
     }
 
     fn at(self, field: String) -> Self {

@@ -93,8 +93,11 @@ impl Filter {
     /// Filters one item of a list. API servers leave the type out there: it is put in front, where
     /// a watch has it, so that both forms of an object have the same bytes and the same hash.
     pub fn item(&self, json: &[u8]) -> Result<Object, Refused> {
-        let Some(members) = untyped(json) else { return self.object(json) };
-        let mut typed = Zeroizing::new(Vec::with_capacity(json.len() + self.type_members.len() + 1));
+        let Some(members) = untyped(json) else {
+            return self.object(json);
+        };
+        let mut typed =
+            Zeroizing::new(Vec::with_capacity(json.len() + self.type_members.len() + 1));
         typed.push(b'{');
         typed.extend_from_slice(self.type_members.as_bytes());
         typed.extend_from_slice(members);

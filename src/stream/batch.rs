@@ -59,7 +59,9 @@ pub(super) fn pack(
     events: Vec<v1::Event>,
     coalesced: u32,
 ) -> Option<v1::Batch> {
-    let count = u32::try_from(events.len()).ok().filter(|count| *count > 0)?;
+    let count = u32::try_from(events.len())
+        .ok()
+        .filter(|count| *count > 0)?;
     let resource_version = events.iter().map(version_of).max().unwrap_or(0);
     let plain = v1::Events { events }.encode_to_vec();
     let inflated_bytes = u32::try_from(plain.len()).ok()?;
@@ -91,7 +93,9 @@ fn compress(plain: Vec<u8>) -> (v1::Compression, Bytes) {
 fn version_of(event: &v1::Event) -> u64 {
     use v1::event::Event as E;
     let of = |identity: &Option<v1::ObjectIdentity>| {
-        identity.as_ref().map_or(0, |identity| identity.resource_version)
+        identity
+            .as_ref()
+            .map_or(0, |identity| identity.resource_version)
     };
     match &event.event {
         Some(E::Upsert(upsert)) => of(&upsert.identity),
@@ -111,21 +115,32 @@ fn version_of(event: &v1::Event) -> u64 {
 pub fn open(batch: &v1::Batch) -> Result<Vec<v1::Event>, BatchError> {
     let limit = limits::BATCH_COMPRESSED_BYTES;
     if batch.payload.len() > limit {
-        return Err(BatchError::TooLarge { got: batch.payload.len(), limit });
+        return Err(BatchError::TooLarge {
+            got: batch.payload.len(),
+            limit,
+        });
     }
     let announced = usize::try_from(batch.inflated_bytes).unwrap_or(usize::MAX);
     if announced > limits::BATCH_INFLATED_BYTES {
         let limit = limits::BATCH_INFLATED_BYTES;
-        return Err(BatchError::TooLarge { got: announced, limit });
+        return Err(BatchError::TooLarge {
+            got: announced,
+            limit,
+        });
     }
     let plain = match batch.compression() {
         v1::Compression::None => batch.payload.clone(),
         v1::Compression::Zstd => inflate(&batch.payload, announced)?,
         v1::Compression::Unspecified => return Err(BatchError::Compression),
     };
-    let events = v1::Events::decode(plain).map_err(BatchError::Decode)?.events;
+    let events = v1::Events::decode(plain)
+        .map_err(BatchError::Decode)?
+        .events;
     if u32::try_from(events.len()) != Ok(batch.count) {
-        return Err(BatchError::Count { got: events.len(), announced: batch.count });
+        return Err(BatchError::Count {
+            got: events.len(),
+            announced: batch.count,
+        });
     }
     Ok(events)
 }
@@ -133,10 +148,18 @@ pub fn open(batch: &v1::Batch) -> Result<Vec<v1::Event>, BatchError> {
 fn inflate(payload: &[u8], announced: usize) -> Result<Bytes, BatchError> {
     let decoder = zstd::stream::read::Decoder::new(payload).map_err(BatchError::Inflate)?;
     let mut plain = Vec::with_capacity(announced);
-    let one_more = u64::try_from(announced).unwrap_or(u64::MAX).saturating_add(1);
-    decoder.take(one_more).read_to_end(&mut plain).map_err(BatchError::Inflate)?;
+    let one_more = u64::try_from(announced)
+        .unwrap_or(u64::MAX)
+        .saturating_add(1);
+    decoder
+        .take(one_more)
+        .read_to_end(&mut plain)
+        .map_err(BatchError::Inflate)?;
     if plain.len() != announced {
-        return Err(BatchError::TooLarge { got: plain.len(), limit: announced });
+        return Err(BatchError::TooLarge {
+            got: plain.len(),
+            limit: announced,
+        });
     }
     Ok(plain.into())
 }
@@ -148,8 +171,12 @@ mod tests {
     use super::*;
 
     fn bookmark(version: u64) -> v1::Event {
-        let bookmark = v1::Bookmark { resource_version: version };
-        v1::Event { event: Some(v1::event::Event::Bookmark(bookmark)) }
+        let bookmark = v1::Bookmark {
+            resource_version: version,
+        };
+        v1::Event {
+            event: Some(v1::event::Event::Bookmark(bookmark)),
+        }
     }
 
     #[test]
@@ -176,7 +203,13 @@ mod tests {
     fn a_wrong_count_is_refused() {
         let mut batch = pack(1, 1, 1, vec![bookmark(1)], 0).unwrap();
         batch.count = 2;
-        assert!(matches!(open(&batch), Err(BatchError::Count { got: 1, announced: 2 })));
+        assert!(matches!(
+            open(&batch),
+            Err(BatchError::Count {
+                got: 1,
+                announced: 2
+            })
+        ));
     }
 
     proptest! {

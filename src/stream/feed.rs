@@ -138,7 +138,10 @@ impl Feed {
     pub(super) fn add(&self, gvr: Gvr, kind: String, scope: Scope) -> Arc<Stream> {
         let mut streams = self.lock();
         let number = *self.added.borrow() + 1;
-        let resume = Resume { epoch: 0, version: ResourceVersion::ZERO };
+        let resume = Resume {
+            epoch: 0,
+            version: ResourceVersion::ZERO,
+        };
         let stream = Arc::new(Stream {
             number,
             gvr,
@@ -157,7 +160,9 @@ impl Feed {
 
     /// Whether a stream of `gvr` in `scope` exists.
     pub fn has(&self, gvr: &Gvr, scope: &Scope) -> bool {
-        self.lock().values().any(|stream| stream.gvr == *gvr && stream.scope == *scope)
+        self.lock()
+            .values()
+            .any(|stream| stream.gvr == *gvr && stream.scope == *scope)
     }
 
     /// Removes every stream of `gvr`; their watches end.
@@ -205,7 +210,9 @@ impl Feed {
 
     /// Whether every stream has been read once, or is known to be unreadable.
     pub fn is_ready(&self) -> bool {
-        self.lock().values().all(|stream| stream.ready.load(Ordering::Relaxed))
+        self.lock()
+            .values()
+            .all(|stream| stream.ready.load(Ordering::Relaxed))
     }
 
     /// Tells when a stream has become ready.
@@ -276,7 +283,10 @@ impl Feed {
         }
         self.queue.start(resume.stream, resume.epoch);
         let version = ResourceVersion(resume.resource_version);
-        stream.resume.send_replace(Resume { epoch: resume.epoch, version });
+        stream.resume.send_replace(Resume {
+            epoch: resume.epoch,
+            version,
+        });
         Some(1)
     }
 

@@ -33,5 +33,5 @@ pub use batch::{BatchError, open as open_batch};
 pub use feed::{Feed, FeedSettings, StreamCounts};
 pub use queue::Queue;
 pub use sequence::{Receiver, Verdict};
-pub use watch::Follow;
 pub use session::{Decision, Link, LinkEnd, Offers, Operations, SessionSettings, Shared};
+pub use watch::Follow;

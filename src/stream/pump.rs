@@ -27,7 +27,11 @@ pub(super) struct Credit {
 
 impl Credit {
     pub(super) fn new(limit: usize) -> Self {
-        Self { limit: limit.max(1), used: std::sync::Mutex::new(0), returned: Notify::new() }
+        Self {
+            limit: limit.max(1),
+            used: std::sync::Mutex::new(0),
+            returned: Notify::new(),
+        }
     }
 
     /// Whether something may be sent: less than the limit is un-acknowledged.
@@ -47,7 +51,9 @@ impl Credit {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, usize> {
-        self.used.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.used
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -89,7 +95,14 @@ impl Pump {
         generation: u64,
         credit: Arc<Credit>,
     ) -> Self {
-        Self { feed, session, generation, credit, lanes: HashMap::new(), turn: 0 }
+        Self {
+            feed,
+            session,
+            generation,
+            credit,
+            lanes: HashMap::new(),
+            turn: 0,
+        }
     }
 
     /// Opens the feed and carries it until it ends.
@@ -102,7 +115,9 @@ impl Pump {
         let attach = self.feed.attach(&self.session, self.generation);
         let mut known: Vec<u32> = attach.streams.iter().map(|state| state.stream).collect();
         // Before the call is awaited: a hub that reads before it answers would wait for ever.
-        let first = v1::FeedUp { message: Some(v1::feed_up::Message::Attach(attach)) };
+        let first = v1::FeedUp {
+            message: Some(v1::feed_up::Message::Attach(attach)),
+        };
         if up.try_send(first).is_err() {
             return PumpEnd::Stopped;
         }
@@ -157,7 +172,11 @@ impl Pump {
     /// Streams that came or went since the hub was told.
     fn changes(&self, known: &mut Vec<u32>) -> Option<v1::Streams> {
         let now = self.feed.numbers();
-        let detach: Vec<u32> = known.iter().copied().filter(|old| !now.contains(old)).collect();
+        let detach: Vec<u32> = known
+            .iter()
+            .copied()
+            .filter(|old| !now.contains(old))
+            .collect();
         let attach = self.feed.states(|number| !known.contains(&number));
         if detach.is_empty() && attach.is_empty() {
             return None;
@@ -170,7 +189,9 @@ impl Pump {
         match message.message? {
             v1::feed_down::Message::Attached(attached) => {
                 for resume in &attached.streams {
-                    let Some(cursor) = self.feed.resumed(resume) else { continue };
+                    let Some(cursor) = self.feed.resumed(resume) else {
+                        continue;
+                    };
                     let lane = self.lanes.entry(resume.stream).or_default();
                     let bytes = lane.sent.drain(..).map(|(_, bytes)| bytes).sum();
                     (lane.cursor, lane.epoch) = (cursor, resume.epoch);
@@ -198,13 +219,22 @@ impl Pump {
     }
 
     fn acknowledged(&mut self, ack: &v1::StreamAck) {
-        self.feed.queue.acknowledge(ack.stream, ack.epoch, ack.applied);
-        let Some(lane) = self.lanes.get_mut(&ack.stream).filter(|lane| lane.epoch == ack.epoch)
+        self.feed
+            .queue
+            .acknowledge(ack.stream, ack.epoch, ack.applied);
+        let Some(lane) = self
+            .lanes
+            .get_mut(&ack.stream)
+            .filter(|lane| lane.epoch == ack.epoch)
         else {
             return;
         };
         let mut freed = 0;
-        while lane.sent.front().is_some_and(|(last, _)| *last <= ack.applied) {
+        while lane
+            .sent
+            .front()
+            .is_some_and(|(last, _)| *last <= ack.applied)
+        {
             freed += lane.sent.pop_front().map_or(0, |(_, bytes)| bytes);
         }
         self.credit.give_back(freed);
@@ -233,14 +263,18 @@ impl Pump {
     fn sent(&mut self, batch: &v1::Batch) {
         let lane = self.lanes.entry(batch.stream).or_default();
         lane.cursor = last_sequence(batch) + 1;
-        lane.sent.push_back((last_sequence(batch), batch.payload.len()));
+        lane.sent
+            .push_back((last_sequence(batch), batch.payload.len()));
         self.credit.take(batch.payload.len());
     }
 
     /// Gives the credit of everything un-acknowledged back to the connection's other feeds.
     fn release(&mut self) {
         let lanes = self.lanes.values_mut();
-        let bytes = lanes.flat_map(|lane| lane.sent.drain(..)).map(|(_, bytes)| bytes).sum();
+        let bytes = lanes
+            .flat_map(|lane| lane.sent.drain(..))
+            .map(|(_, bytes)| bytes)
+            .sum();
         self.credit.give_back(bytes);
     }
 }
@@ -254,5 +288,9 @@ async fn newer(owner: &mut tokio::sync::watch::Receiver<u64>, generation: u64) {
 }
 
 async fn send(up: &mpsc::Sender<v1::FeedUp>, message: v1::feed_up::Message) -> bool {
-    up.send(v1::FeedUp { message: Some(message) }).await.is_ok()
+    up.send(v1::FeedUp {
+        message: Some(message),
+    })
+    .await
+    .is_ok()
 }

@@ -110,7 +110,14 @@ impl Queue {
     /// Forgets what `stream` had to tell and starts it in `epoch` at sequence 1.
     pub(super) fn start(&self, stream: u32, epoch: u64) {
         let mut state = self.lock();
-        let old = state.streams.insert(stream, Lane { epoch, next_sequence: 1, ..Lane::default() });
+        let old = state.streams.insert(
+            stream,
+            Lane {
+                epoch,
+                next_sequence: 1,
+                ..Lane::default()
+            },
+        );
         state.pending_bytes -= old.map_or(0, |lane| lane.pending_bytes());
         drop(state);
         self.emptied.notify_waiters();
@@ -157,7 +164,11 @@ impl Queue {
         let mut state = self.lock();
         let bytes = item.bytes();
         let full = state.pending_bytes > 0 && state.pending_bytes + bytes > limits::PENDING_BYTES;
-        let Some(lane) = state.streams.get_mut(&stream).filter(|lane| lane.epoch == epoch) else {
+        let Some(lane) = state
+            .streams
+            .get_mut(&stream)
+            .filter(|lane| lane.epoch == epoch)
+        else {
             return Err((Refusal::OtherEpoch, item));
         };
         if full && !lane.replaces(&item) {
@@ -175,7 +186,11 @@ impl Queue {
     pub(super) fn next_batch(&self, stream: u32, cursor: u64) -> Option<v1::Batch> {
         let mut state = self.lock();
         let lane = state.streams.get_mut(&stream)?;
-        if let Some(known) = lane.outbox.iter().find(|batch| last_sequence(batch) >= cursor) {
+        if let Some(known) = lane
+            .outbox
+            .iter()
+            .find(|batch| last_sequence(batch) >= cursor)
+        {
             return Some(known.clone());
         }
         let (batch, freed) = lane.number(stream)?;
@@ -191,16 +206,29 @@ impl Queue {
         let busy = |lane: &Lane| {
             !lane.outbox.is_empty() || !lane.pending.is_empty() || !lane.parts.is_empty()
         };
-        state.streams.iter().filter(|(_, lane)| busy(lane)).map(|(stream, _)| *stream).collect()
+        state
+            .streams
+            .iter()
+            .filter(|(_, lane)| busy(lane))
+            .map(|(stream, _)| *stream)
+            .collect()
     }
 
     /// Forgets the batches that the hub has applied; late and repeated calls are harmless.
     pub(super) fn acknowledge(&self, stream: u32, epoch: u64, applied: u64) {
         let mut state = self.lock();
-        let Some(lane) = state.streams.get_mut(&stream).filter(|lane| lane.epoch == epoch) else {
+        let Some(lane) = state
+            .streams
+            .get_mut(&stream)
+            .filter(|lane| lane.epoch == epoch)
+        else {
             return;
         };
-        while lane.outbox.front().is_some_and(|batch| last_sequence(batch) <= applied) {
+        while lane
+            .outbox
+            .front()
+            .is_some_and(|batch| last_sequence(batch) <= applied)
+        {
             lane.outbox.pop_front();
         }
     }
@@ -233,7 +261,8 @@ impl Lane {
 
     /// Whether `item` takes the place of one that is unsent.
     fn replaces(&self, item: &Item) -> bool {
-        item.identity().is_some_and(|identity| self.by_uid.contains_key(&identity.uid))
+        item.identity()
+            .is_some_and(|identity| self.by_uid.contains_key(&identity.uid))
     }
 
     /// Appends `item`; returns the bytes that it freed.
@@ -261,8 +290,14 @@ impl Lane {
             }
             Item::Upsert(_) | Item::Opaque(_) | Item::Touch(_) | Item::Delete(_) => {}
         }
-        let uid = item.identity().map(|identity| identity.uid.clone()).unwrap_or_default();
-        let earlier = self.by_uid.insert(uid, position).and_then(|at| self.take(at));
+        let uid = item
+            .identity()
+            .map(|identity| identity.uid.clone())
+            .unwrap_or_default();
+        let earlier = self
+            .by_uid
+            .insert(uid, position)
+            .and_then(|at| self.take(at));
         let freed = earlier.as_ref().map_or(0, Item::bytes);
         if earlier.is_some() {
             self.coalesced = self.coalesced.saturating_add(1);
@@ -355,16 +390,23 @@ fn events_of(item: Item) -> Vec<v1::Event> {
             opaque: true,
             ..v1::Upsert::default()
         }),
-        Item::Touch(identity) => E::Touch(v1::Touch { identity: identity_of(&identity) }),
-        Item::Delete(identity) => E::Delete(v1::Delete { identity: identity_of(&identity) }),
-        Item::Bookmark(version) => E::Bookmark(v1::Bookmark { resource_version: version.0 }),
+        Item::Touch(identity) => E::Touch(v1::Touch {
+            identity: identity_of(&identity),
+        }),
+        Item::Delete(identity) => E::Delete(v1::Delete {
+            identity: identity_of(&identity),
+        }),
+        Item::Bookmark(version) => E::Bookmark(v1::Bookmark {
+            resource_version: version.0,
+        }),
         Item::SnapshotBegin => E::SnapshotBegin(v1::SnapshotBegin {}),
-        Item::SnapshotEnd(version) => {
-            E::SnapshotEnd(v1::SnapshotEnd { resource_version: version.0 })
-        }
-        Item::Status(condition, message) => {
-            E::Status(v1::StreamStatus { condition: condition.into(), message })
-        }
+        Item::SnapshotEnd(version) => E::SnapshotEnd(v1::SnapshotEnd {
+            resource_version: version.0,
+        }),
+        Item::Status(condition, message) => E::Status(v1::StreamStatus {
+            condition: condition.into(),
+            message,
+        }),
     };
     vec![v1::Event { event: Some(event) }]
 }
@@ -383,7 +425,9 @@ fn parts_of(object: &scrub::Object) -> Vec<v1::Event> {
                 last: part + 1 == count,
                 bytes: bytes.slice(from..until),
             };
-            v1::Event { event: Some(v1::event::Event::Part(part)) }
+            v1::Event {
+                event: Some(v1::event::Event::Part(part)),
+            }
         })
         .collect()
 }
@@ -408,7 +452,10 @@ mod tests {
     }
 
     fn push(queue: &Queue, item: Item) {
-        queue.try_push(1, 7, item).map_err(|(refusal, _)| refusal).unwrap();
+        queue
+            .try_push(1, 7, item)
+            .map_err(|(refusal, _)| refusal)
+            .unwrap();
     }
 
     fn told(batch: &v1::Batch) -> Vec<(String, u64)> {
@@ -422,7 +469,10 @@ mod tests {
                 _ => return ("other".into(), 0),
             };
             let identity = identity.unwrap();
-            (format!("{what} {}", identity.uid), identity.resource_version)
+            (
+                format!("{what} {}", identity.uid),
+                identity.resource_version,
+            )
         };
         batch::open(batch).unwrap().into_iter().map(told).collect()
     }
@@ -435,8 +485,14 @@ mod tests {
         push(&queue, Item::Touch(identity(1, 12)));
         push(&queue, Item::Delete(identity(2, 13)));
         let batch = queue.next_batch(1, 1).unwrap();
-        assert_eq!(told(&batch), [("touch 1".into(), 12), ("delete 2".into(), 13)]);
-        assert_eq!((batch.first_sequence, batch.count, batch.coalesced), (1, 2, 2));
+        assert_eq!(
+            told(&batch),
+            [("touch 1".into(), 12), ("delete 2".into(), 13)]
+        );
+        assert_eq!(
+            (batch.first_sequence, batch.count, batch.coalesced),
+            (1, 2, 2)
+        );
         assert_eq!(queue.pending_bytes(), 0);
     }
 
@@ -494,7 +550,10 @@ mod tests {
         let writer = std::sync::Arc::clone(&queue);
         let writing = async move {
             for uid in 0..many {
-                writer.push(1, 7, Item::Touch(identity(uid, uid + 1))).await.unwrap();
+                writer
+                    .push(1, 7, Item::Touch(identity(uid, uid + 1)))
+                    .await
+                    .unwrap();
             }
         };
         let reading = async {

@@ -44,7 +44,9 @@ impl Receiver {
             return Verdict::Duplicate;
         }
         let skip = self.applied.saturating_add(1).saturating_sub(first);
-        Verdict::Apply { skip: usize::try_from(skip).unwrap_or(usize::MAX) }
+        Verdict::Apply {
+            skip: usize::try_from(skip).unwrap_or(usize::MAX),
+        }
     }
 
     /// Whether a sender that can still send from `first` on can go on in `epoch`.
@@ -61,7 +63,10 @@ mod tests {
 
     #[test]
     fn overlap_is_skipped_and_gaps_are_named() {
-        let receiver = Receiver { epoch: 7, applied: 10 };
+        let receiver = Receiver {
+            epoch: 7,
+            applied: 10,
+        };
         assert_eq!(receiver.judge(7, 11, 3), Verdict::Apply { skip: 0 });
         assert_eq!(receiver.judge(7, 9, 5), Verdict::Apply { skip: 2 });
         assert_eq!(receiver.judge(7, 8, 3), Verdict::Duplicate);

@@ -110,7 +110,10 @@ impl Shared {
     }
 
     fn session(&self) -> Vec<u8> {
-        self.session.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.session
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn hello(&self, generation: u64) -> v1::AgentControl {
@@ -183,7 +186,10 @@ impl Link {
             return Err(LinkEnd::Drained);
         }
         let opening = async {
-            let mut down = client.control(ReceiverStream::new(receiver)).await?.into_inner();
+            let mut down = client
+                .control(ReceiverStream::new(receiver))
+                .await?
+                .into_inner();
             let first = down.message().await?;
             Ok::<_, Status>((down, first))
         };
@@ -193,11 +199,15 @@ impl Link {
             Ok(Err(status)) => return Err(refusal(&connection, &status)),
             Err(_) => return Err(LinkEnd::Lost("the hub sent no welcome within 10 s".into())),
         };
-        let Some(v1::hub_control::Message::Welcome(welcome)) = first.and_then(|f| f.message)
-        else {
-            return Err(LinkEnd::Lost("the hub's first message is not a welcome".into()));
+        let Some(v1::hub_control::Message::Welcome(welcome)) = first.and_then(|f| f.message) else {
+            return Err(LinkEnd::Lost(
+                "the hub's first message is not a welcome".into(),
+            ));
         };
-        *shared.session.lock().unwrap_or_else(PoisonError::into_inner) = welcome.session.to_vec();
+        *shared
+            .session
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = welcome.session.to_vec();
         let credit = usize::try_from(welcome.feed_credit_bytes).unwrap_or(usize::MAX);
         Ok(Self {
             shared: Arc::clone(shared),
@@ -287,12 +297,22 @@ impl Link {
     }
 
     fn beat(&self) {
-        let since = self.shared.clock.now().duration_since(std::time::UNIX_EPOCH);
-        let sent_millis =
-            since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
-        let beat = v1::Heartbeat { sent_millis, ..v1::Heartbeat::default() };
+        let since = self
+            .shared
+            .clock
+            .now()
+            .duration_since(std::time::UNIX_EPOCH);
+        let sent_millis = since.map_or(0, |since| {
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        });
+        let beat = v1::Heartbeat {
+            sent_millis,
+            ..v1::Heartbeat::default()
+        };
         // A full queue means that the connection is stuck: the hub's silence will tell.
-        let _full = self.up.try_send(control(v1::agent_control::Message::Heartbeat(beat)));
+        let _full = self
+            .up
+            .try_send(control(v1::agent_control::Message::Heartbeat(beat)));
     }
 
     async fn offer(&self, offers: &mut watch::Receiver<Arc<Offers>>) {
@@ -313,7 +333,9 @@ impl Link {
         match message.message {
             Some(M::Accounts(decisions)) => self.decide(decisions),
             Some(M::Directive(directive)) => {
-                let Some(directive) = directive.directive else { return };
+                let Some(directive) = directive.directive else {
+                    return;
+                };
                 // The supervisor takes them one by one; a flood of them changes nothing.
                 let _full = directives.try_send(directive);
             }
@@ -333,7 +355,13 @@ impl Link {
             .into_iter()
             .map(|decision| {
                 let admission = decision.admission();
-                (decision.name, Decision { admission, message: decision.message })
+                (
+                    decision.name,
+                    Decision {
+                        admission,
+                        message: decision.message,
+                    },
+                )
             })
             .collect();
         self.shared.decisions.send_if_modified(|old| {
@@ -383,7 +411,10 @@ impl Link {
             }
             Told::Pump(account, PumpEnd::Broken(status)) => {
                 self.pumped.remove(&account);
-                Some(LinkEnd::Lost(format!("feed of `{account}` broke: {}", status.message())))
+                Some(LinkEnd::Lost(format!(
+                    "feed of `{account}` broke: {}",
+                    status.message()
+                )))
             }
             // A fenced feed stays noted: this link must not take it back from a newer one.
             Told::Pump(_, PumpEnd::Fenced | PumpEnd::Stopped) => None,
@@ -417,9 +448,14 @@ impl Link {
             message: "the agent has as many operations running as it may".into(),
             field: String::new(),
         };
-        let refused = v1::OperationRefused { operation, failure: Some(failure) };
+        let refused = v1::OperationRefused {
+            operation,
+            failure: Some(failure),
+        };
         // If even this does not fit, the hub's own deadline ends the operation.
-        let _full = self.up.try_send(control(v1::agent_control::Message::Refused(refused)));
+        let _full = self
+            .up
+            .try_send(control(v1::agent_control::Message::Refused(refused)));
     }
 
     // ------------------------------------------------------------ end
@@ -459,21 +495,35 @@ async fn operate(
     stop: CancellationToken,
 ) {
     let (up, receiver) = mpsc::channel(OPERATION_QUEUE);
-    let open = v1::OperationOpen { session, operation: dispatch.operation.clone() };
-    let open = v1::OperationUp { message: Some(v1::operation_up::Message::Open(open)) };
+    let open = v1::OperationOpen {
+        session,
+        operation: dispatch.operation.clone(),
+    };
+    let open = v1::OperationUp {
+        message: Some(v1::operation_up::Message::Open(open)),
+    };
     if up.try_send(open).is_err() {
         return;
     }
     match client.operation(ReceiverStream::new(receiver)).await {
-        Ok(answer) => operations.run(dispatch, answer.into_inner(), up, stop).await,
+        Ok(answer) => {
+            operations
+                .run(dispatch, answer.into_inner(), up, stop)
+                .await
+        }
         Err(status) => {
-            tracing::debug!(status = status.message(), "the hub no longer wants an operation");
+            tracing::debug!(
+                status = status.message(),
+                "the hub no longer wants an operation"
+            );
         }
     }
 }
 
 const fn control(message: v1::agent_control::Message) -> v1::AgentControl {
-    v1::AgentControl { message: Some(message) }
+    v1::AgentControl {
+        message: Some(message),
+    }
 }
 
 /// Tells a refusal from a broken connection; a TLS alert is told in its own words.

@@ -14,9 +14,9 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::Feed;
 use super::feed::{Resume, Stream};
 use super::queue::{Item, Refusal};
-use super::Feed;
 use crate::cluster::{ApiAnswer, ApiRequest, Cluster, ClusterError, RequestBody, Transport};
 use crate::entropy::{self, SharedEntropy};
 use crate::fault::Chain;
@@ -113,11 +113,24 @@ enum Rung {
 }
 
 impl Watcher {
-    pub(super) fn new(shared: Shared, stream: Arc<Stream>, kind: &AllowedKind, filter: Filter) -> Self {
+    pub(super) fn new(
+        shared: Shared,
+        stream: Arc<Stream>,
+        kind: &AllowedKind,
+        filter: Filter,
+    ) -> Self {
         let watched = |verb: Verb| kind.kind().verbs.iter().any(|known| known == verb.as_str());
-        let rung = if watched(Verb::Watch) { Rung::StreamingList } else { Rung::List };
+        let rung = if watched(Verb::Watch) {
+            Rung::StreamingList
+        } else {
+            Rung::List
+        };
         Self {
-            transport: if filter.masks() { Transport::Wiping } else { Transport::Pooled },
+            transport: if filter.masks() {
+                Transport::Wiping
+            } else {
+                Transport::Pooled
+            },
             shared,
             stream,
             filter,
@@ -172,10 +185,15 @@ impl Watcher {
     /// Runs within one epoch; ends only when the epoch has.
     async fn follow(&mut self, stop: &CancellationToken) {
         let entropy = Arc::clone(&self.shared.entropy);
-        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30), entropy);
+        let mut backoff =
+            Backoff::new(Duration::from_millis(200), Duration::from_secs(30), entropy);
         let mut needs_snapshot = self.version == ResourceVersion::ZERO;
         loop {
-            let step = if needs_snapshot { self.snapshot().await } else { self.watch().await };
+            let step = if needs_snapshot {
+                self.snapshot().await
+            } else {
+                self.watch().await
+            };
             match step {
                 Ok(()) => {
                     needs_snapshot = false;
@@ -199,8 +217,11 @@ impl Watcher {
                         return;
                     }
                     let forbidden = matches!(failure, Failure::Forbidden) && !self.complete;
-                    let pause =
-                        if forbidden { ABSENT_PAUSE } else { backoff.next_pause() };
+                    let pause = if forbidden {
+                        ABSENT_PAUSE
+                    } else {
+                        backoff.next_pause()
+                    };
                     if !pause_unless(stop, pause).await {
                         return;
                     }
@@ -229,8 +250,11 @@ impl Watcher {
             Failure::Expired | Failure::OtherEpoch => return Ok(()),
         };
         let absent = matches!(failure, Failure::Forbidden) && !self.complete;
-        let condition =
-            if absent { StreamCondition::Absent } else { StreamCondition::Interrupted };
+        let condition = if absent {
+            StreamCondition::Absent
+        } else {
+            StreamCondition::Interrupted
+        };
         self.tell_condition(condition, message).await
     }
 
@@ -256,7 +280,12 @@ impl Watcher {
     }
 
     async fn push(&self, item: Item) -> Result<(), Failure> {
-        Ok(self.shared.feed.queue.push(self.stream.number, self.epoch, item).await?)
+        Ok(self
+            .shared
+            .feed
+            .queue
+            .push(self.stream.number, self.epoch, item)
+            .await?)
     }
 
     // ------------------------------------------------------------ requests
@@ -264,8 +293,9 @@ impl Watcher {
     async fn get(&self, query: &str, long_running: bool) -> Result<ApiAnswer, Failure> {
         let collection = self.stream.gvr.collection(&self.stream.scope);
         let selector = self.stream.gvr.selects_by_name(&self.stream.scope);
-        let selector =
-            selector.map_or_else(String::new, |name| format!("&fieldSelector=metadata.name%3D{name}"));
+        let selector = selector.map_or_else(String::new, |name| {
+            format!("&fieldSelector=metadata.name%3D{name}")
+        });
         let cluster = Arc::clone(&self.shared.cluster.borrow());
         let answer = cluster
             .send(ApiRequest {
@@ -314,7 +344,8 @@ impl Watcher {
             }
             answer => answer?,
         };
-        self.tell_condition(StreamCondition::Live, String::new()).await?;
+        self.tell_condition(StreamCondition::Live, String::new())
+            .await?;
         self.events(&mut answer, None).await
     }
 
@@ -361,7 +392,10 @@ impl Watcher {
         match event {
             Ok(WatchEvent::Upsert(object)) => self.upsert(object).await?,
             Ok(WatchEvent::Delete(identity)) => self.delete(identity).await?,
-            Ok(WatchEvent::Bookmark { version, initial_events_end }) => {
+            Ok(WatchEvent::Bookmark {
+                version,
+                initial_events_end,
+            }) => {
                 let ends = initial && initial_events_end;
                 if ends {
                     self.end_snapshot(version).await?;
@@ -384,7 +418,11 @@ impl Watcher {
     async fn upsert(&mut self, object: Object) -> Result<(), Failure> {
         let version = object.identity.resource_version;
         let uid = &object.identity.uid;
-        let known = self.index.get(uid).or_else(|| self.previous.get(uid)).copied();
+        let known = self
+            .index
+            .get(uid)
+            .or_else(|| self.previous.get(uid))
+            .copied();
         let (uid, hash) = (object.identity.uid.clone(), object.content_hash);
         let item = match known {
             Some((known, _)) if version <= known && self.complete => {
@@ -442,7 +480,9 @@ impl Watcher {
             name = refused.identity.as_ref().map(|identity| identity.name.as_str()),
             "object could not be filtered; its identity is sent instead"
         );
-        let Some(identity) = refused.identity else { return Ok(()) };
+        let Some(identity) = refused.identity else {
+            return Ok(());
+        };
         if refused.deleted {
             return self.delete(identity).await;
         }
@@ -542,7 +582,11 @@ impl Watcher {
                 Ok(ListStep::More) => {
                     let full = buffer.space().is_empty();
                     if full || answer.body.read(&mut buffer).await? == 0 {
-                        let why = if full { "holds an object that is too large" } else { "broke off" };
+                        let why = if full {
+                            "holds an object that is too large"
+                        } else {
+                            "broke off"
+                        };
                         return Err(Failure::Broken(format!("the list {why}")));
                     }
                 }
@@ -560,7 +604,8 @@ impl Watcher {
         self.complete = true;
         self.forced_ends = 0;
         self.previous = Index::new();
-        self.tell_condition(StreamCondition::Live, String::new()).await
+        self.tell_condition(StreamCondition::Live, String::new())
+            .await
     }
 }
 
@@ -568,7 +613,9 @@ impl Watcher {
 fn ended(initial: bool, forced_ends: &mut u32) -> Result<(), Failure> {
     if initial {
         *forced_ends += 1;
-        return Err(Failure::Broken("the streaming list was ended before it was complete".into()));
+        return Err(Failure::Broken(
+            "the streaming list was ended before it was complete".into(),
+        ));
     }
     Ok(())
 }

@@ -21,17 +21,28 @@ impl Latches {
 
     /// `name` has come.
     pub fn close(&self, name: &'static str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(name);
     }
 
     /// `name` is waited for again.
     pub fn reopen(&self, name: &'static str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name);
     }
 
     /// What is still waited for.
     pub fn pending(&self) -> Vec<&'static str> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .copied()
+            .collect()
     }
 }
 
@@ -40,10 +51,16 @@ pub fn serve(tasks: &Tasks, listener: TcpListener, latches: Latches) {
     let answer = move |path: &str| match path {
         "/livez" => (StatusCode::OK, "text/plain", "ok\n".to_owned()),
         "/readyz" => readiness(&latches.pending()),
-        "/version" => {
-            (StatusCode::OK, "text/plain", concat!(env!("CARGO_PKG_VERSION"), "\n").to_owned())
-        }
-        _ => (StatusCode::NOT_FOUND, "text/plain", "not found\n".to_owned()),
+        "/version" => (
+            StatusCode::OK,
+            "text/plain",
+            concat!(env!("CARGO_PKG_VERSION"), "\n").to_owned(),
+        ),
+        _ => (
+            StatusCode::NOT_FOUND,
+            "text/plain",
+            "not found\n".to_owned(),
+        ),
     };
     serve::serve(tasks, listener, Arc::new(answer));
 }
@@ -65,7 +82,13 @@ mod tests {
     fn readiness_names_what_it_waits_for() {
         let latches = Latches::open(&["hub", "accounts"]);
         let (status, _, body) = readiness(&latches.pending());
-        assert_eq!((status, body.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "waiting for accounts, hub\n"));
+        assert_eq!(
+            (status, body.as_str()),
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "waiting for accounts, hub\n"
+            )
+        );
         latches.close("hub");
         latches.close("accounts");
         assert_eq!(readiness(&latches.pending()).0, StatusCode::OK);

@@ -28,7 +28,9 @@ impl FromStr for Format {
         match text {
             "json" => Ok(Self::Json),
             "text" => Ok(Self::Text),
-            _ => Err(format!("`{text}` is not a log format; use `text` or `json`")),
+            _ => Err(format!(
+                "`{text}` is not a log format; use `text` or `json`"
+            )),
         }
     }
 }
@@ -72,9 +74,7 @@ where
         .with_ansi(color)
         .with_span_events(FmtSpan::NONE);
     match format {
-        Format::Text => {
-            Box::new(Registry::default().with(layer.with_filter(filter(level))))
-        }
+        Format::Text => Box::new(Registry::default().with(layer.with_filter(filter(level)))),
         Format::Json => {
             let layer = layer.json().flatten_event(true).with_current_span(false);
             Box::new(Registry::default().with(layer.with_filter(filter(level))))

@@ -33,7 +33,11 @@ impl fmt::Debug for Source {
 pub fn serve(tasks: &Tasks, listener: TcpListener, source: Source) {
     let answer = move |path: &str| match path {
         "/metrics" => (StatusCode::OK, TEXT, (source.0)()),
-        _ => (StatusCode::NOT_FOUND, "text/plain", "not found\n".to_owned()),
+        _ => (
+            StatusCode::NOT_FOUND,
+            "text/plain",
+            "not found\n".to_owned(),
+        ),
     };
     serve::serve(tasks, listener, Arc::new(answer));
 }

@@ -30,9 +30,13 @@ pub(super) fn serve(tasks: &Tasks, listener: TcpListener, answer: Answer) {
     tasks.spawn("http", move |stop| async move {
         let accepting = async {
             loop {
-                let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
+                let Ok(permit) = Arc::clone(&connections).acquire_owned().await else {
+                    return;
+                };
                 // A failed accept concerns that connection only.
-                let Ok((socket, _)) = listener.accept().await else { continue };
+                let Ok((socket, _)) = listener.accept().await else {
+                    continue;
+                };
                 let answer = Arc::clone(&answer);
                 owner.spawn("http-connection", move |stop| async move {
                     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
@@ -56,7 +60,11 @@ fn respond(answer: &Answer, request: &Request<Incoming>) -> Response<Full<Bytes>
     let (status, kind, body) = if request.method() == http::Method::GET {
         answer(request.uri().path())
     } else {
-        (StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET\n".to_owned())
+        (
+            StatusCode::METHOD_NOT_ALLOWED,
+            "text/plain",
+            "only GET\n".to_owned(),
+        )
     };
     let mut response = Response::new(Full::from(body));
     *response.status_mut() = status;

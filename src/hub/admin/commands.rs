@@ -51,34 +51,46 @@ impl Core {
     async fn execute(self: &Arc<Self>, request: Request) -> Answer {
         let outcome = match request {
             Request::Get { what } => Ok(self.list(what)),
-            Request::CreateToken { agent, accounts, ttl_seconds } => {
-                self.create_token(agent, accounts, ttl_seconds).await
-            }
+            Request::CreateToken {
+                agent,
+                accounts,
+                ttl_seconds,
+            } => self.create_token(agent, accounts, ttl_seconds).await,
             Request::DeleteToken { id } => {
                 let message = format!("token {id} deleted");
-                change(&self.registry, message, move |tables| match tables.tokens.remove(&id) {
-                    true => Ok(()),
-                    false => refuse(format!("no token {id}; see `sortie get tokens`")),
+                change(&self.registry, message, move |tables| {
+                    match tables.tokens.remove(&id) {
+                        true => Ok(()),
+                        false => refuse(format!("no token {id}; see `sortie get tokens`")),
+                    }
                 })
                 .await
             }
-            Request::AddCluster { name, issuer, jwks, allow } => {
-                self.add_cluster(name, issuer, jwks, allow).await
-            }
+            Request::AddCluster {
+                name,
+                issuer,
+                jwks,
+                allow,
+            } => self.add_cluster(name, issuer, jwks, allow).await,
             Request::RemoveCluster { name } => {
                 let message = format!("cluster {name} removed");
-                change(&self.registry, message, move |tables| match tables.clusters.remove(&name) {
-                    true => Ok(()),
-                    false => refuse(format!("no cluster {name}; see `sortie get clusters`")),
+                change(&self.registry, message, move |tables| {
+                    match tables.clusters.remove(&name) {
+                        true => Ok(()),
+                        false => refuse(format!("no cluster {name}; see `sortie get clusters`")),
+                    }
                 })
                 .await
             }
             Request::ApproveAccount { name } => self.approve(name).await,
             Request::SuspendAccount { name } => self.suspend_by_hand(name).await,
             Request::CreateClient { name, accounts } => self.create_client(name, accounts).await,
-            Request::CertifyClient { name, account, csr, ttl_seconds } => {
-                self.certify(name, account, csr, ttl_seconds).await
-            }
+            Request::CertifyClient {
+                name,
+                account,
+                csr,
+                ttl_seconds,
+            } => self.certify(name, account, csr, ttl_seconds).await,
             Request::Revoke { role, name } => self.revoke(role, name).await,
             Request::Restore { role, name } => self.restore(role, name).await,
             Request::Rotate { agent } => self.rotate(&agent),
@@ -100,7 +112,12 @@ impl Core {
         if ttl.is_zero() || ttl > TOKEN_TTL {
             return Err("a join token lives at most 15 minutes".to_owned());
         }
-        let pin = self.issuer.roots().pins().next().ok_or("the hub has no root")?;
+        let pin = self
+            .issuer
+            .roots()
+            .pins()
+            .next()
+            .ok_or("the hub has no root")?;
         let secret = join::new_secret(&*self.entropy);
         let id = hex::encode(entropy::bytes::<8>(&*self.entropy));
         let expires = unix_seconds(self.clock.now() + ttl);
@@ -135,9 +152,16 @@ impl Core {
             secret,
         };
         let text = join.to_text();
-        #[expect(clippy::disallowed_methods, reason = "handed to the administrator, once")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "handed to the administrator, once"
+        )]
         let text = String::from_utf8_lossy(text.expose_secret()).into_owned();
-        Ok(Answer::Token { join: text, id, expires })
+        Ok(Answer::Token {
+            join: text,
+            id,
+            expires,
+        })
     }
 
     async fn add_cluster(
@@ -150,19 +174,32 @@ impl Core {
         TokenIssuer::new(&issuer, jwks.as_bytes(), &self.trust_domain)
             .map_err(|error| error.to_string())?;
         for (subject, agent) in &allow {
-            agent.parse::<Name>().map_err(|error| Chain(&error).to_string())?;
+            agent
+                .parse::<Name>()
+                .map_err(|error| Chain(&error).to_string())?;
             if subject.split('/').filter(|part| !part.is_empty()).count() != 2 {
                 return Err(format!("`{subject}` is not NAMESPACE/SERVICEACCOUNT"));
             }
         }
         let message = format!("cluster {name} added");
         change(&self.registry, message, move |tables| {
-            let mut others = tables.clusters.iter().filter(|(other, _)| **other != name);
-            let same = others.find(|(_, row)| row.issuer == issuer).map(|(other, _)| other.clone());
+            let same = {
+                let mut others = tables.clusters.iter().filter(|(other, _)| **other != name);
+                others
+                    .find(|(_, row)| row.issuer == issuer)
+                    .map(|(other, _)| other.clone())
+            };
             if let Some(other) = same {
                 return refuse(format!("cluster {other} has the same issuer"));
             }
-            tables.clusters.put(&name, Cluster { issuer, jwks, allow });
+            tables.clusters.put(
+                &name,
+                Cluster {
+                    issuer,
+                    jwks,
+                    allow,
+                },
+            );
             Ok(())
         })
         .await
@@ -173,7 +210,10 @@ impl Core {
     async fn approve(&self, name: String) -> Result<Answer, String> {
         if let Some(account) = self.accounts.get(&name) {
             let suspended = self.registry.read(|tables| {
-                tables.accounts.get(&name).is_some_and(|row| row.suspended.is_some())
+                tables
+                    .accounts
+                    .get(&name)
+                    .is_some_and(|row| row.suspended.is_some())
             });
             if suspended {
                 // Whatever cluster serves it now is the right one.
@@ -215,7 +255,8 @@ impl Core {
         name: String,
         accounts: BTreeSet<String>,
     ) -> Result<Answer, String> {
-        name.parse::<Name>().map_err(|error| Chain(&error).to_string())?;
+        name.parse::<Name>()
+            .map_err(|error| Chain(&error).to_string())?;
         known_names(&accounts)?;
         let message = format!("client {name} may use {}", list(&accounts));
         change(&self.registry, message, move |tables| {
@@ -238,7 +279,10 @@ impl Core {
             .get(&account)
             .ok_or_else(|| format!("no account {account}; see `sortie get accounts`"))?;
         let bound = self.registry.read(|tables| {
-            tables.clients.get(&name).is_some_and(|row| row.accounts.contains(&account))
+            tables
+                .clients
+                .get(&name)
+                .is_some_and(|row| row.accounts.contains(&account))
         });
         if !bound {
             return Err(format!(
@@ -257,7 +301,10 @@ impl Core {
                 .step_by(64)
                 .filter_map(|at| body.get(at..(at + 64).min(body.len())))
                 .collect();
-            format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+            format!(
+                "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+                lines.join("\n")
+            )
         };
         let host = self.hosts.first().cloned().unwrap_or_default();
         let facade = join_address(&host, self.addresses.facade.port());
@@ -276,16 +323,20 @@ impl Core {
         self.set_revoked(role, name.clone(), Some(now)).await?;
         self.bans.load(&self.registry);
         let wanted = role_of(role);
-        let cut = self.live.cut(|peer| {
-            peer.id().role == wanted && peer.id().name.as_str() == name
-        });
-        Ok(Answer::Done { message: format!("{name} revoked, {cut} connections cut") })
+        let cut = self
+            .live
+            .cut(|peer| peer.id().role == wanted && peer.id().name.as_str() == name);
+        Ok(Answer::Done {
+            message: format!("{name} revoked, {cut} connections cut"),
+        })
     }
 
     async fn restore(&self, role: Banned, name: String) -> Result<Answer, String> {
         self.set_revoked(role, name.clone(), None).await?;
         self.bans.load(&self.registry);
-        Ok(Answer::Done { message: format!("{name} restored") })
+        Ok(Answer::Done {
+            message: format!("{name} restored"),
+        })
     }
 
     async fn set_revoked(
@@ -295,9 +346,8 @@ impl Core {
         revoked: Option<u64>,
     ) -> Result<(), String> {
         let changed = self.registry.update(move |tables| {
-            let unknown = |what: &str| {
-                refuse(format!("no {what} {name}; see `sortie get {what}s`"))
-            };
+            let unknown =
+                |what: &str| refuse(format!("no {what} {name}; see `sortie get {what}s`"));
             match role {
                 Banned::Agent => {
                     let Some(mut row) = tables.agents.get(&name).cloned() else {
@@ -323,7 +373,9 @@ impl Core {
         let session = self.sessions.active(agent);
         let rotate = v1::directive::Directive::Rotate(v1::Rotate {});
         if session.is_some_and(|session| session.tell(directive(rotate))) {
-            Ok(Answer::Done { message: format!("{agent} told to rotate") })
+            Ok(Answer::Done {
+                message: format!("{agent} told to rotate"),
+            })
         } else {
             Err(format!("agent {agent} is not connected"))
         }
@@ -336,120 +388,177 @@ impl Core {
             Sort::Accounts => self.account_rows(),
             Sort::Agents => self.agent_rows(),
             Sort::Clients => self.registry.read(|tables| {
-                tables.clients.iter().map(|(name, row)| {
-                    row_of([
-                        ("name", json!(name)),
-                        ("accounts", json!(row.accounts)),
-                        ("certificates", json!(row.certificates.len())),
-                        ("revoked", json!(row.revoked.map(time))),
-                    ])
-                }).collect()
+                tables
+                    .clients
+                    .iter()
+                    .map(|(name, row)| {
+                        row_of([
+                            ("name", json!(name)),
+                            ("accounts", json!(row.accounts)),
+                            ("certificates", json!(row.certificates.len())),
+                            ("revoked", json!(row.revoked.map(time))),
+                        ])
+                    })
+                    .collect()
             }),
             Sort::Clusters => self.registry.read(|tables| {
-                tables.clusters.iter().map(|(name, row)| {
-                    row_of([
-                        ("name", json!(name)),
-                        ("issuer", json!(row.issuer)),
-                        ("allow", json!(row.allow)),
-                    ])
-                }).collect()
+                tables
+                    .clusters
+                    .iter()
+                    .map(|(name, row)| {
+                        row_of([
+                            ("name", json!(name)),
+                            ("issuer", json!(row.issuer)),
+                            ("allow", json!(row.allow)),
+                        ])
+                    })
+                    .collect()
             }),
             Sort::Tokens => self.registry.read(|tables| {
-                tables.tokens.iter().map(|(id, row)| {
-                    row_of([
-                        ("id", json!(id)),
-                        ("agent", json!(row.agent)),
-                        ("accounts", json!(row.accounts)),
-                        ("expires", json!(time(row.expires))),
-                        ("spent", json!(row.spent_on.is_some())),
-                    ])
-                }).collect()
+                tables
+                    .tokens
+                    .iter()
+                    .map(|(id, row)| {
+                        row_of([
+                            ("id", json!(id)),
+                            ("agent", json!(row.agent)),
+                            ("accounts", json!(row.accounts)),
+                            ("expires", json!(time(row.expires))),
+                            ("spent", json!(row.spent_on.is_some())),
+                        ])
+                    })
+                    .collect()
             }),
         };
-        Answer::List { version: ROWS_VERSION, rows }
+        Answer::List {
+            version: ROWS_VERSION,
+            rows,
+        }
     }
 
     fn account_rows(&self) -> Vec<Row> {
         let accounts = self.registry.read(|tables| {
-            tables.accounts.iter().map(|(name, row)| (name.clone(), row.clone())).collect::<Vec<_>>()
+            tables
+                .accounts
+                .iter()
+                .map(|(name, row)| (name.clone(), row.clone()))
+                .collect::<Vec<_>>()
         });
         let now = self.clock.now();
-        accounts.into_iter().map(|(name, row)| {
-            let held = self.accounts.get(&name);
-            let surface = held.as_ref().map(|held| held.surface.borrow().clone());
-            let surface = surface.unwrap_or_default();
-            let connected = held.is_some() && surface.away_since.is_none();
-            let age = surface.away_since.and_then(|since| now.duration_since(since).ok());
-            let stale = age.is_some_and(|age| age > self.max_stale);
-            let offer = surface.offer.as_ref();
-            let state = if row.suspended.is_some() {
-                "SUSPENDED"
-            } else if row.approved {
-                account_state(offer, connected, stale)
-            } else {
-                "PENDING"
-            };
-            let away = (!connected && row.approved && row.suspended.is_none()).then_some("AgentAway");
-            let reason = row.suspended.as_deref().or(away).or_else(|| offer.map(|o| o.reason.as_str()));
-            let objects: usize = held.as_ref().map_or(0, |held| {
-                held.view.counts().iter().map(|(_, _, count)| count).sum()
-            });
-            row_of([
-                ("name", json!(name)),
-                ("state", json!(state)),
-                ("reason", json!(reason.unwrap_or_default())),
-                ("agent", json!(row.agent)),
-                ("objects", json!(objects)),
-                ("message", json!(offer.map_or("", |o| o.message.as_str()))),
-                ("since", json!(offer.map(|o| time(o.since)))),
-                ("next-retry", json!(offer.filter(|o| o.next_retry > 0).map(|o| time(o.next_retry)))),
-                ("cluster-uid", json!(row.cluster_uid)),
-                ("id", json!(row.id)),
-            ])
-        }).collect()
+        accounts
+            .into_iter()
+            .map(|(name, row)| {
+                let held = self.accounts.get(&name);
+                let surface = held.as_ref().map(|held| held.surface.borrow().clone());
+                let surface = surface.unwrap_or_default();
+                let connected = held.is_some() && surface.away_since.is_none();
+                let age = surface
+                    .away_since
+                    .and_then(|since| now.duration_since(since).ok());
+                let stale = age.is_some_and(|age| age > self.max_stale);
+                let offer = surface.offer.as_ref();
+                let state = if row.suspended.is_some() {
+                    "SUSPENDED"
+                } else if row.approved {
+                    account_state(offer, connected, stale)
+                } else {
+                    "PENDING"
+                };
+                let away =
+                    (!connected && row.approved && row.suspended.is_none()).then_some("AgentAway");
+                let reason = row
+                    .suspended
+                    .as_deref()
+                    .or(away)
+                    .or_else(|| offer.map(|o| o.reason.as_str()));
+                let objects: usize = held.as_ref().map_or(0, |held| {
+                    held.view.counts().iter().map(|(_, _, count)| count).sum()
+                });
+                row_of([
+                    ("name", json!(name)),
+                    ("state", json!(state)),
+                    ("reason", json!(reason.unwrap_or_default())),
+                    ("agent", json!(row.agent)),
+                    ("objects", json!(objects)),
+                    ("message", json!(offer.map_or("", |o| o.message.as_str()))),
+                    ("since", json!(offer.map(|o| time(o.since)))),
+                    (
+                        "next-retry",
+                        json!(
+                            offer
+                                .filter(|o| o.next_retry > 0)
+                                .map(|o| time(o.next_retry))
+                        ),
+                    ),
+                    ("cluster-uid", json!(row.cluster_uid)),
+                    ("id", json!(row.id)),
+                ])
+            })
+            .collect()
     }
 
     fn agent_rows(&self) -> Vec<Row> {
         let agents = self.registry.read(|tables| {
-            tables.agents.iter().map(|(name, row)| (name.clone(), row.clone())).collect::<Vec<_>>()
+            tables
+                .agents
+                .iter()
+                .map(|(name, row)| (name.clone(), row.clone()))
+                .collect::<Vec<_>>()
         });
         let sessions = self.sessions.all();
-        agents.into_iter().flat_map(|(name, row)| {
-            let newest = row.certificates.last();
-            let base = row_of([
-                ("name", json!(name)),
-                ("join", json!(row.join)),
-                ("certificate-serial", json!(newest.map(|c| &c.serial))),
-                ("certificate-not-after", json!(newest.map(|c| time(c.not_after)))),
-                ("revoked", json!(row.revoked.map(time))),
-            ]);
-            let state = if row.revoked.is_some() { "BANNED" } else { "AWAY" };
-            let mut rows: Vec<Row> = sessions.iter().filter(|s| s.agent == name).map(|session| {
-                let state = match (row.revoked, self.sessions.is_active(session)) {
-                    (Some(_), _) => "BANNED",
-                    (None, true) => "ACTIVE",
-                    (None, false) => "STANDBY",
+        agents
+            .into_iter()
+            .flat_map(|(name, row)| {
+                let newest = row.certificates.last();
+                let base = row_of([
+                    ("name", json!(name)),
+                    ("join", json!(row.join)),
+                    ("certificate-serial", json!(newest.map(|c| &c.serial))),
+                    (
+                        "certificate-not-after",
+                        json!(newest.map(|c| time(c.not_after))),
+                    ),
+                    ("revoked", json!(row.revoked.map(time))),
+                ]);
+                let state = if row.revoked.is_some() {
+                    "BANNED"
+                } else {
+                    "AWAY"
                 };
-                let mut row = base.clone();
-                row.insert("state".into(), json!(state));
-                row.insert("instance".into(), json!(hex::encode(session.instance)));
-                row.insert("host".into(), json!(session.host));
-                row.insert("program".into(), json!(session.program));
-                row.insert("since".into(), json!(rfc3339(session.since)));
-                row
-            }).collect();
-            if rows.is_empty() {
-                let mut row = base;
-                row.insert("state".into(), json!(state));
-                rows.push(row);
-            }
-            rows
-        }).collect()
+                let mut rows: Vec<Row> = sessions
+                    .iter()
+                    .filter(|s| s.agent == name)
+                    .map(|session| {
+                        let state = match (row.revoked, self.sessions.is_active(session)) {
+                            (Some(_), _) => "BANNED",
+                            (None, true) => "ACTIVE",
+                            (None, false) => "STANDBY",
+                        };
+                        let mut row = base.clone();
+                        row.insert("state".into(), json!(state));
+                        row.insert("instance".into(), json!(hex::encode(session.instance)));
+                        row.insert("host".into(), json!(session.host));
+                        row.insert("program".into(), json!(session.program));
+                        row.insert("since".into(), json!(rfc3339(session.since)));
+                        row
+                    })
+                    .collect();
+                if rows.is_empty() {
+                    let mut row = base;
+                    row.insert("state".into(), json!(state));
+                    rows.push(row);
+                }
+                rows
+            })
+            .collect()
     }
 }
 
 fn row_of<const N: usize>(columns: [(&str, Value); N]) -> Row {
-    columns.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    columns
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
 }
 
 fn time(seconds: u64) -> String {
@@ -484,7 +593,11 @@ fn list(names: &BTreeSet<String>) -> String {
     if names.is_empty() {
         return "no account".to_owned();
     }
-    names.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+    names
+        .iter()
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 const fn role_of(role: Banned) -> Role {
@@ -495,7 +608,11 @@ const fn role_of(role: Banned) -> Role {
 }
 
 fn join_address(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
 }
 
 /// The request without anything secret, for the audit record.

@@ -200,13 +200,20 @@ pub enum AskError {
 /// # Errors
 /// The hub cannot be reached, or its answer cannot be read.
 pub async fn ask(path: &Path, request: &Request) -> Result<Answer, AskError> {
-    let unreachable = |source| AskError::Unreachable { path: path.to_owned(), source };
+    let unreachable = |source| AskError::Unreachable {
+        path: path.to_owned(),
+        source,
+    };
     let mut line = serde_json::to_vec(request).map_err(AskError::Unreadable)?;
     line.push(b'\n');
     let mut socket = UnixStream::connect(path).await.map_err(unreachable)?;
     socket.write_all(&line).await.map_err(unreachable)?;
     let mut answer = Vec::new();
-    socket.take(LINE_BYTES).read_to_end(&mut answer).await.map_err(unreachable)?;
+    socket
+        .take(LINE_BYTES)
+        .read_to_end(&mut answer)
+        .await
+        .map_err(unreachable)?;
     serde_json::from_slice(&answer).map_err(AskError::Unreadable)
 }
 
@@ -220,7 +227,10 @@ pub(super) struct Socket {
 impl Socket {
     pub(super) fn bind(folder: &Path) -> Result<Self, StartError> {
         let path = folder.join(SOCKET);
-        let failed = |source| StartError::State { path: path.clone(), source };
+        let failed = |source| StartError::State {
+            path: path.clone(),
+            source,
+        };
         // The store is open: no other hub uses this folder, so a socket in it is a leftover.
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
@@ -246,27 +256,34 @@ impl Core {
                 () = stop.cancelled() => return,
                 accepted = socket.listener.accept() => accepted,
             };
-            let Ok((connection, _)) = accepted else { continue };
+            let Ok((connection, _)) = accepted else {
+                continue;
+            };
             if !may_administer(&connection) {
                 super::audit::Audit::new("administer", "admin.sock").refuse("OtherUser");
                 continue;
             }
             let core = Arc::clone(&self);
-            self.tasks.spawn("admin-connection", move |stop| async move {
-                let serving = core.serve_admin(connection);
-                let _ended = stop.run_until_cancelled(serving).await;
-            });
+            self.tasks
+                .spawn("admin-connection", move |stop| async move {
+                    let serving = core.serve_admin(connection);
+                    let _ended = stop.run_until_cancelled(serving).await;
+                });
         }
     }
 
     async fn serve_admin(self: &Arc<Self>, connection: UnixStream) -> io::Result<()> {
         let (reader, mut writer) = connection.into_split();
         let mut line = String::new();
-        let reading = BufReader::new(reader.take(LINE_BYTES)).read_line(&mut line).await;
+        let reading = BufReader::new(reader.take(LINE_BYTES))
+            .read_line(&mut line)
+            .await;
         reading?;
         let answer = match serde_json::from_str(&line) {
             Ok(request) => self.command(request).await,
-            Err(error) => Answer::Error { message: format!("the request cannot be read: {error}") },
+            Err(error) => Answer::Error {
+                message: format!("the request cannot be read: {error}"),
+            },
         };
         writer.write_all(&serde_json::to_vec(&answer)?).await?;
         writer.shutdown().await
@@ -275,5 +292,7 @@ impl Core {
 
 fn may_administer(connection: &UnixStream) -> bool {
     let own = rustix::process::geteuid().as_raw();
-    connection.peer_cred().is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
+    connection
+        .peer_cred()
+        .is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
 }

@@ -21,6 +21,16 @@ pub enum Closed {
     Dropped,
 }
 
+impl std::fmt::Display for Closed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Alert(alert) => write!(f, "the hub refused the connection: {alert:?}"),
+            Self::Cut(kind) => write!(f, "the connection to the hub was cut: {kind}"),
+            Self::Dropped => f.write_str("the connection to the hub was let go"),
+        }
+    }
+}
+
 impl Closed {
     /// Whether the hub refused this agent's certificate, and only another one helps.
     ///

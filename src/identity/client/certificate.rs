@@ -23,6 +23,7 @@ const ACCOUNTS: usize = crate::limits::ACCOUNTS_PER_AGENT;
 pub struct Certificate {
     key: KeyPair,
     id: SpiffeId,
+    serial: String,
     answer: v1::EnrolResponse,
     trust: TrustBundle,
     not_after: SystemTime,
@@ -65,6 +66,7 @@ impl Certificate {
         Ok(Self {
             key,
             id: peer.id().clone(),
+            serial: peer.serial().to_owned(),
             trust,
             not_after: peer.not_after(),
             answer,
@@ -79,6 +81,11 @@ impl Certificate {
     /// Who it is for.
     pub const fn id(&self) -> &SpiffeId {
         &self.id
+    }
+
+    /// Serial number of its leaf, lower-case hex without separators.
+    pub fn serial(&self) -> String {
+        self.serial.clone()
     }
 
     /// Leaf first.

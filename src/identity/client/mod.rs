@@ -5,6 +5,7 @@ mod error;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -37,7 +38,7 @@ pub enum Evidence {
         /// Which token.
         id: String,
         /// Its secret.
-        secret: SecretBytes,
+        secret: Arc<SecretBytes>,
     },
     /// A projected `ServiceAccount` token, as just read from its file.
     Kubernetes {

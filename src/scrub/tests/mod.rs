@@ -25,11 +25,21 @@ pub(super) fn rules() -> Arc<ScrubRules> {
 }
 
 pub(super) fn secrets() -> Filter {
-    Filter::feed(rules(), Gvr::new("", "v1", "secrets"), "Secret", RandomState::new())
+    Filter::feed(
+        rules(),
+        Gvr::new("", "v1", "secrets"),
+        "Secret",
+        RandomState::new(),
+    )
 }
 
 pub(super) fn pods() -> Filter {
-    Filter::feed(rules(), Gvr::new("", "v1", "pods"), "Pod", RandomState::new())
+    Filter::feed(
+        rules(),
+        Gvr::new("", "v1", "pods"),
+        "Pod",
+        RandomState::new(),
+    )
 }
 
 pub(super) fn parse(bytes: &[u8]) -> Value {
