@@ -42,7 +42,7 @@ const CERTIFY: Duration = Duration::from_secs(15);
 const REDIAL: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
 /// Pause of an agent that the hub has banned.
-const BANNED: Duration = Duration::from_secs(600);
+const BANNED: Duration = Duration::from_mins(10);
 
 /// Share of a certificate's life after which renewal no longer relies on the certificate alone.
 const JOIN_AFTER: f64 = 0.75;
@@ -458,7 +458,7 @@ impl Uplink {
         let enrolled = client::enrol(&connection, &evidence, key, &applicant, &*self.clock).await;
         match enrolled {
             Ok(enrolled) => {
-                if enrolled.clock_offset.size() > Duration::from_secs(60) {
+                if enrolled.clock_offset.size() > Duration::from_mins(1) {
                     tracing::warn!(offset = ?enrolled.clock_offset.size(), "this machine's clock differs from the hub's");
                 }
                 Ok(enrolled.certificate)

@@ -26,9 +26,9 @@ use crate::wire::v1;
 const SNAPSHOTS: usize = 3;
 
 /// How often the kinds of a cluster are asked for again.
-const DISCOVER_EVERY: Duration = Duration::from_secs(300);
+const DISCOVER_EVERY: Duration = Duration::from_mins(5);
 
-/// Pause between a changed CustomResourceDefinition and the next discovery.
+/// Pause between a changed `CustomResourceDefinition` and the next discovery.
 const DISCOVER_SOON: Duration = Duration::from_secs(1);
 
 /// Time that the tasks of a failed worker get.
@@ -49,7 +49,7 @@ pub(super) struct Worker {
 /// Runs a worker, and runs it again after a panic, until `stop`.
 pub(super) async fn supervise(worker: Worker, owner: Tasks, stop: CancellationToken) {
     let entropy = Arc::clone(&worker.entropy);
-    let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(300), entropy);
+    let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(5), entropy);
     loop {
         let tasks = owner.child();
         let (one, set) = (worker.clone(), tasks.clone());

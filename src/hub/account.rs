@@ -120,7 +120,7 @@ pub(super) enum Refusal {
 
 /// One account.
 #[derive(Debug)]
-pub struct Account {
+pub(super) struct Account {
     /// Its name.
     pub(super) name: String,
     /// Its path at the facade, hex.
@@ -136,7 +136,7 @@ pub struct Account {
 
 /// What clients see of an account besides its objects.
 #[derive(Clone, Debug, Default)]
-pub struct Surface {
+pub(super) struct Surface {
     /// The kinds, as its agent told them.
     pub(super) discovery: Arc<v1::Discovery>,
     /// Kinds that the agent's credential may not list.
@@ -171,7 +171,7 @@ impl Account {
     }
 
     /// What was applied since the hub started.
-    pub fn counts(&self) -> Counts {
+    pub(super) fn counts(&self) -> Counts {
         self.lock().counts
     }
 

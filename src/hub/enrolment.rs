@@ -26,7 +26,7 @@ use crate::wire::v1;
 use crate::wire::v1::enrol_request::Evidence;
 
 /// How long a nonce is good for.
-const NONCE_LIFE: Duration = Duration::from_secs(60);
+const NONCE_LIFE: Duration = Duration::from_mins(1);
 
 /// Certificates that are remembered per name.
 const CERTIFICATES: usize = 64;

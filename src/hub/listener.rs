@@ -354,7 +354,7 @@ impl Core {
                         .max_concurrent_streams(256)
                         .serve_connection(io, service);
                     end(Box::pin(serving), &peer.kill, expiry, &drain, |c| {
-                        c.graceful_shutdown()
+                        c.graceful_shutdown();
                     })
                     .await
                 }
@@ -365,7 +365,7 @@ impl Core {
                         .max_headers(100)
                         .serve_connection(io, service);
                     end(Box::pin(serving), &peer.kill, expiry, &drain, |c| {
-                        c.graceful_shutdown()
+                        c.graceful_shutdown();
                     })
                     .await
                 }
@@ -388,7 +388,7 @@ impl Core {
 }
 
 /// How long a connection to the enrol listener may live.
-const ENROL_CONNECTION: Duration = Duration::from_secs(60);
+const ENROL_CONNECTION: Duration = Duration::from_mins(1);
 
 async fn answer(
     facade: &super::Facade,

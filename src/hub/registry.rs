@@ -12,7 +12,7 @@ use super::store::{Change, Store, StoreError};
 
 /// A one-time join token; its secret is known only to whoever holds the join string.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Token {
+pub(super) struct Token {
     /// The name that the agent gets.
     pub agent: String,
     /// Accounts that need no approval.
@@ -25,9 +25,9 @@ pub struct Token {
     pub spent_on: Option<String>,
 }
 
-/// A cluster whose ServiceAccount tokens are accepted as proof.
+/// A cluster whose `ServiceAccount` tokens are accepted as proof.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Cluster {
+pub(super) struct Cluster {
     /// `iss` of its tokens.
     pub issuer: String,
     /// Its public keys, as JSON.
@@ -38,7 +38,7 @@ pub struct Cluster {
 
 /// A certificate that was issued and has not expired.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Issued {
+pub(super) struct Issued {
     /// Hex.
     pub serial: String,
     /// SHA-256 of the public key, hex.
@@ -49,7 +49,7 @@ pub struct Issued {
 
 /// An agent by name.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Agent {
+pub(super) struct Agent {
     /// How it joined last: `token` or `kubernetes`.
     pub join: String,
     /// Accounts that its evidence named.
@@ -62,7 +62,7 @@ pub struct Agent {
 
 /// An account by name.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Account {
+pub(super) struct Account {
     /// Its path at the facade, hex.
     pub id: String,
     /// The agent that holds the name.
@@ -83,7 +83,7 @@ pub struct Account {
 
 /// A user of the facade by name.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Client {
+pub(super) struct Client {
     /// Accounts it may use.
     pub accounts: BTreeSet<String>,
     /// Certificates that have not expired.
@@ -94,7 +94,7 @@ pub struct Client {
 
 /// Rows of one sort, with what is needed to take a change back.
 #[derive(Debug)]
-pub struct Rows<T> {
+pub(super) struct Rows<T> {
     sort: &'static str,
     rows: BTreeMap<String, T>,
     before: Vec<(String, Option<T>)>,
@@ -110,23 +110,23 @@ impl<T: Clone + Serialize + DeserializeOwned> Rows<T> {
     }
 
     /// One row.
-    pub fn get(&self, name: &str) -> Option<&T> {
+    pub(super) fn get(&self, name: &str) -> Option<&T> {
         self.rows.get(name)
     }
 
     /// All rows by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&String, &T)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &T)> {
         self.rows.iter()
     }
 
     /// Adds or replaces a row.
-    pub fn put(&mut self, name: &str, row: T) {
+    pub(super) fn put(&mut self, name: &str, row: T) {
         let old = self.rows.insert(name.to_owned(), row);
         self.before.push((name.to_owned(), old));
     }
 
     /// Removes a row; false if there is none.
-    pub fn remove(&mut self, name: &str) -> bool {
+    pub(super) fn remove(&mut self, name: &str) -> bool {
         let old = self.rows.remove(name);
         let found = old.is_some();
         self.before.push((name.to_owned(), old));
@@ -179,7 +179,7 @@ impl<T: Clone + Serialize + DeserializeOwned> Rows<T> {
 
 /// Everything the registry knows.
 #[derive(Debug)]
-pub struct Tables {
+pub(super) struct Tables {
     /// By public id.
     pub tokens: Rows<Token>,
     /// By name.
@@ -214,7 +214,7 @@ pub enum RegistryError {
 
 /// The registry.
 #[derive(Debug)]
-pub struct Registry {
+pub(super) struct Registry {
     tables: Mutex<Tables>,
     store: Arc<Store>,
     /// Grows with every change.
@@ -226,7 +226,7 @@ impl Registry {
     ///
     /// # Errors
     /// The store cannot be read, or holds an entry that this build does not understand.
-    pub fn open(store: Arc<Store>) -> Result<Arc<Self>, RegistryError> {
+    pub(super) fn open(store: Arc<Store>) -> Result<Arc<Self>, RegistryError> {
         let mut tables = Tables {
             tokens: Rows::new("token"),
             clusters: Rows::new("cluster"),
@@ -257,7 +257,7 @@ impl Registry {
     }
 
     /// Looks something up.
-    pub fn read<T>(&self, look: impl FnOnce(&Tables) -> T) -> T {
+    pub(super) fn read<T>(&self, look: impl FnOnce(&Tables) -> T) -> T {
         look(&self.lock())
     }
 
@@ -267,7 +267,7 @@ impl Registry {
     ///
     /// # Errors
     /// What `change` refuses, or the store's failure.
-    pub fn update_blocking<T>(
+    pub(super) fn update_blocking<T>(
         &self,
         change: impl FnOnce(&mut Tables) -> Result<T, RegistryError>,
     ) -> Result<T, RegistryError> {
@@ -291,7 +291,7 @@ impl Registry {
     ///
     /// # Errors
     /// As there.
-    pub async fn update<T: Send + 'static>(
+    pub(super) async fn update<T: Send + 'static>(
         self: &Arc<Self>,
         change: impl FnOnce(&mut Tables) -> Result<T, RegistryError> + Send + 'static,
     ) -> Result<T, RegistryError> {
@@ -305,7 +305,7 @@ impl Registry {
     }
 
     /// Tells when something has changed.
-    pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+    pub(super) fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
         self.changed.subscribe()
     }
 }

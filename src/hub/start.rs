@@ -279,7 +279,7 @@ impl Core {
     ) {
         let mut backoff = Backoff::new(
             Duration::from_secs(1),
-            Duration::from_secs(60),
+            Duration::from_mins(1),
             Arc::clone(&self.entropy),
         );
         loop {

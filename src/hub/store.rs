@@ -75,7 +75,7 @@ pub(super) struct StreamCheckpoint {
 
 /// The store.
 #[derive(Debug)]
-pub struct Store {
+pub(super) struct Store {
     database: Database,
 }
 
@@ -84,7 +84,7 @@ impl Store {
     ///
     /// # Errors
     /// It is in use, not readable, or newer than this build.
-    pub fn open(folder: &Path) -> Result<Self, StoreError> {
+    pub(super) fn open(folder: &Path) -> Result<Self, StoreError> {
         let path = folder.join(FILE);
         let opened = Database::create(&path).map_err(|source| StoreError::Open {
             path: path.clone(),

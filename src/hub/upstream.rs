@@ -21,7 +21,7 @@ use crate::wire::v1;
 
 /// The hub behind a facade.
 #[derive(Debug)]
-pub struct Port(pub(super) Weak<Core>);
+pub(super) struct Port(pub(super) Weak<Core>);
 
 impl Upstream for Port {
     fn account(&self, id: &str) -> Option<Arc<Account>> {

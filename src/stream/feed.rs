@@ -106,7 +106,7 @@ pub struct Feed {
     discovery: watch::Sender<Arc<v1::Discovery>>,
     /// Grows when a stream becomes ready.
     progress: watch::Sender<u64>,
-    /// Grows when a CustomResourceDefinition changes.
+    /// Grows when a `CustomResourceDefinition` changes.
     definitions: watch::Sender<u64>,
 }
 

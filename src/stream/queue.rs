@@ -18,7 +18,7 @@ use crate::wire::v1;
 
 /// Something a stream has to tell.
 #[derive(Debug)]
-pub enum Item {
+pub(super) enum Item {
     /// The object's content is new.
     Upsert(scrub::Object),
     /// The object is there, and could not be filtered.
@@ -62,7 +62,7 @@ impl Item {
 
 /// Why an item was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub(super) enum Refusal {
     /// No room now.
     Full,
     /// The stream has another epoch by now, or is gone.

@@ -23,7 +23,7 @@ use crate::tasks::Tasks;
 use crate::wire::{self, v1};
 
 /// The generated client over our own connection.
-pub type SessionClient = v1::session_client::SessionClient<Hub>;
+pub(super) type SessionClient = v1::session_client::SessionClient<Hub>;
 
 /// Control messages that may wait for HTTP/2 to take them.
 const CONTROL_QUEUE: usize = 64;
@@ -509,7 +509,7 @@ async fn operate(
         Ok(answer) => {
             operations
                 .run(dispatch, answer.into_inner(), up, stop)
-                .await
+                .await;
         }
         Err(status) => {
             tracing::debug!(

@@ -29,7 +29,7 @@ use crate::secret::Buffer;
 use crate::wire::v1::StreamCondition;
 
 /// How often a kind is asked for again whose list was forbidden.
-const ABSENT_PAUSE: Duration = Duration::from_secs(300);
+const ABSENT_PAUSE: Duration = Duration::from_mins(5);
 
 /// Longest life of a watch, chosen between half of it and all of it.
 ///

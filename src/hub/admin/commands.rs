@@ -24,10 +24,10 @@ use crate::identity::{Name, Role, join};
 use crate::wire::v1;
 
 /// Longest life of a join token.
-const TOKEN_TTL: Duration = Duration::from_secs(15 * 60);
+const TOKEN_TTL: Duration = Duration::from_mins(15);
 
 /// Longest life of a client certificate.
-const CLIENT_TTL: Duration = Duration::from_secs(72 * 3600);
+const CLIENT_TTL: Duration = Duration::from_hours(72);
 
 /// Version of the rows' shape.
 const ROWS_VERSION: u32 = 1;
@@ -59,10 +59,7 @@ impl Core {
             Request::DeleteToken { id } => {
                 let message = format!("token {id} deleted");
                 change(&self.registry, message, move |tables| {
-                    match tables.tokens.remove(&id) {
-                        true => Ok(()),
-                        false => refuse(format!("no token {id}; see `sortie get tokens`")),
-                    }
+                    if tables.tokens.remove(&id) { Ok(()) } else { refuse(format!("no token {id}; see `sortie get tokens`")) }
                 })
                 .await
             }
@@ -75,10 +72,7 @@ impl Core {
             Request::RemoveCluster { name } => {
                 let message = format!("cluster {name} removed");
                 change(&self.registry, message, move |tables| {
-                    match tables.clusters.remove(&name) {
-                        true => Ok(()),
-                        false => refuse(format!("no cluster {name}; see `sortie get clusters`")),
-                    }
+                    if tables.clusters.remove(&name) { Ok(()) } else { refuse(format!("no cluster {name}; see `sortie get clusters`")) }
                 })
                 .await
             }
