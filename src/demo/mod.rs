@@ -13,7 +13,11 @@
 pub mod audit;
 mod canary;
 pub mod cluster;
+mod logs;
+mod run;
 mod seeded;
 
 pub use canary::Canary;
+pub use logs::Logs;
+pub use run::{AGENT_TTL, Progress, RunError, Settings, Source, run};
 pub use seeded::Seeded;

@@ -200,6 +200,15 @@ impl Core {
         }
     }
 
+    fn apply(&self, account: &Account, owner: &Owner, batch: &v1::Batch) -> Outcome {
+        if let Some(frames) = &self.frames
+            && let Ok(plain) = crate::stream::inflate_batch(batch)
+        {
+            (frames.0)(&plain);
+        }
+        account.apply(owner, batch)
+    }
+
     async fn feed_message(
         self: &Arc<Self>,
         account: &Arc<Account>,
@@ -208,7 +217,7 @@ impl Core {
         unacknowledged: &mut Unacknowledged,
     ) -> Result<Option<v1::FeedDown>, String> {
         match message {
-            v1::feed_up::Message::Batch(batch) => match account.apply(owner, &batch) {
+            v1::feed_up::Message::Batch(batch) => match self.apply(account, owner, &batch) {
                 Outcome::Acknowledge(ack) => {
                     unacknowledged.add(ack, &batch);
                     Ok(None)

@@ -70,6 +70,18 @@ pub struct Settings {
     pub certificates: Ttls,
     /// Age of a view that is still served.
     pub max_stale: Duration,
+    /// Is handed the inflated events of every batch, for an auditor; nobody else needs it.
+    pub frames: Option<Frames>,
+}
+
+/// Looks at inflated frames.
+#[derive(Clone)]
+pub struct Frames(pub Arc<dyn Fn(&[u8]) + Send + Sync>);
+
+impl std::fmt::Debug for Frames {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Frames")
+    }
 }
 
 /// Where a hub listens.
@@ -110,6 +122,7 @@ pub struct Core {
     hosts: Vec<String>,
     ttls: Ttls,
     max_stale: Duration,
+    frames: Option<Frames>,
     clock: SharedClock,
     entropy: SharedEntropy,
     issuer: Arc<dyn Issuer>,

@@ -98,6 +98,11 @@ impl Running {
         self.tasks.drain(grace).await
     }
 
+    /// Objects that agents coalesced before they numbered them.
+    pub fn coalesced(&self) -> u64 {
+        self.core.accounts.all().iter().map(|account| account.counts().coalesced).sum()
+    }
+
     /// SHA-256 of the public key of the root, hex: what agents pin.
     pub fn root_pin(&self) -> String {
         self.core
@@ -148,6 +153,7 @@ pub async fn start(
         hosts: settings.names.clone(),
         ttls: settings.certificates,
         max_stale: settings.max_stale,
+        frames: settings.frames.clone(),
         facade: Arc::new(Facade::new(
             Arc::new(Port(core.clone())),
             Arc::clone(&clock),

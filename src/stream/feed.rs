@@ -33,6 +33,8 @@ pub(super) struct Resume {
 /// What happened on one stream, for metrics and reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StreamCounts {
+    /// Streams that were begun.
+    pub streams: u64,
     /// Events taken from the API server.
     pub received: u64,
     /// Objects told with their content.
@@ -58,6 +60,7 @@ pub struct StreamCounts {
 impl StreamCounts {
     /// Adds another stream's counts.
     pub const fn add(&mut self, other: &Self) {
+        self.streams += other.streams;
         self.received += other.received;
         self.upserts += other.upserts;
         self.touches += other.touches;

@@ -29,7 +29,7 @@ mod sequence;
 mod session;
 mod watch;
 
-pub use batch::{BatchError, open as open_batch};
+pub use batch::{BatchError, inflated as inflate_batch, open as open_batch};
 pub use feed::{Feed, FeedSettings, StreamCounts};
 pub use queue::Queue;
 pub use sequence::{Receiver, Verdict};

@@ -174,6 +174,9 @@ impl Watcher {
     }
 
     fn begin(&mut self, resume: Resume) {
+        // An epoch without a version asks for a snapshot, as a new stream does.
+        let asked = u64::from(resume.version == ResourceVersion::ZERO);
+        self.stream.count(|counts| counts.streams += asked);
         self.index = Index::new();
         self.previous = Index::new();
         self.epoch = resume.epoch;

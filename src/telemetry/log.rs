@@ -7,8 +7,8 @@ use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, Registry};
 
 /// How events are written.
@@ -59,27 +59,48 @@ fn filter(level: LevelFilter) -> Targets {
         .with_target("vaultrs", LevelFilter::OFF)
 }
 
+/// Writes events of one filter to one writer.
+fn layer<S, W>(filter: Targets, format: Format, color: bool, writer: W) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(color);
+    match format {
+        Format::Text => layer.with_filter(filter).boxed(),
+        Format::Json => {
+            layer.json().flatten_event(true).with_current_span(false).with_filter(filter).boxed()
+        }
+    }
+}
+
 /// A subscriber that writes to `writer`.
 pub fn subscriber<W>(
     level: LevelFilter,
     format: Format,
     color: bool,
     writer: W,
-) -> Box<dyn Subscriber + Send + Sync>
+) -> impl Subscriber + Send + Sync
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let layer = tracing_subscriber::fmt::layer()
-        .with_writer(writer)
-        .with_ansi(color)
-        .with_span_events(FmtSpan::NONE);
-    match format {
-        Format::Text => Box::new(Registry::default().with(layer.with_filter(filter(level)))),
-        Format::Json => {
-            let layer = layer.json().flatten_event(true).with_current_span(false);
-            Box::new(Registry::default().with(layer.with_filter(filter(level))))
-        }
-    }
+    Registry::default().with(layer(filter(level), format, color, writer))
+}
+
+/// As [`subscriber`], and everything that could ever be written goes to `auditor` as well.
+pub fn audited<W, A>(
+    level: LevelFilter,
+    format: Format,
+    color: bool,
+    writer: W,
+    auditor: A,
+) -> impl Subscriber + Send + Sync
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+    A: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let everything = layer(filter(LevelFilter::TRACE), Format::Text, false, auditor);
+    Registry::default().with(layer(filter(level), format, color, writer)).with(everything)
 }
 
 /// Makes `subscriber` the process's own, and takes in the events of crates that use `log`.
@@ -87,7 +108,7 @@ where
 /// # Errors
 /// There is one already.
 pub fn install(
-    subscriber: Box<dyn Subscriber + Send + Sync>,
+    subscriber: impl Subscriber + Send + Sync,
 ) -> Result<(), tracing::subscriber::SetGlobalDefaultError> {
     tracing::subscriber::set_global_default(subscriber)
 }

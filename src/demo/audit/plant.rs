@@ -29,6 +29,7 @@ const REMOVALS: u32 = 8;
 pub struct Plant {
     namespace: String,
     canaries: Vec<Canary>,
+    marker: [u8; 16],
     finish: DropGuard,
     removed: oneshot::Receiver<bool>,
 }
@@ -71,6 +72,7 @@ impl Plant {
         let mut plant = Self {
             namespace,
             canaries: Vec::new(),
+            marker: marker(&suffix, entropy),
             finish: finish.drop_guard(),
             removed,
         };
@@ -91,12 +93,13 @@ impl Plant {
         });
         post(reader, "/api/v1/namespaces", &body).await?;
         let path = format!("/api/v1/namespaces/{namespace}/secrets");
+        let marker = String::from_utf8_lossy(&self.marker).into_owned();
         for number in 0..secrets {
             let value: [u8; 32] = entropy::bytes(&**entropy);
             let name = format!("planted-{number}");
             let body = json!({
                 "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
-                "metadata": {"name": name}, "data": {"value": BASE64.encode(value)},
+                "metadata": {"name": name, "labels": {"marker": marker}}, "data": {"value": BASE64.encode(value)},
             });
             self.canaries.push(Canary {
                 place: format!("{namespace}/{name}/value"),
@@ -110,6 +113,11 @@ impl Plant {
     /// The namespace's name.
     pub fn namespace(&self) -> &str {
         &self.namespace
+    }
+
+    /// Plain bytes that every planted Secret shows as a label.
+    pub const fn marker(&self) -> [u8; 16] {
+        self.marker
     }
 
     /// The planted values.
@@ -157,4 +165,14 @@ impl Removal {
         tracing::warn!(namespace = %self.namespace, "planted namespace could not be removed");
         false
     }
+}
+
+/// Sixteen letters and digits that occur nowhere else.
+fn marker(suffix: &str, entropy: &SharedEntropy) -> [u8; 16] {
+    let drawn = format!("m{}{suffix}", hex::encode(entropy::bytes::<4>(&**entropy)));
+    let mut marker = [b'm'; 16];
+    for (to, from) in marker.iter_mut().zip(drawn.bytes()) {
+        *to = from;
+    }
+    marker
 }

@@ -35,8 +35,8 @@ pub fn state_hash(objects: &[(&Collection, &Value)], filter: Option<&ReferenceFi
                 text.unwrap_or_default().as_bytes().to_vec()
             };
             let content = match filter {
-                Some(filter) => canonical(&filter.apply(&collection.kind, object)),
-                None => canonical(object),
+                Some(filter) => untyped(&filter.apply(&collection.kind, object)),
+                None => untyped(object),
             };
             [
                 collection.gvr.to_string().into_bytes(),
@@ -56,6 +56,17 @@ pub fn state_hash(objects: &[(&Collection, &Value)], filter: Option<&ReferenceFi
         digest.update(field);
     }
     hex::encode(digest.finish())
+}
+
+/// Canonical content without the type, which the collection tells: API servers leave it out of
+/// the items of a list.
+fn untyped(object: &Value) -> Vec<u8> {
+    let mut object = object.clone();
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove("apiVersion");
+        fields.remove("kind");
+    }
+    canonical(&object)
 }
 
 /// What one side shows at one moment.

@@ -4,6 +4,7 @@
 //! checked).
 
 mod commands;
+mod kubeconfig;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -16,6 +17,8 @@ use thiserror::Error;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
+
+pub use kubeconfig::{KubeconfigError, kubeconfig};
 
 use super::Core;
 use super::start::StartError;
