@@ -100,7 +100,12 @@ impl Running {
 
     /// Objects that agents coalesced before they numbered them.
     pub fn coalesced(&self) -> u64 {
-        self.core.accounts.all().iter().map(|account| account.counts().coalesced).sum()
+        self.core
+            .accounts
+            .all()
+            .iter()
+            .map(|account| account.counts().coalesced)
+            .sum()
     }
 
     /// SHA-256 of the public key of the root, hex: what agents pin.

@@ -113,9 +113,14 @@ fn version_of(event: &v1::Event) -> u64 {
 /// # Errors
 /// Anything that is not a well-formed batch within the limits.
 pub fn open(batch: &v1::Batch) -> Result<Vec<v1::Event>, BatchError> {
-    let events = v1::Events::decode(inflated(batch)?).map_err(BatchError::Decode)?.events;
+    let events = v1::Events::decode(inflated(batch)?)
+        .map_err(BatchError::Decode)?
+        .events;
     if u32::try_from(events.len()) != Ok(batch.count) {
-        return Err(BatchError::Count { got: events.len(), announced: batch.count });
+        return Err(BatchError::Count {
+            got: events.len(),
+            announced: batch.count,
+        });
     }
     Ok(events)
 }
@@ -127,12 +132,18 @@ pub fn open(batch: &v1::Batch) -> Result<Vec<v1::Event>, BatchError> {
 pub fn inflated(batch: &v1::Batch) -> Result<Bytes, BatchError> {
     let limit = limits::BATCH_COMPRESSED_BYTES;
     if batch.payload.len() > limit {
-        return Err(BatchError::TooLarge { got: batch.payload.len(), limit });
+        return Err(BatchError::TooLarge {
+            got: batch.payload.len(),
+            limit,
+        });
     }
     let announced = usize::try_from(batch.inflated_bytes).unwrap_or(usize::MAX);
     if announced > limits::BATCH_INFLATED_BYTES {
         let limit = limits::BATCH_INFLATED_BYTES;
-        return Err(BatchError::TooLarge { got: announced, limit });
+        return Err(BatchError::TooLarge {
+            got: announced,
+            limit,
+        });
     }
     match batch.compression() {
         v1::Compression::None => Ok(batch.payload.clone()),

@@ -60,17 +60,27 @@ fn filter(level: LevelFilter) -> Targets {
 }
 
 /// Writes events of one filter to one writer.
-fn layer<S, W>(filter: Targets, format: Format, color: bool, writer: W) -> Box<dyn Layer<S> + Send + Sync>
+fn layer<S, W>(
+    filter: Targets,
+    format: Format,
+    color: bool,
+    writer: W,
+) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(color);
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        .with_ansi(color);
     match format {
         Format::Text => layer.with_filter(filter).boxed(),
-        Format::Json => {
-            layer.json().flatten_event(true).with_current_span(false).with_filter(filter).boxed()
-        }
+        Format::Json => layer
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_filter(filter)
+            .boxed(),
     }
 }
 
@@ -100,7 +110,9 @@ where
     A: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let everything = layer(filter(LevelFilter::TRACE), Format::Text, false, auditor);
-    Registry::default().with(layer(filter(level), format, color, writer)).with(everything)
+    Registry::default()
+        .with(layer(filter(level), format, color, writer))
+        .with(everything)
 }
 
 /// Makes `subscriber` the process's own, and takes in the events of crates that use `log`.

@@ -88,13 +88,14 @@ impl History {
     ///
     /// Versions grow within a stream, but not between streams. A client whose last event was one
     /// at exactly `version` has seen what was applied before it, whatever its version; any other
-    /// version was given out as the lowest of all streams, so what is unknown is newer.
+    /// version was given out as the lowest of all streams, so what is unknown is newer. All entries
+    /// of a stream's first snapshot have the snapshot's version, and are known together.
     pub(super) fn after(&self, version: ResourceVersion, of: impl Fn(&Scope) -> bool) -> u64 {
         let of_these = |entry: &Entry| of(&entry.scope);
         let newer = |entry: &Entry| of_these(entry) && entry.version > version;
         let exact = |entry: &Entry| of_these(entry) && entry.version == version;
         let newer = self.entries.iter().position(newer);
-        let after_exact = self.entries.iter().position(exact).map(|at| at + 1);
+        let after_exact = self.entries.iter().rposition(exact).map(|at| at + 1);
         let skip = match (newer, after_exact) {
             (Some(newer), Some(after)) => newer.min(after),
             (Some(at), None) | (None, Some(at)) => at,

@@ -30,6 +30,9 @@ pub struct Plant {
     namespace: String,
     canaries: Vec<Canary>,
     marker: [u8; 16],
+    /// Paths of Secrets, and the values they are to get.
+    later: Vec<(String, [u8; 32])>,
+    reader: Reader,
     finish: DropGuard,
     removed: oneshot::Receiver<bool>,
 }
@@ -73,6 +76,8 @@ impl Plant {
             namespace,
             canaries: Vec::new(),
             marker: marker(&suffix, entropy),
+            later: Vec::new(),
+            reader: reader.clone(),
             finish: finish.drop_guard(),
             removed,
         };
@@ -106,6 +111,12 @@ impl Plant {
                 value: value.to_vec(),
             });
             post(reader, &path, &body).await?;
+            let later: [u8; 32] = entropy::bytes(&**entropy);
+            self.canaries.push(Canary {
+                place: format!("{namespace}/{name}/value, later"),
+                value: later.to_vec(),
+            });
+            self.later.push((format!("{path}/{name}"), later));
         }
         Ok(())
     }
@@ -113,6 +124,19 @@ impl Plant {
     /// The namespace's name.
     pub fn namespace(&self) -> &str {
         &self.namespace
+    }
+
+    /// Gives one Secret its later value; nothing once all have theirs.
+    pub async fn change(&mut self) -> Result<(), ReadError> {
+        let Some((path, value)) = self.later.pop() else {
+            return Ok(());
+        };
+        let body = json!({"data": {"value": BASE64.encode(value)}});
+        let (kind, method) = ("application/merge-patch+json", http::Method::PATCH);
+        self.reader
+            .send(method, &path, Some((kind, &body)))
+            .await
+            .map(drop)
     }
 
     /// Plain bytes that every planted Secret shows as a label.

@@ -115,7 +115,9 @@ impl Report {
             format!("{rotations} rotations were seen, {ROTATIONS} are needed"),
         );
         let events = &self.events;
-        must(events.sent > 0, "no event was seen at the cluster".into());
+        if self.canaries.planted > 0 {
+            must(events.sent > 0, "no event was seen at the cluster".into());
+        }
         for (count, what) in [
             (events.lost, "lost"),
             (events.duplicated, "duplicated"),

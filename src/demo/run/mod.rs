@@ -167,6 +167,8 @@ pub async fn run(
 fn look_into(canaries: &Canaries, source: &'static str) -> impl Fn(&[u8]) + Send + Sync + use<> {
     let scan = std::sync::Mutex::new(canaries.scan(source));
     move |bytes: &[u8]| {
-        scan.lock().unwrap_or_else(std::sync::PoisonError::into_inner).feed(bytes);
+        scan.lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .feed(bytes);
     }
 }

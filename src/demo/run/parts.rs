@@ -53,8 +53,18 @@ const CACHED: [(&str, &str, &str, &str); 12] = [
     ("batch", "v1", "cronjobs", "CronJob"),
     ("batch", "v1", "jobs", "Job"),
     ("networking.k8s.io", "v1", "ingresses", "Ingress"),
-    ("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy"),
-    ("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition"),
+    (
+        "networking.k8s.io",
+        "v1",
+        "networkpolicies",
+        "NetworkPolicy",
+    ),
+    (
+        "apiextensions.k8s.io",
+        "v1",
+        "customresourcedefinitions",
+        "CustomResourceDefinition",
+    ),
 ];
 
 /// What is served, and how it is read.
@@ -81,7 +91,7 @@ pub(super) async fn start_and_watch(
     tasks: &Tasks,
     planting: &Tasks,
 ) -> Result<Option<Report>, RunError> {
-    let sources = sources(settings, say, tasks, planting).await?;
+    let mut sources = sources(settings, say, tasks, planting).await?;
     let canaries = Canaries::new(&sources.planted, sources.marker)?;
     if !sources.planted.is_empty() {
         settings.logs.search(canaries.scan("logs"));
@@ -90,26 +100,46 @@ pub(super) async fn start_and_watch(
     }
     let hub = hub(settings, &canaries, &sources, tasks).await?;
     let socket = settings.folder.join("hub").join(SOCKET);
-    say(&format!("hub      listening: agents {}, clients {}", hub.addresses.data, hub.addresses.facade));
+    say(&format!(
+        "hub      listening: agents {}, clients {}",
+        hub.addresses.data, hub.addresses.facade
+    ));
     let accounts = accounts(&sources);
     let agent = agent(settings, &socket, &sources, &accounts, tasks).await?;
     let deadline = Instant::now() + settings.timeout;
-    let waiting = Waiting { socket: &socket, deadline, timeout: settings.timeout };
-    waiting.until("enrolled", |agents, _| serial(agents).is_some()).await?;
-    say(&format!("enrolled agent demo, serial {}", agent.identity().serial));
+    let waiting = Waiting {
+        socket: &socket,
+        deadline,
+        timeout: settings.timeout,
+    };
+    waiting
+        .until("enrolled", |agents, _| serial(agents).is_some())
+        .await?;
+    say(&format!(
+        "enrolled agent demo, serial {}",
+        agent.identity().serial
+    ));
     waiting
         .until("synced", |_, rows| {
-            accounts.iter().all(|name| state(rows, name) == Some("ACTIVE"))
+            accounts
+                .iter()
+                .all(|name| state(rows, name) == Some("ACTIVE"))
         })
         .await?;
     let shown = shown(settings, &sources, &canaries, &socket, &accounts, tasks).await?;
     say_synced(&shown, &sources, say).await?;
     let kubeconfig = settings.folder.join(format!("{ACCOUNT}.kubeconfig"));
-    say(&format!("try      kubectl --kubeconfig {} get pods -A", kubeconfig.display()));
-    let cluster = Reader::new(&sources.auditor.endpoint, tasks)
-        .map_err(|source| RunError::Read { side: "the cluster", source })?;
+    say(&format!(
+        "try      kubectl --kubeconfig {} get pods -A",
+        kubeconfig.display()
+    ));
+    let cluster =
+        Reader::new(&sources.auditor.endpoint, tasks).map_err(|source| RunError::Read {
+            side: "the cluster",
+            source,
+        })?;
     let evidence = Evidence::start(&cluster, &shown, &settings.entropy, tasks).await?;
-    let rotations = rotations(settings, &waiting, say).await?;
+    let rotations = rotations(settings, &waiting, sources.plant.as_mut(), say).await?;
     if !settings.once {
         return Ok(None);
     }
@@ -152,17 +182,23 @@ async fn sources(
 ) -> Result<Sources, RunError> {
     match &settings.source {
         Source::Embedded => embedded(settings, say, tasks).await,
-        Source::Kubeconfig { agent, auditor, context } => {
-            real(settings, say, planting, (agent, auditor, context.as_deref())).await
+        Source::Kubeconfig {
+            agent,
+            auditor,
+            context,
+        } => {
+            real(
+                settings,
+                say,
+                planting,
+                (agent, auditor, context.as_deref()),
+            )
+            .await
         }
     }
 }
 
-async fn embedded(
-    settings: &Settings,
-    say: &Progress,
-    tasks: &Tasks,
-) -> Result<Sources, RunError> {
+async fn embedded(settings: &Settings, say: &Progress, tasks: &Tasks) -> Result<Sources, RunError> {
     let wanted = cluster::Settings::new(Arc::clone(&settings.entropy), Arc::clone(&settings.clock));
     let (embedded, running) = Cluster::start(wanted, tasks).await?;
     say(&format!("cluster  embedded, at {}", running.url));
@@ -187,12 +223,22 @@ async fn real(
     (agent, auditor, context): (&Path, &Path, Option<&str>),
 ) -> Result<Sources, RunError> {
     let auditor = read_context(auditor, context)?;
-    say(&format!("cluster  context {}, server {}", auditor.name, auditor.endpoint.url));
+    say(&format!(
+        "cluster  context {}, server {}",
+        auditor.name, auditor.endpoint.url
+    ));
     let plant = if settings.plant {
         let endpoint = &auditor.endpoint;
         let planted = Plant::start(endpoint, audit::SECRETS, &settings.entropy, planting).await;
-        let planted = planted.map_err(|source| RunError::Read { side: "the cluster", source })?;
-        say(&format!("planted  {} Secrets in namespace {}", planted.canaries().len(), planted.namespace()));
+        let planted = planted.map_err(|source| RunError::Read {
+            side: "the cluster",
+            source,
+        })?;
+        say(&format!(
+            "planted  {} Secrets in namespace {}",
+            planted.canaries().len(),
+            planted.namespace()
+        ));
         Some(planted)
     } else {
         say("reading  only; Secrets are not read");
@@ -203,32 +249,53 @@ async fn real(
         agent_kubeconfig: agent.to_owned(),
         context: Some(auditor.name.clone()),
         auditor,
-        planted: plant.as_ref().map(|plant| plant.canaries().to_vec()).unwrap_or_default(),
+        planted: plant
+            .as_ref()
+            .map(|plant| plant.canaries().to_vec())
+            .unwrap_or_default(),
         marker: plant.as_ref().map_or([0; 16], Plant::marker),
         plant,
     })
 }
 
 fn read_context(path: &Path, context: Option<&str>) -> Result<Context, RunError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| RunError::File { path: path.to_owned(), source })?;
-    Context::read(&text, context)
-        .map_err(|source| RunError::Kubeconfig { path: path.to_owned(), source })
+    let text = std::fs::read_to_string(path).map_err(|source| RunError::File {
+        path: path.to_owned(),
+        source,
+    })?;
+    Context::read(&text, context).map_err(|source| RunError::Kubeconfig {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn write_private(path: &Path, content: &SecretBytes) -> Result<(), RunError> {
     use std::io::Write;
-    let failed = |source| RunError::File { path: path.to_owned(), source };
+    let failed = |source| RunError::File {
+        path: path.to_owned(),
+        source,
+    };
     let mut options = std::fs::OpenOptions::new();
-    let opened = options.write(true).create(true).truncate(true).mode(0o600).open(path);
-    #[expect(clippy::disallowed_methods, reason = "a kubeconfig of the demonstration, mode 0600")]
-    opened.and_then(|mut file| file.write_all(content.expose_secret())).map_err(failed)
+    let opened = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path);
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a kubeconfig of the demonstration, mode 0600"
+    )]
+    opened
+        .and_then(|mut file| file.write_all(content.expose_secret()))
+        .map_err(failed)
 }
 
 // ---------------------------------------------------------------- hub and agent
 
 fn name(text: &'static str) -> Result<crate::identity::Name, RunError> {
-    text.parse().map_err(|error| refused("naming a part", &Chain(&error).to_string()))
+    text.parse()
+        .map_err(|error| refused("naming a part", &Chain(&error).to_string()))
 }
 
 async fn hub(
@@ -238,8 +305,8 @@ async fn hub(
     tasks: &Tasks,
 ) -> Result<hub::Running, RunError> {
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let frames = (!sources.planted.is_empty())
-        .then(|| Frames(Arc::new(look_into(canaries, "frames"))));
+    let frames =
+        (!sources.planted.is_empty()).then(|| Frames(Arc::new(look_into(canaries, "frames"))));
     let wanted = hub::Settings {
         name: name("demo")?,
         trust_domain: "demo.sortie.example"
@@ -247,7 +314,13 @@ async fn hub(
             .map_err(|error| refused("naming the trust domain", &Chain(&error).to_string()))?,
         names: vec![Ipv4Addr::LOCALHOST.to_string(), "localhost".to_owned()],
         state_dir: settings.folder.join("hub"),
-        listen: hub::Listen { data: any, enrol: any, facade: any, health: any, metrics: any },
+        listen: hub::Listen {
+            data: any,
+            enrol: any,
+            facade: any,
+            health: any,
+            metrics: any,
+        },
         certificates: hub::Ttls {
             agent: settings.agent_ttl,
             client: CLIENT_TTL,
@@ -261,7 +334,11 @@ async fn hub(
 }
 
 fn accounts(sources: &Sources) -> Vec<&'static str> {
-    if sources.plant.is_some() { vec![ACCOUNT, PLANTED] } else { vec![ACCOUNT] }
+    if sources.plant.is_some() {
+        vec![ACCOUNT, PLANTED]
+    } else {
+        vec![ACCOUNT]
+    }
 }
 
 async fn agent(
@@ -278,7 +355,10 @@ async fn agent(
     };
     let Answer::Token { join, .. } = admin_ask(socket, "making a join token", &request).await?
     else {
-        return Err(refused("making a join token", "another answer than asked for"));
+        return Err(refused(
+            "making a join token",
+            "another answer than asked for",
+        ));
     };
     let join = Join::parse(join.as_bytes())
         .map_err(|error| refused("reading the join token", &Chain(&error).to_string()))?;
@@ -293,7 +373,10 @@ async fn agent(
             enrol: join.enrol,
             root_spki_sha256: join.root_spki_sha256,
         },
-        evidence: agent::Evidence::Token { id: join.id, secret: Arc::new(join.secret) },
+        evidence: agent::Evidence::Token {
+            id: join.id,
+            secret: Arc::new(join.secret),
+        },
         engines: Vec::new(),
         accounts: accounts.iter().map(|name| account(name, sources)).collect(),
         host: "demo".to_owned(),
@@ -336,7 +419,11 @@ fn account(name: &str, sources: &Sources) -> agent::AccountSettings {
 
 fn cached_patterns() -> impl Iterator<Item = KindPattern> {
     CACHED.iter().filter_map(|(group, _, _, kind)| {
-        let name = if group.is_empty() { (*kind).to_owned() } else { format!("{kind}.{group}") };
+        let name = if group.is_empty() {
+            (*kind).to_owned()
+        } else {
+            format!("{kind}.{group}")
+        };
         KindPattern::parse(&name).ok()
     })
 }
@@ -354,7 +441,10 @@ fn everything() -> OperationRule {
 /// for, by the agent's own count.
 fn relists(agent: &agent::Running) -> u64 {
     let of = |counts: &crate::stream::StreamCounts| {
-        counts.snapshots.saturating_sub(counts.streams).saturating_sub(counts.expired)
+        counts
+            .snapshots
+            .saturating_sub(counts.streams)
+            .saturating_sub(counts.expired)
     };
     agent.counts().iter().map(|(_, counts)| of(counts)).sum()
 }
@@ -370,7 +460,10 @@ async fn shown(
     tasks: &Tasks,
 ) -> Result<Vec<Shown>, RunError> {
     let names: BTreeSet<String> = accounts.iter().map(|name| (*name).to_owned()).collect();
-    let request = Request::CreateClient { name: CLIENT.to_owned(), accounts: names };
+    let request = Request::CreateClient {
+        name: CLIENT.to_owned(),
+        accounts: names,
+    };
     admin_ask(socket, "making a client", &request).await?;
     let mut shown = Vec::new();
     for name in accounts {
@@ -380,14 +473,20 @@ async fn shown(
         let path = settings.folder.join(format!("{name}.kubeconfig"));
         write_private(&path, &kubeconfig)?;
         let endpoint = read_context(&path, None)?.endpoint;
-        let facade = Reader::new(&endpoint, tasks)
-            .map_err(|source| RunError::Read { side: "the facade", source })?;
+        let facade = Reader::new(&endpoint, tasks).map_err(|source| RunError::Read {
+            side: "the facade",
+            source,
+        })?;
         let facade = if sources.planted.is_empty() {
             facade
         } else {
             facade.tapped(canaries.clone(), "facade")
         };
-        shown.push(Shown { name, facade, collections: collections(name, sources) });
+        shown.push(Shown {
+            name,
+            facade,
+            collections: collections(name, sources),
+        });
     }
     Ok(shown)
 }
@@ -399,14 +498,21 @@ fn collections(account: &str, sources: &Sources) -> Vec<Collection> {
         scope,
     };
     if account == PLANTED {
-        let planted = sources.plant.iter().map(|plant| plant.namespace().to_owned());
-        return planted.map(|namespace| secrets(Scope::Namespace(namespace))).collect();
+        let planted = sources
+            .plant
+            .iter()
+            .map(|plant| plant.namespace().to_owned());
+        return planted
+            .map(|namespace| secrets(Scope::Namespace(namespace)))
+            .collect();
     }
-    let cached = CACHED.iter().map(|(group, version, resource, kind)| Collection {
-        gvr: Gvr::new(*group, *version, *resource),
-        kind: (*kind).to_owned(),
-        scope: Scope::Cluster,
-    });
+    let cached = CACHED
+        .iter()
+        .map(|(group, version, resource, kind)| Collection {
+            gvr: Gvr::new(*group, *version, *resource),
+            kind: (*kind).to_owned(),
+            scope: Scope::Cluster,
+        });
     let embedded = sources.embedded.as_ref().map(|_| secrets(Scope::Cluster));
     cached.chain(embedded).collect()
 }
@@ -416,10 +522,20 @@ async fn say_synced(shown: &[Shown], sources: &Sources, say: &Progress) -> Resul
     for shown in shown {
         let snapshot = audit::Snapshot::read(&shown.facade, &shown.collections)
             .await
-            .map_err(|source| RunError::Read { side: "the facade", source })?;
-        let counts: Vec<String> =
-            snapshot.counts().iter().map(|(kind, count)| format!("{kind} {count}")).collect();
-        say(&format!("synced   account {}: {}", shown.name, counts.join(", ")));
+            .map_err(|source| RunError::Read {
+                side: "the facade",
+                source,
+            })?;
+        let counts: Vec<String> = snapshot
+            .counts()
+            .iter()
+            .map(|(kind, count)| format!("{kind} {count}"))
+            .collect();
+        say(&format!(
+            "synced   account {}: {}",
+            shown.name,
+            counts.join(", ")
+        ));
         if !sources.planted.is_empty() {
             let masked = snapshot.masked_values(&filter);
             if masked > 0 {
@@ -457,7 +573,11 @@ impl Waiting<'_> {
             }
             if Instant::now() >= self.deadline {
                 let state = accounts.iter().map(describe).collect::<Vec<_>>().join("; ");
-                return Err(RunError::TimedOut { what, timeout: self.timeout, state });
+                return Err(RunError::TimedOut {
+                    what,
+                    timeout: self.timeout,
+                    state,
+                });
             }
         }
     }
@@ -465,21 +585,38 @@ impl Waiting<'_> {
     async fn states(&self) -> Result<BTreeMap<String, String>, RunError> {
         let accounts = rows(self.socket, Sort::Accounts).await?;
         let text = |row: &BTreeMap<String, serde_json::Value>, key: &str| {
-            row.get(key).and_then(|value| value.as_str()).unwrap_or_default().to_owned()
+            row.get(key)
+                .and_then(|value| value.as_str())
+                .unwrap_or_default()
+                .to_owned()
         };
-        Ok(accounts.iter().map(|row| (text(row, "name"), text(row, "state"))).collect())
+        Ok(accounts
+            .iter()
+            .map(|row| (text(row, "name"), text(row, "state")))
+            .collect())
     }
 }
 
 fn describe(row: &BTreeMap<String, serde_json::Value>) -> String {
-    let text = |key: &str| row.get(key).and_then(|value| value.as_str()).unwrap_or_default();
-    format!("{} is {} {} {}", text("name"), text("state"), text("reason"), text("message"))
+    let text = |key: &str| {
+        row.get(key)
+            .and_then(|value| value.as_str())
+            .unwrap_or_default()
+    };
+    format!(
+        "{} is {} {} {}",
+        text("name"),
+        text("state"),
+        text("reason"),
+        text("message")
+    )
 }
 
 /// Follows the agent's certificate at the hub until it has changed twice, or for ever.
 async fn rotations(
     settings: &Settings,
     waiting: &Waiting<'_>,
+    mut plant: Option<&mut Plant>,
     say: &Progress,
 ) -> Result<u64, RunError> {
     let mut tick = tokio::time::interval(POLL);
@@ -493,6 +630,13 @@ async fn rotations(
             rotations += 1;
             say(&format!("rotated  {old} → {new}"));
         }
+        if let Some(plant) = &mut plant {
+            let changed = plant.change().await;
+            changed.map_err(|source| RunError::Read {
+                side: "the cluster",
+                source,
+            })?;
+        }
         known = now.or(known);
         let over = rotations >= 2 || Instant::now() >= waiting.deadline;
         if settings.once && over {
@@ -502,11 +646,17 @@ async fn rotations(
 }
 
 fn serial(agents: &Rows) -> Option<String> {
-    agents.first()?.get("certificate-serial")?.as_str().map(str::to_owned)
+    agents
+        .first()?
+        .get("certificate-serial")?
+        .as_str()
+        .map(str::to_owned)
 }
 
 fn state<'a>(accounts: &'a Rows, name: &str) -> Option<&'a str> {
-    let row = accounts.iter().find(|row| row.get("name").and_then(|n| n.as_str()) == Some(name))?;
+    let row = accounts
+        .iter()
+        .find(|row| row.get("name").and_then(|n| n.as_str()) == Some(name))?;
     row.get("state")?.as_str()
 }
 
@@ -530,5 +680,8 @@ async fn admin_ask(
 }
 
 fn refused(what: &'static str, message: &str) -> RunError {
-    RunError::Admin { what, message: message.to_owned() }
+    RunError::Admin {
+        what,
+        message: message.to_owned(),
+    }
 }

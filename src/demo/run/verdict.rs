@@ -74,9 +74,10 @@ impl Evidence {
         for shown in shown {
             let (facade, collections) = (&shown.facade, &shown.collections);
             let observer = Observer::start(cluster, facade, collections, entropy, tasks).await;
-            observers.push(
-                observer.map_err(|source| RunError::Read { side: "cluster and facade", source })?,
-            );
+            observers.push(observer.map_err(|source| RunError::Read {
+                side: "cluster and facade",
+                source,
+            })?);
         }
         Ok(Self(observers))
     }
@@ -88,13 +89,19 @@ impl Evidence {
             let silence = observer.quiet(&stop);
             let end = deadline.min(Instant::now() + std::time::Duration::from_secs(20));
             if tokio::time::timeout_at(end, silence).await.is_err() {
-                tracing::debug!(running = tasks.running(), "the cluster does not fall silent");
+                tracing::debug!(
+                    running = tasks.running(),
+                    "the cluster does not fall silent"
+                );
             }
         }
     }
 
     fn figures(&self, coalesced: u64, relists: u64) -> EventFigures {
-        let mut sum = EventFigures { relists, ..EventFigures::default() };
+        let mut sum = EventFigures {
+            relists,
+            ..EventFigures::default()
+        };
         for observer in &self.0 {
             let figures = observer.figures(coalesced, 0);
             sum.sent += figures.sent;
@@ -131,16 +138,23 @@ impl Facts<'_> {
             self.search_store();
         }
         let filter = filter();
-        let accounts = self.shown.iter().zip(&snapshots).map(|(shown, snapshot)| AccountFigures {
-            name: shown.name.to_owned(),
-            state: self.states.get(shown.name).cloned().unwrap_or_default(),
-            objects: snapshot.counts(),
-        });
+        let accounts = self
+            .shown
+            .iter()
+            .zip(&snapshots)
+            .map(|(shown, snapshot)| AccountFigures {
+                name: shown.name.to_owned(),
+                state: self.states.get(shown.name).cloned().unwrap_or_default(),
+                objects: snapshot.counts(),
+            });
         let mut report = Report {
             accounts: accounts.collect(),
             rotations: self.rotations,
             events: evidence.figures(self.coalesced, self.relists),
-            masked_values: snapshots.iter().map(|snapshot| snapshot.masked_values(&filter)).sum(),
+            masked_values: snapshots
+                .iter()
+                .map(|snapshot| snapshot.masked_values(&filter))
+                .sum(),
             canaries: self.canaries.figures(),
             state_hash: hashes,
             lag_ms: evidence.lag(),
@@ -152,7 +166,9 @@ impl Facts<'_> {
         }
         report.judge();
         if evidence.0.iter().any(Observer::overflowed) {
-            report.failed.push("the observer saw more than it can hold".to_owned());
+            report
+                .failed
+                .push("the observer saw more than it can hold".to_owned());
             report.ok = false;
         }
         Ok(report)
@@ -203,7 +219,10 @@ async fn read(
 }
 
 fn joined(snapshots: &[Snapshot], filter: Option<&ReferenceFilter>) -> String {
-    let hashes: Vec<String> = snapshots.iter().map(|snapshot| snapshot.hash(filter)).collect();
+    let hashes: Vec<String> = snapshots
+        .iter()
+        .map(|snapshot| snapshot.hash(filter))
+        .collect();
     hashes.join("-")
 }
 

@@ -50,13 +50,25 @@ pub async fn kubeconfig(
         ttl_seconds: ttl.map(|ttl| ttl.as_secs()),
     };
     match ask(socket, &request).await? {
-        Answer::Certificate { chain, roots, server, .. } => {
-            Ok(document(account, client, &Granted { chain, roots, server }, &key.to_pkcs8()?))
-        }
+        Answer::Certificate {
+            chain,
+            roots,
+            server,
+            ..
+        } => Ok(document(
+            account,
+            client,
+            &Granted {
+                chain,
+                roots,
+                server,
+            },
+            &key.to_pkcs8()?,
+        )),
         Answer::Error { message } => Err(KubeconfigError::Refused(message)),
-        Answer::Done { .. } | Answer::List { .. } | Answer::Token { .. } => {
-            Err(KubeconfigError::Refused("the hub gave another answer than asked for".to_owned()))
-        }
+        Answer::Done { .. } | Answer::List { .. } | Answer::Token { .. } => Err(
+            KubeconfigError::Refused("the hub gave another answer than asked for".to_owned()),
+        ),
     }
 }
 
@@ -67,14 +79,20 @@ struct Granted {
 }
 
 fn document(account: &str, client: &str, granted: &Granted, key: &SecretBytes) -> SecretBytes {
-    #[expect(clippy::disallowed_methods, reason = "a kubeconfig holds the client's key")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a kubeconfig holds the client's key"
+    )]
     let der = Zeroizing::new(STANDARD.encode(key.expose_secret()));
     let pem = Zeroizing::new(format!(
         "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
         &*der
     ));
     let key = Zeroizing::new(STANDARD.encode(&*pem));
-    let (roots, chain) = (STANDARD.encode(&granted.roots), STANDARD.encode(&granted.chain));
+    let (roots, chain) = (
+        STANDARD.encode(&granted.roots),
+        STANDARD.encode(&granted.chain),
+    );
     let server = &granted.server;
     let text = format!(
         "apiVersion: v1\n\

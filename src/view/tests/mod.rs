@@ -97,6 +97,30 @@ fn a_kind_is_unavailable_until_its_first_whole_snapshot() {
     assert!(view.complete(&stream));
 }
 
+#[tokio::test]
+async fn a_watch_from_the_first_snapshots_version_repeats_nothing_of_it() {
+    let (view, _) = view();
+    let stream = key(Scope::Cluster);
+    snapshot(
+        &view,
+        &stream,
+        &[("a", "1", 5), ("b", "2", 6), ("c", "3", 7)],
+        9,
+    );
+    let from = From::Version(
+        view.list(&pods(), None, &Selector::default())
+            .unwrap()
+            .version,
+    );
+    let everything = Selector::default();
+    let mut watcher = view.watch(&pods(), None, everything, from).unwrap();
+    view.touch(&stream, &identity("b", "2", 10));
+    let Ok(Event::Modified(object)) = watcher.next().await else {
+        panic!("the first event is the one after the list");
+    };
+    assert_eq!(object.identity().resource_version, version(10));
+}
+
 #[test]
 fn a_touch_changes_the_version_and_shares_the_bytes() {
     let (view, _) = view();
