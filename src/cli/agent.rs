@@ -1,0 +1,84 @@
+//! `sortie agent`
+
+use std::collections::BTreeSet;
+
+use super::args::{Global, Serve};
+use super::process::{self, Signals};
+use super::{Exit, print};
+use crate::agent::{self, Settings};
+use crate::config::source::{self, Environment};
+use crate::config::{ConfigError, agent as config};
+use crate::policy::{self, AccountPolicy, Rules};
+use crate::tasks::Tasks;
+use crate::{clock, entropy};
+
+pub(super) fn run(serve: &Serve, global: &Global) -> Exit {
+    let settings = match read(serve) {
+        Ok(settings) => settings,
+        Err(error) => return process::refuse(&error),
+    };
+    if serve.check {
+        return print::done(&format!("{}: ok\n", serve.config.display()));
+    }
+    if serve.print_config {
+        return print::done(&config::print(&settings));
+    }
+    process::prepare(global, serve.allow_dump);
+    let rules = match policy::load() {
+        Ok(rules) => rules,
+        Err(error) => return print::failed(&error),
+    };
+    // One thread: an agent mostly waits, and each further thread costs memory.
+    process::block_on(1, run_until_told(settings, rules))
+}
+
+fn read(serve: &Serve) -> Result<Settings, ConfigError> {
+    let text = source::load(&serve.config)?;
+    config::read(&serve.config, &text, &Environment::of_process())
+}
+
+async fn run_until_told(settings: Settings, rules: Rules) -> Exit {
+    log_start(&settings, &rules);
+    let mut signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => return print::failed(&error),
+    };
+    let tasks = Tasks::new();
+    let (clock, entropy) = (clock::system(), entropy::system());
+    let starting = agent::start(settings, &rules, clock, entropy, tasks.clone());
+    let running = match starting.await {
+        Ok(running) => running,
+        Err(error) => return print::failed(&error),
+    };
+    tracing::info!(health = %running.health, metrics = %running.metrics, "listening");
+    let refused = tokio::select! {
+        () = signals.next() => None,
+        // Logged where it happened; the rest still drains.
+        _task = tasks.died() => None,
+        fatal = running.fatal() => Some(fatal),
+    };
+    let drained = signals.during(|grace| running.drain(grace)).await;
+    match refused {
+        Some(fatal) => {
+            print::error(&fatal);
+            Exit::Refused
+        }
+        None => process::ended(drained, &tasks),
+    }
+}
+
+fn log_start(settings: &Settings, rules: &Rules) {
+    let accounts = settings.accounts.iter();
+    let policies: BTreeSet<[u8; 32]> = accounts
+        .map(|account| AccountPolicy::new(account.policy.clone(), rules).digest())
+        .collect();
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        name = %settings.name,
+        hub = settings.hub.data,
+        accounts = settings.accounts.len(),
+        engines = settings.engines.len(),
+        policies = policies.len(),
+        "starting agent"
+    );
+}

@@ -1,0 +1,74 @@
+//! `sortie hub`
+
+use std::num::NonZero;
+use std::thread::available_parallelism;
+
+use super::args::{Global, Serve};
+use super::process::{self, Signals, THREADS};
+use super::{Exit, print};
+use crate::config::{ConfigError, hub as config, source};
+use crate::hub::{self, Running, Settings};
+use crate::tasks::Tasks;
+use crate::{clock, entropy};
+
+pub(super) fn run(serve: &Serve, global: &Global) -> Exit {
+    let settings = match read(serve) {
+        Ok(settings) => settings,
+        Err(error) => return process::refuse(&error),
+    };
+    if serve.check {
+        return print::done(&format!("{}: ok\n", serve.config.display()));
+    }
+    if serve.print_config {
+        return print::done(&config::print(&settings));
+    }
+    process::prepare(global, serve.allow_dump);
+    let cores = available_parallelism().map_or(THREADS, NonZero::get);
+    process::block_on(cores.clamp(2, THREADS), run_until_told(settings))
+}
+
+fn read(serve: &Serve) -> Result<Settings, ConfigError> {
+    let text = source::load(&serve.config)?;
+    config::read(&serve.config, &text)
+}
+
+async fn run_until_told(settings: Settings) -> Exit {
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        name = %settings.name,
+        trust_domain = %settings.trust_domain,
+        state_dir = %settings.state_dir.display(),
+        "starting hub"
+    );
+    let mut signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => return print::failed(&error),
+    };
+    let tasks = Tasks::new();
+    let starting = hub::start(settings, clock::system(), entropy::system(), tasks.clone());
+    let running = match starting.await {
+        Ok(running) => running,
+        Err(error) => return print::failed(&error),
+    };
+    log_addresses(&running);
+    tokio::select! {
+        () = signals.next() => {}
+        // Logged where it happened; the rest still drains.
+        _task = tasks.died() => {}
+    }
+    let drained = signals.during(|grace| running.drain(grace)).await;
+    process::ended(drained, &tasks)
+}
+
+fn log_addresses(running: &Running) {
+    let at = &running.addresses;
+    tracing::info!(
+        data = %at.data,
+        enrol = %at.enrol,
+        facade = %at.facade,
+        health = %at.health,
+        metrics = %at.metrics,
+        "root-spki-sha256" = running.root_pin(),
+        "listening"
+    );
+}

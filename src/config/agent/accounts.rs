@@ -1,0 +1,211 @@
+//! What an agent serves.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::SERVICE_ACCOUNT;
+use crate::agent::AccountSettings;
+use crate::config::reader::{Field, Map, Parsed, printable};
+use crate::config::source::Environment;
+use crate::config::text::{boolean, path, text};
+use crate::credential::{Reference, Source, vault};
+use crate::hub::is_account_name;
+use crate::limits::ACCOUNTS_PER_AGENT;
+use crate::policy::{self, KindPattern, NamespacePattern, OperationRule};
+use crate::resource::Verb;
+
+/// Most entries of any list of an account.
+const ENTRIES: usize = 256;
+
+/// Longest name of a namespace, in bytes: a DNS label.
+const NAMESPACE_BYTES: usize = 63;
+
+const KEYS: [&str; 6] = [
+    "credential",
+    "kinds",
+    "name",
+    "namespaces",
+    "operations",
+    "permissions",
+];
+
+pub(super) fn read(
+    root: &Map<'_>,
+    engines: &[vault::Settings],
+    environment: &Environment,
+) -> Option<Vec<AccountSettings>> {
+    let mut lines: BTreeMap<String, usize> = BTreeMap::new();
+    root.required_list("accounts", ACCOUNTS_PER_AGENT, |field| {
+        let map = field.map(&KEYS);
+        let name = map.required("name", name);
+        if let Some(name) = &name
+            && let Some(line) = lines.insert(name.clone(), field.line())
+        {
+            map.tell(
+                "name",
+                format!("`{name}` is also the account in line {line}"),
+            );
+        }
+        let source = source(&map, engines, environment);
+        let policy = policy(&map);
+        let permissions = map.map("permissions", &["read", "write"]);
+        let read_roles = texts(&permissions, "read", text);
+        let write_roles = texts(&permissions, "write", text);
+        Some(AccountSettings {
+            name: name?,
+            source: source?,
+            policy,
+            read_roles: read_roles.unwrap_or_default(),
+            write_roles: write_roles.unwrap_or_default(),
+        })
+    })
+}
+
+fn texts<T>(map: &Map<'_>, key: &str, parse: fn(&Field<'_>) -> Parsed<T>) -> Option<Vec<T>> {
+    map.list(key, ENTRIES, |field| field.read(parse))
+}
+
+fn name(field: &Field<'_>) -> Parsed<String> {
+    let text = text(field)?;
+    if is_account_name(&text) {
+        return Ok(text);
+    }
+    let got = printable(&text);
+    Err(format!(
+        "must be letters, digits, `-`, `_` and `.`, not at its ends, got `{got}`"
+    ))
+}
+
+// ---------------------------------------------------------------- credential
+
+const CREDENTIALS: [&str; 3] = ["kubeconfig-file", "secret", "service-account"];
+
+fn source(
+    account: &Map<'_>,
+    engines: &[vault::Settings],
+    environment: &Environment,
+) -> Option<Source> {
+    let known = ["context", "kubeconfig-file", "secret", "service-account"];
+    let map = account.map("credential", &known);
+    let is_there = |key: &&&str| map.field(key).is_some();
+    if CREDENTIALS.iter().filter(is_there).count() != 1 {
+        account.tell(
+            "credential",
+            format!("needs exactly one of `{}`", CREDENTIALS.join("`, `")),
+        );
+        return None;
+    }
+    let context = map.optional("context", text);
+    if map.field("service-account").is_some() {
+        if context.is_some() {
+            map.tell(
+                "context",
+                "belongs to a kubeconfig, not to `service-account`",
+            );
+        }
+        return service_account(&map, environment);
+    }
+    if map.field("kubeconfig-file").is_some() {
+        let path = map.optional("kubeconfig-file", path)?;
+        return Some(Source::KubeconfigFile { path, context });
+    }
+    let reference = map.optional("secret", |field| reference(field, engines))?;
+    Some(Source::Secret { reference, context })
+}
+
+fn service_account(map: &Map<'_>, environment: &Environment) -> Option<Source> {
+    if !map.optional("service-account", boolean)? {
+        map.tell("service-account", "must be `true`, or left out");
+        return None;
+    }
+    let host = environment.service_host.clone();
+    let port = environment.service_port.as_deref();
+    let port = port.and_then(|port| port.parse().ok());
+    if host.is_none() || port.is_none() {
+        map.tell(
+            "service-account",
+            "works in a pod only: KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set",
+        );
+    }
+    Some(Source::ServiceAccount {
+        host: host?,
+        port: port?,
+        mount: PathBuf::from(SERVICE_ACCOUNT),
+    })
+}
+
+fn reference(field: &Field<'_>, engines: &[vault::Settings]) -> Parsed<Reference> {
+    let parsed = Reference::parse(&text(field)?).map_err(|error| error.to_string())?;
+    let Reference::Vault { profile, .. } = &parsed;
+    let mut engines = engines.iter();
+    match profile {
+        Some(name) if !engines.any(|engine| engine.name == *name) => Err(format!(
+            "names the engine `{}`, which is not under `engines`",
+            printable(name)
+        )),
+        None if !engines.any(|engine| engine.default) => {
+            Err("names no engine, and none under `engines` has `default: true`".to_owned())
+        }
+        Some(_) | None => Ok(parsed),
+    }
+}
+
+// ---------------------------------------------------------------- policy
+
+fn policy(account: &Map<'_>) -> policy::AccountSettings {
+    let kinds = account.map("kinds", &["cached", "live"]);
+    let operations = account.list("operations", ENTRIES, |field| operation(&field));
+    policy::AccountSettings {
+        cached: texts(&kinds, "cached", kind),
+        live: texts(&kinds, "live", kind),
+        operations,
+        namespaces: texts(account, "namespaces", namespace).unwrap_or_default(),
+    }
+}
+
+fn operation(field: &Field<'_>) -> Option<OperationRule> {
+    let map = field.map(&["kinds", "namespaces", "subresources", "verbs"]);
+    let verbs = map.required_list("verbs", ENTRIES, |field| field.read(verb));
+    let subresources = texts(&map, "subresources", text);
+    let kinds = map.required_list("kinds", ENTRIES, |field| field.read(kind));
+    let namespaces = map.required_list("namespaces", ENTRIES, |field| field.read(pattern));
+    Some(OperationRule {
+        verbs: verbs?,
+        subresources,
+        kinds: kinds?,
+        namespaces: namespaces?,
+    })
+}
+
+fn verb(field: &Field<'_>) -> Parsed<Verb> {
+    let text = text(field)?;
+    Verb::parse(&text).ok_or_else(|| {
+        let known = Verb::ALL.map(Verb::as_str).join("`, `");
+        format!("must be one of `{known}`, got `{}`", printable(&text))
+    })
+}
+
+fn kind(field: &Field<'_>) -> Parsed<KindPattern> {
+    KindPattern::parse(&text(field)?).map_err(|error| error.to_string())
+}
+
+fn pattern(field: &Field<'_>) -> Parsed<NamespacePattern> {
+    if field.node().as_str() == Some("*") {
+        return Ok(NamespacePattern::Any);
+    }
+    namespace(field).map(NamespacePattern::Name)
+}
+
+fn namespace(field: &Field<'_>) -> Parsed<String> {
+    let text = text(field)?;
+    let inner = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+    let fits = text.len() <= NAMESPACE_BYTES
+        && text.bytes().all(inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-');
+    if fits {
+        return Ok(text);
+    }
+    let got = printable(&text);
+    Err(format!("must be the name of a namespace, got `{got}`"))
+}

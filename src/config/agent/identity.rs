@@ -1,0 +1,175 @@
+//! Which hub, and how the agent proves who it is.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use crate::agent::{Evidence, Hub};
+use crate::config::reader::{Field, Map, Parsed, printable};
+use crate::config::text::{host_port, path, text};
+use crate::identity::SpkiSha256;
+use crate::identity::join::{JOIN_BYTES, Join};
+
+/// What is said about the hub and the agent's proof.
+pub(super) struct Identity {
+    pub(super) hub: Hub,
+    pub(super) evidence: Evidence,
+    pub(super) state_dir: Option<PathBuf>,
+}
+
+/// What the file says about the hub; a join string may say the same.
+struct Written {
+    data: Option<String>,
+    enrol: Option<String>,
+    pin: Option<SpkiSha256>,
+    state_dir: Option<PathBuf>,
+}
+
+pub(super) fn read(root: &Map<'_>) -> Option<Identity> {
+    let hub = root.map("hub", &["data", "enrol", "proxy"]);
+    let identity = root.map("identity", &["join", "trust"]);
+    let trust = identity.map("trust", &["root-spki-sha256"]);
+    let join = identity.map("join", &["join-file", "method", "token-file"]);
+    let written = Written {
+        data: hub.optional("data", host_port),
+        enrol: hub.optional("enrol", host_port),
+        pin: trust.optional("root-spki-sha256", pin),
+        state_dir: root.optional("state-dir", path),
+    };
+    hub.optional("proxy", proxy);
+    match join.required("method", method)? {
+        Method::Kubernetes => kubernetes(root, &hub, &trust, &join, written),
+        Method::Token => token(&hub, &trust, &join, written),
+    }
+}
+
+enum Method {
+    Kubernetes,
+    Token,
+}
+
+fn method(field: &Field<'_>) -> Parsed<Method> {
+    match text(field)?.as_str() {
+        "kubernetes" => Ok(Method::Kubernetes),
+        "token" => Ok(Method::Token),
+        other => Err(format!(
+            "must be `kubernetes` or `token`, got `{}`",
+            printable(other)
+        )),
+    }
+}
+
+fn proxy(field: &Field<'_>) -> Parsed<()> {
+    match text(field)?.as_str() {
+        "none" => Ok(()),
+        "environment" => Err("`environment` is not available in this version; write `none`".into()),
+        other => Err(format!("must be `none`, got `{}`", printable(other))),
+    }
+}
+
+fn pin(field: &Field<'_>) -> Parsed<SpkiSha256> {
+    let text = text(field)?;
+    let mut pin = [0; 32];
+    let wrong = |_error| {
+        "must be the 64 hex digits of a SHA-256; the hub logs it as `root-spki-sha256`".to_owned()
+    };
+    hex::decode_to_slice(&text, &mut pin).map_err(wrong)?;
+    Ok(pin)
+}
+
+fn kubernetes(
+    root: &Map<'_>,
+    hub: &Map<'_>,
+    trust: &Map<'_>,
+    join: &Map<'_>,
+    written: Written,
+) -> Option<Identity> {
+    need(hub, "data");
+    need(hub, "enrol");
+    need(trust, "root-spki-sha256");
+    if join.field("join-file").is_some() {
+        join.tell("join-file", "belongs to the method `token`");
+    }
+    if written.state_dir.is_some() {
+        root.tell(
+            "state-dir",
+            "belongs to the join method `token`: this one needs no state",
+        );
+    }
+    let token_file = join.required("token-file", path)?;
+    Some(Identity {
+        hub: Hub {
+            data: written.data?,
+            enrol: written.enrol?,
+            root_spki_sha256: written.pin?,
+        },
+        evidence: Evidence::ServiceAccount { token_file },
+        state_dir: None,
+    })
+}
+
+fn need(map: &Map<'_>, key: &str) {
+    if map.field(key).is_none() {
+        map.tell(key, "is missing");
+    }
+}
+
+fn token(hub: &Map<'_>, trust: &Map<'_>, join: &Map<'_>, written: Written) -> Option<Identity> {
+    if join.field("token-file").is_some() {
+        join.tell("token-file", "belongs to the method `kubernetes`");
+    }
+    let file = join.required("join-file", path)?;
+    let found = match read_join(&file) {
+        Ok(found) => found,
+        Err(problem) => {
+            join.tell("join-file", problem);
+            return None;
+        }
+    };
+    let differs = |map: &Map<'_>, key, written: Option<&String>, found: &str| {
+        if written.is_some_and(|written| written != found) {
+            let found = printable(found);
+            map.tell(
+                key,
+                format!("differs from the join string's `{found}`; leave it out"),
+            );
+        }
+    };
+    differs(hub, "data", written.data.as_ref(), &found.data);
+    differs(hub, "enrol", written.enrol.as_ref(), &found.enrol);
+    if written.pin.is_some_and(|pin| pin != found.root_spki_sha256) {
+        trust.tell(
+            "root-spki-sha256",
+            "differs from the one in the join string; leave it out",
+        );
+    }
+    Some(Identity {
+        hub: Hub {
+            data: found.data,
+            enrol: found.enrol,
+            root_spki_sha256: found.root_spki_sha256,
+        },
+        evidence: Evidence::Token {
+            id: found.id,
+            secret: Arc::new(found.secret),
+        },
+        state_dir: written.state_dir,
+    })
+}
+
+/// Reads the join string at `path`; the error says why not, and quotes nothing of it.
+fn read_join(path: &Path) -> Result<Join, String> {
+    let shown = path.display();
+    let unreadable = |error: std::io::Error| format!("cannot read `{shown}`: {}", error.kind());
+    // White space around it, and one byte more than fits.
+    let most = JOIN_BYTES + 64;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(most));
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(most as u64)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    Join::parse(&bytes).map_err(|error| format!("`{shown}`: {error}"))
+}

@@ -1,0 +1,65 @@
+//! Where configuration comes from: the file, and the three variables that Kubernetes sets.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use super::ConfigError;
+use crate::limits;
+
+/// What is taken from the environment.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    /// `KUBERNETES_SERVICE_HOST`: host of the API server that a pod belongs to.
+    pub service_host: Option<String>,
+    /// `KUBERNETES_SERVICE_PORT`: its port.
+    pub service_port: Option<String>,
+    /// `HOSTNAME`: name of the pod or machine, for people.
+    pub host: Option<String>,
+}
+
+impl Environment {
+    /// That of this process.
+    pub fn of_process() -> Self {
+        Self::of(|name| {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the one reader of the environment"
+            )]
+            let value = std::env::var(name);
+            value.ok()
+        })
+    }
+
+    /// That which `read` gives by name; an empty value counts as none.
+    pub fn of(read: impl Fn(&str) -> Option<String>) -> Self {
+        let read = |name| read(name).filter(|value| !value.is_empty());
+        Self {
+            service_host: read("KUBERNETES_SERVICE_HOST"),
+            service_port: read("KUBERNETES_SERVICE_PORT"),
+            host: read("HOSTNAME"),
+        }
+    }
+}
+
+/// The text of the file at `path`.
+///
+/// # Errors
+/// It cannot be read, or is not one that could be a configuration.
+pub fn load(path: &Path) -> Result<String, ConfigError> {
+    let unreadable = |source| ConfigError::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
+    let most = limits::YAML_BYTES as u64 + 1;
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(most)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    let text = String::from_utf8(bytes).ok();
+    text.filter(|text| text.len() <= limits::YAML_BYTES)
+        .ok_or_else(|| ConfigError::NotText {
+            path: path.to_owned(),
+        })
+}
