@@ -119,19 +119,19 @@ pub enum Command {
 /// `sortie demo`
 #[derive(Args, Debug)]
 pub struct Demo {
-    /// Go on until interrupted, with a board
+    /// Use the real cluster that kubectl would use, instead of the built-in one
     #[arg(long, conflicts_with = "kubeconfig")]
     pub live: bool,
-    /// Use a real cluster instead of the built-in one
+    /// Use the real cluster of this kubeconfig
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
     /// Context of the kubeconfig; its current one otherwise
-    #[arg(long, requires = "kubeconfig")]
+    #[arg(long)]
     pub context: Option<String>,
-    /// Plant values in Secrets and look for them everywhere
+    /// In a real cluster: plant Secrets in a namespace of their own, and look for their values
     #[arg(long)]
     pub plant: bool,
-    /// End after the audit, without the board
+    /// End once synced and rotated twice, with an audit
     #[arg(long)]
     pub once: bool,
     /// Write the audit report to this file

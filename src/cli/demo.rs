@@ -1,11 +1,141 @@
 //! `sortie demo`
 
-use std::process::ExitCode;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::args::Demo;
+use tokio_util::sync::CancellationToken;
+
+use super::args::{Demo, Global};
+use super::process::{self, Signals};
 use super::{Exit, print};
+use crate::config::source::Environment;
+use crate::demo::{self, AGENT_TTL, Logs, Report, Source};
+use crate::{clock, entropy, policy};
 
-pub(super) fn run(_demo: &Demo) -> ExitCode {
-    print::error_text("the demo is not built yet");
-    Exit::Failed.into()
+/// Threads of the demonstration: hub, agent, cluster and auditor share them.
+const THREADS: usize = 2;
+
+/// Why the demonstration cannot begin.
+#[derive(Debug, thiserror::Error)]
+enum DemoError {
+    #[error("cannot make a private folder in `{}`", path.display())]
+    Folder {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("no kubeconfig: neither KUBECONFIG nor HOME is set; name one with --kubeconfig")]
+    NoKubeconfig,
+    #[error("cannot write the report `{}`", path.display())]
+    Report {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// A folder that is removed at the end, with everything in it.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What is left after a crash is in the system's folder for such things.
+        let _gone = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+pub(super) fn run(demo: &Demo, global: &Global) -> Exit {
+    let logs = Logs::default();
+    process::prepare_audited(global, logs.clone());
+    let rules = match policy::load() {
+        Ok(rules) => rules,
+        Err(error) => return print::failed(&error),
+    };
+    let environment = Environment::of_process();
+    let folder = match private_folder(&environment) {
+        Ok(folder) => folder,
+        Err(error) => return print::failed(&error),
+    };
+    let source = match source(demo, &environment) {
+        Ok(source) => source,
+        Err(error) => return print::failed(&error),
+    };
+    let settings = demo::Settings {
+        source,
+        plant: demo.plant,
+        once: demo.once,
+        timeout: demo.timeout,
+        folder: folder.0.clone(),
+        agent_ttl: AGENT_TTL,
+        rules,
+        logs,
+        clock: clock::system(),
+        entropy: entropy::system(),
+    };
+    process::block_on(THREADS, show(settings, demo.report.as_deref()))
+}
+
+async fn show(settings: demo::Settings, report: Option<&Path>) -> Exit {
+    let mut signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => return print::failed(&error),
+    };
+    let stop = CancellationToken::new();
+    let say = Arc::new(print::progress);
+    let running = demo::run(settings, say, stop.clone());
+    tokio::pin!(running);
+    let outcome = tokio::select! {
+        outcome = &mut running => outcome,
+        () = signals.next() => {
+            stop.cancel();
+            running.await
+        }
+    };
+    match outcome {
+        Ok(None) => Exit::Done,
+        Ok(Some(shown)) => conclude(&shown, report),
+        Err(error) => print::failed(&error),
+    }
+}
+
+fn conclude(shown: &Report, path: Option<&Path>) -> Exit {
+    let text = serde_json::to_string_pretty(shown).unwrap_or_default() + "\n";
+    match path {
+        Some(path) => {
+            if let Err(source) = std::fs::write(path, &text) {
+                let path = path.to_owned();
+                return print::failed(&DemoError::Report { path, source });
+            }
+            print::progress(&format!("report   {}", path.display()));
+        }
+        None => print::progress(text.trim_end()),
+    }
+    if shown.ok {
+        print::progress("ok       everything holds");
+        return Exit::Done;
+    }
+    for failed in &shown.failed {
+        print::error_text(failed);
+    }
+    Exit::Failed
+}
+
+fn source(demo: &Demo, environment: &Environment) -> Result<Source, DemoError> {
+    let path = match (&demo.kubeconfig, demo.live) {
+        (Some(path), _) => path.clone(),
+        (None, true) => environment.kubeconfig().ok_or(DemoError::NoKubeconfig)?,
+        (None, false) => return Ok(Source::Embedded),
+    };
+    let context = demo.context.clone();
+    Ok(Source::Kubeconfig { agent: path.clone(), auditor: path, context })
+}
+
+fn private_folder(environment: &Environment) -> Result<Folder, DemoError> {
+    let name = format!("sortie-demo-{}", hex::encode(entropy::bytes::<6>(&*entropy::system())));
+    let path = environment.temporary().join(name);
+    let made = DirBuilder::new().mode(0o700).create(&path);
+    made.map_err(|source| DemoError::Folder { path: path.clone(), source })?;
+    Ok(Folder(path))
 }

@@ -80,7 +80,7 @@ pub fn run() -> ExitCode {
     };
     let global = &arguments.global;
     match arguments.command {
-        Command::Demo(demo) => return demo::run(&demo),
+        Command::Demo(demo) => demo::run(&demo, global),
         Command::Hub(serve) => hub::run(&serve, global),
         Command::Agent(serve) => agent::run(&serve, global),
         Command::Get(get) => get::run(&get, global),

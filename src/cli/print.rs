@@ -19,6 +19,12 @@ pub(super) fn data(text: &str) -> io::Result<()> {
     }
 }
 
+/// One line of progress, to standard output.
+pub(super) fn progress(text: &str) {
+    // Nobody reads it: nothing to be done.
+    let _closed = writeln!(io::stdout(), "{text}");
+}
+
 /// What went wrong, to standard error.
 pub(super) fn error(error: &dyn Error) {
     line("error", &Chain(error));

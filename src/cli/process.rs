@@ -11,6 +11,7 @@ use tracing::level_filters::LevelFilter;
 use super::args::{Color, Format, Global, Level};
 use super::{Exit, print};
 use crate::config::ConfigError;
+use crate::demo::Logs;
 use crate::fault::Chain;
 use crate::limits;
 use crate::secret::harden;
@@ -37,6 +38,33 @@ pub(super) struct SystemError {
 
 /// Starts the log, then hardens the process.
 pub(super) fn prepare(global: &Global, allow_dump: bool) {
+    let (level, format, color) = logging(global);
+    // A process has one log; a second start within it uses the first.
+    let _installed_before = log::install(log::subscriber(level, format, color, io::stderr));
+    if allow_dump {
+        tracing::warn!("memory of this process may be dumped and read");
+    } else {
+        harden_or_warn();
+    }
+}
+
+/// As [`prepare`]; everything that could ever be logged goes to `auditor`, and to the terminal
+/// warnings only, unless more was asked for.
+pub(super) fn prepare_audited(global: &Global, auditor: Logs) {
+    let (level, format, color) = logging(global);
+    let level = if level == LevelFilter::INFO { LevelFilter::WARN } else { level };
+    let quiet = log::audited(level, format, color, io::stderr, auditor);
+    let _installed_before = log::install(quiet);
+    harden_or_warn();
+}
+
+fn harden_or_warn() {
+    if let Err(error) = harden() {
+        tracing::warn!(error = %Chain(&error), "not hardened");
+    }
+}
+
+fn logging(global: &Global) -> (LevelFilter, log::Format, bool) {
     let color = global.color == Color::Auto && io::stderr().is_terminal();
     let format = match global.log_format {
         Format::Text => log::Format::Text,
@@ -49,13 +77,7 @@ pub(super) fn prepare(global: &Global, allow_dump: bool) {
         Level::Debug => LevelFilter::DEBUG,
         Level::Trace => LevelFilter::TRACE,
     };
-    // A process has one log; a second start within it uses the first.
-    let _installed_before = log::install(log::subscriber(level, format, color, io::stderr));
-    if allow_dump {
-        tracing::warn!("memory of this process may be dumped and read");
-    } else if let Err(error) = harden() {
-        tracing::warn!(error = %Chain(&error), "not hardened");
-    }
+    (level, format, color)
 }
 
 /// Tells what has to be changed in a configuration.

@@ -54,6 +54,7 @@ fn settings(root: &Map<'_>) -> Option<Settings> {
     let listen = listen(root);
     let certificates = certificates(root);
     Some(Settings {
+        frames: None,
         name: name?,
         trust_domain: trust_domain?,
         names: names?,

@@ -1,8 +1,8 @@
-//! Where configuration comes from: the file, and the three variables that Kubernetes sets.
+//! Where configuration comes from: the file, and a few variables.
 
 use std::fs::File;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::ConfigError;
 use crate::limits;
@@ -16,6 +16,12 @@ pub struct Environment {
     pub service_port: Option<String>,
     /// `HOSTNAME`: name of the pod or machine, for people.
     pub host: Option<String>,
+    /// `KUBECONFIG`: the kubeconfig that kubectl would use.
+    pub kubeconfig: Option<String>,
+    /// `HOME`: where kubectl keeps its own.
+    pub home: Option<String>,
+    /// `TMPDIR`: where temporary files go.
+    pub temporary: Option<String>,
 }
 
 impl Environment {
@@ -38,7 +44,22 @@ impl Environment {
             service_host: read("KUBERNETES_SERVICE_HOST"),
             service_port: read("KUBERNETES_SERVICE_PORT"),
             host: read("HOSTNAME"),
+            kubeconfig: read("KUBECONFIG"),
+            home: read("HOME"),
+            temporary: read("TMPDIR"),
         }
+    }
+
+    /// The kubeconfig that kubectl would use; the first one, if several are named.
+    pub fn kubeconfig(&self) -> Option<PathBuf> {
+        let named = self.kubeconfig.as_deref().and_then(|list| list.split(':').next());
+        let own = self.home.as_deref().map(|home| Path::new(home).join(".kube/config"));
+        named.map(PathBuf::from).or(own)
+    }
+
+    /// Where temporary files go.
+    pub fn temporary(&self) -> PathBuf {
+        PathBuf::from(self.temporary.as_deref().unwrap_or("/tmp"))
     }
 }
 

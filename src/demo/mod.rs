@@ -17,6 +17,7 @@ mod logs;
 mod run;
 mod seeded;
 
+pub use audit::Report;
 pub use canary::Canary;
 pub use logs::Logs;
 pub use run::{AGENT_TTL, Progress, RunError, Settings, Source, run};

@@ -97,7 +97,8 @@ where
     Registry::default().with(layer(filter(level), format, color, writer))
 }
 
-/// As [`subscriber`], and everything that could ever be written goes to `auditor` as well.
+/// As [`subscriber`] without audit records, for a terminal that shows something else; everything
+/// that could ever be written goes to `auditor`.
 pub fn audited<W, A>(
     level: LevelFilter,
     format: Format,

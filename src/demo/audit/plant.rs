@@ -132,7 +132,7 @@ impl Plant {
             return Ok(());
         };
         let body = json!({"data": {"value": BASE64.encode(value)}});
-        let (kind, method) = ("application/merge-patch+json", http::Method::PATCH);
+        let (kind, method) = ("application/merge-patch+json", Method::PATCH);
         self.reader
             .send(method, &path, Some((kind, &body)))
             .await
