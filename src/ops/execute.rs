@@ -26,15 +26,16 @@ const VERSION_BYTES: usize = 64 * 1024;
 pub async fn run(
     context: Context,
     dispatch: v1::Dispatch,
-    down: Streaming<v1::OperationDown>,
+    mut down: Streaming<v1::OperationDown>,
     up: mpsc::Sender<v1::OperationUp>,
     stop: CancellationToken,
 ) {
     let up = Up::new(up);
     let (client, account) = (dispatch.client.clone(), context.account.clone());
     let mut record = Record::default();
-    let executing = execute(&context, dispatch, down, &up, &mut record);
+    let executing = execute(&context, dispatch, &mut down, &up, &mut record);
     let outcome = stop.run_until_cancelled(executing).await;
+    end(up, down, &stop).await;
     let outcome = match outcome {
         None => "cancelled",
         Some(Err(Gone)) => "abandoned",
@@ -53,6 +54,14 @@ pub async fn run(
         outcome,
         "audit"
     );
+}
+
+/// Lets the hub end the stream: dropped from here, it would be reset, and what the hub has not
+/// read yet with it.
+async fn end(up: Up, mut down: Streaming<v1::OperationDown>, stop: &CancellationToken) {
+    drop(up);
+    let ending = async { while let Ok(Some(_)) = down.message().await {} };
+    let _cut = stop.run_until_cancelled(ending).await;
 }
 
 /// What the audit record tells of an operation.
@@ -80,11 +89,11 @@ impl Record {
 async fn execute(
     context: &Context,
     dispatch: v1::Dispatch,
-    mut down: Streaming<v1::OperationDown>,
+    down: &mut Streaming<v1::OperationDown>,
     up: &Up,
     record: &mut Record,
 ) -> Result<&'static str, Gone> {
-    let prepared = prepare(context, dispatch, &mut down, record).await;
+    let prepared = prepare(context, dispatch, down, record).await;
     let (operation, cluster, body) = match prepared {
         Ok(prepared) => prepared,
         Err(failure) => {

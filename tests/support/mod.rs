@@ -39,4 +39,5 @@ pub(crate) mod relay;
 pub(crate) mod scan;
 pub(crate) mod server;
 pub(crate) mod sortie;
+pub(crate) mod stand;
 pub(crate) mod testbed;

@@ -1,0 +1,6 @@
+//! The whole path on real servers: API server, agent, hub, kubectl.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod smoke;

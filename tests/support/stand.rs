@@ -1,0 +1,150 @@
+//! A hub and an agent of the built program, joined, around clusters that the test chose.
+
+use std::path::{Path, PathBuf};
+
+use super::kubectl::Ran;
+use super::sortie::Sortie;
+
+/// What a stand is made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// Names of the accounts that the join token names.
+    pub(crate) accounts: Vec<String>,
+    /// The `accounts:` list of `agent.yaml`, indented by two.
+    pub(crate) accounts_yaml: String,
+    /// The `engines:` map of `agent.yaml`, indented by two; empty for none.
+    pub(crate) engines_yaml: String,
+    /// Lifetime of the agent's certificates.
+    pub(crate) agent_ttl: &'static str,
+}
+
+impl Plan {
+    /// One account on the cluster of `kubeconfig`, by default with every operation allowed.
+    pub(crate) fn one(account: &str, kubeconfig: &Path, more: &str) -> Self {
+        Self {
+            accounts: vec![account.to_owned()],
+            accounts_yaml: account_yaml(account, kubeconfig, more),
+            engines_yaml: String::new(),
+            agent_ttl: "24h",
+        }
+    }
+}
+
+/// One entry of `accounts:`, with every operation; `more` are further keys, indented by four.
+pub(crate) fn account_yaml(account: &str, kubeconfig: &Path, more: &str) -> String {
+    format!(
+        "  - name: {account}\n    \
+         credential: {{ kubeconfig-file: {} }}\n    \
+         operations: [{{ verbs: [get, list, watch, create, update, patch, delete, deletecollection], \
+         subresources: [scale, status, log], kinds: [\"*\"], namespaces: [\"*\"] }}]\n{more}",
+        kubeconfig.display()
+    )
+}
+
+/// A hub that listens on free ports of the loopback interface.
+pub(crate) fn hub_yaml(folder: &Path, agent_ttl: &str) -> String {
+    format!(
+        "name: hub-1\n\
+         trust-domain: test.sortie.example\n\
+         names: [\"127.0.0.1\", localhost]\n\
+         state-dir: {}\n\
+         listen: {{ data: \"127.0.0.1:0\", enrol: \"127.0.0.1:0\", facade: \"127.0.0.1:0\", \
+         health: \"127.0.0.1:0\", metrics: \"127.0.0.1:0\" }}\n\
+         certificates: {{ agent-ttl: {agent_ttl}, client-ttl: 12h, hub-ttl: 24h }}\n",
+        folder.join("state").display()
+    )
+}
+
+/// A hub with one agent.
+#[derive(Debug)]
+pub(crate) struct Stand {
+    pub(crate) hub: Sortie,
+    pub(crate) agent: Sortie,
+}
+
+impl Stand {
+    /// Starts both, and waits until every account of the plan is ACTIVE.
+    pub(crate) async fn start(plan: Plan) -> Self {
+        let accounts = plan.accounts.clone();
+        let stand = Self::joining(plan).await;
+        for account in &accounts {
+            stand.wait(account, "ACTIVE").await;
+        }
+        stand
+    }
+
+    /// Starts both; nothing is waited for but the hub.
+    pub(crate) async fn joining(plan: Plan) -> Self {
+        let hub = hub(plan.agent_ttl).await;
+        let agent = agent(&hub, "lab", &plan).await;
+        Self { hub, agent }
+    }
+
+    /// Waits until an account has a state.
+    pub(crate) async fn wait(&self, account: &str, state: &str) {
+        let waited = self
+            .hub
+            .command(&["get", "accounts", account, "--wait", state, "--timeout", "60s"])
+            .await;
+        assert_eq!(waited.code, Some(0), "{waited:?}\nagent: {:?}", self.agent.log());
+    }
+
+    /// A kubeconfig for `client`, which may use `account`; it goes with the hub's folder.
+    pub(crate) async fn kubeconfig(&self, account: &str, client: &str) -> PathBuf {
+        kubeconfig(&self.hub, account, client).await
+    }
+
+    /// The row of an account as `sortie get accounts NAME -o json` tells it.
+    pub(crate) async fn account(&self, account: &str) -> serde_json::Value {
+        let ran = ok(self.hub.command(&["get", "accounts", account, "-o", "json"]).await);
+        let answer: serde_json::Value = serde_json::from_str(&ran.stdout).expect("JSON");
+        answer["items"][0].clone()
+    }
+}
+
+/// A hub that is ready.
+pub(crate) async fn hub(agent_ttl: &str) -> Sortie {
+    let hub = Sortie::hub(|folder| hub_yaml(folder, agent_ttl));
+    hub.ready().await;
+    hub
+}
+
+/// An agent of `hub` named `name`, joined by a token that names the accounts of the plan.
+pub(crate) async fn agent(hub: &Sortie, name: &str, plan: &Plan) -> Sortie {
+    let join = hub.folder().join(format!("{name}.join"));
+    let join = join.display().to_string();
+    let mut arguments = vec!["token", "create", name, "--out", &join];
+    for account in &plan.accounts {
+        arguments.extend(["--account", account]);
+    }
+    ok(hub.command(&arguments).await);
+    let engines = match plan.engines_yaml.as_str() {
+        "" => String::new(),
+        engines => format!("engines:\n{engines}"),
+    };
+    let accounts = &plan.accounts_yaml;
+    Sortie::agent(|_folder| {
+        format!(
+            "name: {name}\n\
+             listen: {{ health: \"127.0.0.1:0\", metrics: \"127.0.0.1:0\" }}\n\
+             identity:\n  join: {{ method: token, join-file: {join} }}\n\
+             {engines}\
+             accounts:\n{accounts}"
+        )
+    })
+}
+
+/// A kubeconfig for `client`, which may use `account`; it goes with the hub's folder.
+pub(crate) async fn kubeconfig(hub: &Sortie, account: &str, client: &str) -> PathBuf {
+    ok(hub.command(&["client", "create", client, "--account", account]).await);
+    let path = hub.folder().join(format!("{account}-{client}.kubeconfig"));
+    let out = path.display().to_string();
+    ok(hub.command(&["kubeconfig", account, "--client", client, "--out", &out]).await);
+    path
+}
+
+/// A subcommand that has to succeed.
+pub(crate) fn ok(ran: Ran) -> Ran {
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    ran
+}
