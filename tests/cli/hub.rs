@@ -3,12 +3,13 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::support::sortie::{Sortie, run};
 
-fn config(_folder: &Path) -> String {
+pub(crate) fn config(_folder: &Path) -> String {
     "\
 name: hub-1
 trust-domain: test.example
@@ -82,7 +83,8 @@ async fn a_hub_is_administered_over_its_socket() {
     assert_eq!(waited.code, Some(69));
     assert_eq!(waited.stderr, "error: account lab is not ACTIVE after 1s\n");
 
-    assert_eq!(hub.stop().await, 0, "{:?}", hub.log());
+    let stopped = tokio::time::timeout(Duration::from_secs(5), hub.stop()).await;
+    assert_eq!(stopped, Ok(0), "{:?}", hub.log());
     hub.log().assert_without(&[made.stdout.trim_end()]);
     assert_eq!(hub.stdout(), "");
 }
