@@ -31,18 +31,19 @@ pub struct Global {
     #[arg(
         long,
         global = true,
+        help_heading = "Global options",
         value_name = "SOCKET",
         default_value = "/var/lib/sortie/admin.sock"
     )]
     pub hub: PathBuf,
     /// Least important level that is logged
-    #[arg(long, global = true, value_name = "LEVEL", value_enum, default_value_t = Level::Info)]
+    #[arg(long, global = true, help_heading = "Global options", value_name = "LEVEL", value_enum, default_value_t = Level::Info)]
     pub log_level: Level,
     /// How log lines are written
-    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
+    #[arg(long, global = true, help_heading = "Global options", value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
     pub log_format: Format,
     /// Whether colour is used on terminals
-    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Color::Auto)]
+    #[arg(long, global = true, help_heading = "Global options", value_name = "WHEN", value_enum, default_value_t = Color::Auto)]
     pub color: Color,
 }
 
@@ -138,7 +139,7 @@ pub struct Demo {
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
     /// Longest time the audit may take
-    #[arg(long, default_value = "180s", value_parser = argument)]
+    #[arg(long, value_name = "DURATION", default_value = "180s", value_parser = argument)]
     pub timeout: Duration,
 }
 
@@ -174,7 +175,7 @@ pub struct Get {
     #[arg(long, value_name = "STATE")]
     pub wait: Option<String>,
     /// How long to wait
-    #[arg(long, requires = "wait", default_value = "60s", value_parser = argument)]
+    #[arg(long, requires = "wait", value_name = "DURATION", default_value = "60s", value_parser = argument)]
     pub timeout: Duration,
 }
 
@@ -208,7 +209,7 @@ pub enum Token {
         #[arg(long = "account", value_name = "NAME")]
         accounts: Vec<String>,
         /// How long it may be used, at most 15m
-        #[arg(long, default_value = "15m", value_parser = argument)]
+        #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = argument)]
         ttl: Duration,
         /// Write it to this new file, readable by its owner only, instead of standard output
         #[arg(long, value_name = "FILE")]
@@ -287,7 +288,7 @@ pub struct Kubeconfig {
     #[arg(long, value_name = "NAME")]
     pub client: String,
     /// How long it can be used; the hub's `client-ttl` otherwise
-    #[arg(long, value_parser = argument)]
+    #[arg(long, value_name = "DURATION", value_parser = argument)]
     pub ttl: Option<Duration>,
     /// Write it to this new file, readable by its owner only, instead of standard output
     #[arg(long, value_name = "FILE")]

@@ -6,11 +6,11 @@
 //! ```
 //! # Invariants
 //! - What a caller gets is complete and within its ranges; no key is ignored (test:
-//!   `agent::tests::all_mistakes_are_told_at_once`).
+//!   `tests::all_mistakes_are_told_at_once`).
 //! - The environment is read in [`source`] only, and only three variables of it (enforced by:
 //!   `tests/architecture.rs`).
 //! - What is printed holds no secret: a join string's secret and tokens are not part of it (test:
-//!   `agent::tests::a_join_secret_is_never_printed`).
+//!   `tests::a_join_secret_is_never_printed`).
 //! # Failure
 //! - A file that cannot be read or used → [`ConfigError`] → exit code 64.
 
@@ -20,6 +20,8 @@ pub mod hub;
 mod print;
 mod reader;
 pub mod source;
+#[cfg(test)]
+mod tests;
 pub mod text;
 
 pub use error::{ConfigError, Problem};

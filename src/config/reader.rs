@@ -165,9 +165,9 @@ impl<'a> Map<'a> {
     }
 
     /// The map at `key`; an empty one if there is none.
-    pub(super) fn map(&self, key: &str, known: &[&str]) -> Map<'a> {
+    pub(super) fn map(&self, key: &str, known: &[&str]) -> Self {
         self.field(key).map_or_else(
-            || Map {
+            || Self {
                 reader: self.reader,
                 entries: &[],
                 path: self.key(key),

@@ -10,8 +10,6 @@ mod accounts;
 mod engines;
 mod identity;
 mod print;
-#[cfg(test)]
-mod tests;
 
 use std::path::Path;
 

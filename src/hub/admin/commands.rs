@@ -63,11 +63,7 @@ impl Core {
             Request::DeleteToken { id } => {
                 let message = format!("token {id} deleted");
                 change(&self.registry, message, move |tables| {
-                    if tables.tokens.remove(&id) {
-                        Ok(())
-                    } else {
-                        refuse(format!("no token {id}; see `sortie get tokens`"))
-                    }
+                    if tables.tokens.remove(&id) { Ok(()) } else { refuse(format!("no token {id}; see `sortie get tokens`")) }
                 })
                 .await
             }
@@ -80,11 +76,7 @@ impl Core {
             Request::RemoveCluster { name } => {
                 let message = format!("cluster {name} removed");
                 change(&self.registry, message, move |tables| {
-                    if tables.clusters.remove(&name) {
-                        Ok(())
-                    } else {
-                        refuse(format!("no cluster {name}; see `sortie get clusters`"))
-                    }
+                    if tables.clusters.remove(&name) { Ok(()) } else { refuse(format!("no cluster {name}; see `sortie get clusters`")) }
                 })
                 .await
             }

@@ -1,0 +1,8 @@
+//! The built program as an operator meets it: help, exit codes, output, files.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod agent;
+mod help;
+mod hub;
