@@ -40,7 +40,8 @@ pub(super) fn streamed<S>(pieces: S) -> Body
 where
     S: Stream<Item = Result<Bytes, BodyError>> + Send + 'static,
 {
-    StreamBody::new(pieces.map(|piece| piece.map(Frame::data))).boxed_unsync()
+    // hyper was seen to poll a body again after its end.
+    StreamBody::new(pieces.fuse().map(|piece| piece.map(Frame::data))).boxed_unsync()
 }
 
 /// A body written by `write` until it says that it is done, a piece at a time.

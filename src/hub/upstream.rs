@@ -200,7 +200,7 @@ fn live(answer: Answer) -> LiveAnswer {
     LiveAnswer {
         status: StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY),
         headers,
-        body: stream::unfold(Some(answer.body), chunk).boxed(),
+        body: stream::unfold(Some(answer.body), chunk).fuse().boxed(),
     }
 }
 
