@@ -141,16 +141,7 @@ impl Uplink {
             }
             Next::Stopped => return,
         };
-        let shared = Shared::new(
-            SessionSettings {
-                instance: self.settings.instance,
-                host: self.settings.host.clone(),
-            },
-            self.accounts.offers.subscribe(),
-            self.accounts.feeds.subscribe(),
-            Arc::new(Port(Arc::clone(&self.accounts))),
-            Arc::clone(&self.clock),
-        );
+        let shared = self.shared();
         let (directed, mut directives) = mpsc::channel(TOLD);
         let (ended, mut ends) = mpsc::channel(TOLD);
         let mut backoff = self.backoff();
@@ -179,25 +170,13 @@ impl Uplink {
                         dial_at = Instant::now() + self.after(end, &mut identity, &mut backoff, &tasks, &stop).await;
                     }
                 }
-                Some(directive) = directives.recv() => match directive {
-                    v1::directive::Directive::Rotate(_) => renewal.now(),
-                    v1::directive::Directive::Reattest(_) => renewal.join_now(),
-                    v1::directive::Directive::Drain(drain) => {
-                        tracing::info!("the hub drains");
+                Some(directive) = directives.recv() => {
+                    if let Some(pause) = directed_by(directive, &mut renewal) {
                         if let Some(link) = current.take() { link.drain.cancel() }
                         self.connected(false);
-                        dial_at = Instant::now() + millis(drain.retry_after_millis);
+                        dial_at = Instant::now() + pause;
                     }
-                    v1::directive::Directive::Disconnect(told) => {
-                        tracing::warn!(reason = told.reason, "the hub disconnects");
-                        if let Some(link) = current.take() { link.drain.cancel() }
-                        self.connected(false);
-                        dial_at = Instant::now() + millis(told.retry_after_millis);
-                    }
-                    v1::directive::Directive::Role(role) => {
-                        tracing::info!(role, "the hub gives another role");
-                    }
-                },
+                }
                 () = tokio::time::sleep_until(due) => {
                     if !renewal.is_asked() && !identity.schedule.is_due(self.clock.now()) { continue }
                     let renewed = self.renew(&identity, current.as_ref(), &mut renewal, &tasks).await;
@@ -218,6 +197,19 @@ impl Uplink {
             link.drain.cancel();
         }
         let _all_ended = links.drain_after(limits::DRAIN).await;
+    }
+
+    fn shared(&self) -> Arc<Shared> {
+        Shared::new(
+            SessionSettings {
+                instance: self.settings.instance,
+                host: self.settings.host.clone(),
+            },
+            self.accounts.offers.subscribe(),
+            self.accounts.feeds.subscribe(),
+            Arc::new(Port(Arc::clone(&self.accounts))),
+            Arc::clone(&self.clock),
+        )
     }
 
     fn connected(&self, connected: bool) {
@@ -422,16 +414,12 @@ impl Uplink {
         }
     }
 
-    fn refused(&self, message: String, first: bool) -> Fatal {
+    fn refused(&self, mut message: String, first: bool) -> Fatal {
         let lost = first && self.settings.evidence.is_spent() && self.settings.state_dir.is_none();
-        let hint = if lost && message.contains("TokenUsed") {
-            "; an agent without `state-dir` loses its key when it restarts: make a new token, or set `state-dir`"
-        } else {
-            ""
-        };
-        Fatal {
-            message: format!("{message}{hint}"),
+        if lost && message.contains("TokenUsed") {
+            message.push_str("; an agent without `state-dir` loses its key when it restarts: make a new token, or set `state-dir`");
         }
+        Fatal { message }
     }
 
     async fn join_once(&self, key: &KeyPair, tasks: &Tasks) -> Result<Certificate, JoinError> {
@@ -596,6 +584,25 @@ impl Renewal {
     }
 }
 
+/// Notes what the hub asks for; the pause before the next connection, if this one is to end.
+fn directed_by(directive: v1::directive::Directive, renewal: &mut Renewal) -> Option<Duration> {
+    use v1::directive::Directive as D;
+    match directive {
+        D::Rotate(_) => renewal.now(),
+        D::Reattest(_) => renewal.join_now(),
+        D::Drain(drain) => {
+            tracing::info!("the hub drains");
+            return Some(millis(drain.retry_after_millis));
+        }
+        D::Disconnect(told) => {
+            tracing::warn!(reason = told.reason, "the hub disconnects");
+            return Some(millis(told.retry_after_millis));
+        }
+        D::Role(role) => tracing::info!(role, "the hub gives another role"),
+    }
+    None
+}
+
 /// How often the wall clock is looked at.
 const RECHECK: Duration = Duration::from_secs(30);
 
@@ -616,5 +623,6 @@ fn server_name(address: &str) -> Result<ServerName<'static>, LinkEnd> {
         .trim_start_matches('[')
         .trim_end_matches(']')
         .to_owned();
-    ServerName::try_from(host).map_err(|_| LinkEnd::Lost(format!("`{address}` is not host:port")))
+    ServerName::try_from(host)
+        .map_err(|_malformed| LinkEnd::Lost(format!("`{address}` is not host:port")))
 }

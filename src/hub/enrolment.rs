@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::CertificateDer;
@@ -31,12 +31,15 @@ const NONCE_LIFE: Duration = Duration::from_mins(1);
 /// Certificates that are remembered per name.
 const CERTIFICATES: usize = 64;
 
+/// A nonce, and when it was given.
+type Nonce = ([u8; 32], Instant);
+
 /// One connection to the enrol listener.
 #[derive(Clone, Debug)]
 pub(super) struct Channel {
     exporter: Exporter,
     address: SocketAddr,
-    nonce: Arc<Mutex<Option<([u8; 32], Instant)>>>,
+    nonce: Arc<Mutex<Option<Nonce>>>,
 }
 
 impl Channel {
@@ -48,7 +51,7 @@ impl Channel {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<([u8; 32], Instant)>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Nonce>> {
         self.nonce.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

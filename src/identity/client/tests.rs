@@ -283,7 +283,7 @@ fn token() -> Evidence {
     let secret = join::new_secret(&*entropy::system());
     Evidence::Token {
         id: "one".to_owned(),
-        secret,
+        secret: Arc::new(secret),
     }
 }
 
