@@ -311,6 +311,7 @@ impl Account {
         state
             .lanes
             .insert(key.clone(), Lane::new(Receiver::new(epoch)));
+        self.view.snapshot_abandoned(key);
         let known = self.view.version(key).filter(|_| self.view.complete(key));
         let resource_version = known.map_or(0, |version| version.0);
         v1::StreamResume {
@@ -672,3 +673,7 @@ fn load_object(key: &StreamKey, kind: &str, name: &str, value: &[u8]) -> Option<
         *opaque == [1],
     ))
 }
+
+#[cfg(test)]
+#[path = "account_tests.rs"]
+mod tests;
