@@ -17,13 +17,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::accounts::Accounts;
 use super::operations::Port;
+use super::renewal::Renewal;
 use super::{Evidence, Fatal, Hub, IdentityReport};
 use crate::clock::SharedClock;
 use crate::entropy::SharedEntropy;
 use crate::fault::Chain;
 use crate::identity::channel::{Connection, connect};
 use crate::identity::client::{self, Applicant, Certificate, EnrolError};
-use crate::identity::renewal::{RETRY_BASE, Schedule};
+use crate::identity::renewal::Schedule;
 use crate::identity::{KeyPair, Name, keep, tls};
 use crate::limits;
 use crate::retry::{Backoff, Retry, pause_unless};
@@ -472,7 +473,9 @@ impl Uplink {
         let now = self.clock.now();
         let late = identity.schedule.elapsed(now) > JOIN_AFTER;
         let by_link = match current {
-            Some(link) if !renewal.by_joining => Some(self.renew_by_link(identity, link).await),
+            Some(link) if !renewal.is_by_joining() => {
+                Some(self.renew_by_link(identity, link).await)
+            }
             _ => None,
         };
         let outcome = match by_link {
@@ -481,7 +484,7 @@ impl Uplink {
                 self.renew_by_joining(tasks).await
             }
             Some(outcome) => outcome,
-            None if renewal.by_joining || late => self.renew_by_joining(tasks).await,
+            None if renewal.is_by_joining() || late => self.renew_by_joining(tasks).await,
             None => Err("not connected to the hub".to_owned()),
         };
         match outcome {
@@ -529,61 +532,6 @@ enum JoinError {
     Again(String),
 }
 
-/// When the certificate is renewed next.
-struct Renewal {
-    /// Earliest next attempt after a failure, or now when told to.
-    at: Option<Instant>,
-    by_joining: bool,
-    failures: u32,
-    entropy: SharedEntropy,
-}
-
-impl Renewal {
-    fn new(entropy: &SharedEntropy) -> Self {
-        Self {
-            at: None,
-            by_joining: false,
-            failures: 0,
-            entropy: Arc::clone(entropy),
-        }
-    }
-
-    fn now(&mut self) {
-        self.at = Some(Instant::now());
-    }
-
-    const fn is_asked(&self) -> bool {
-        self.at.is_some()
-    }
-
-    fn join_now(&mut self) {
-        self.by_joining = true;
-        self.now();
-    }
-
-    fn done(&mut self) {
-        *self = Self::new(&self.entropy);
-    }
-
-    fn due(&self, schedule: &Schedule, clock: &dyn crate::clock::Clock) -> Instant {
-        // Looked at again every 30 s, so that a stepped clock or a suspended machine is noticed.
-        let scheduled = schedule.due_in(clock.now());
-        let scheduled = Instant::now() + scheduled.min(RECHECK);
-        self.at.unwrap_or(scheduled)
-    }
-
-    fn failed(&mut self, schedule: &Schedule, now: std::time::SystemTime) -> Duration {
-        let cap = schedule.retry_cap(now);
-        let base = RETRY_BASE
-            .saturating_mul(1 << self.failures.min(10))
-            .min(cap);
-        self.failures += 1;
-        let pause = base.mul_f64(0.8 + 0.4 * crate::entropy::unit(&*self.entropy));
-        self.at = Some(Instant::now() + pause);
-        pause
-    }
-}
-
 /// Notes what the hub asks for; the pause before the next connection, if this one is to end.
 fn directed_by(directive: v1::directive::Directive, renewal: &mut Renewal) -> Option<Duration> {
     use v1::directive::Directive as D;
@@ -602,9 +550,6 @@ fn directed_by(directive: v1::directive::Directive, renewal: &mut Renewal) -> Op
     }
     None
 }
-
-/// How often the wall clock is looked at.
-const RECHECK: Duration = Duration::from_secs(30);
 
 fn millis(millis: u32) -> Duration {
     Duration::from_millis(millis.into())

@@ -399,7 +399,7 @@ impl Core {
         let decisions = match admission::decide(
             &self.registry,
             &*self.entropy,
-            session,
+            &session.agent,
             &offers,
             standby,
         )
