@@ -199,13 +199,13 @@ fn log(offer: &v1::AccountOffer, known: Option<&v1::AccountOffer>) {
         .trim_start_matches("ACCOUNT_STATE_");
     let same =
         known.is_some_and(|known| known.state == offer.state && known.reason == offer.reason);
-    let (account, reason, message) = (&offer.name, &offer.reason, &offer.message);
+    let (account, reason, detail) = (&offer.name, &offer.reason, &offer.message);
     match offer.state() {
-        _ if same => tracing::debug!(account, state, reason, message, "account"),
+        _ if same => tracing::debug!(account, state, reason, detail, "account"),
         v1::AccountState::Failed | v1::AccountState::Suspended => {
-            tracing::warn!(account, state, reason, message, "account");
+            tracing::warn!(account, state, reason, detail, "account");
         }
-        _ if !reason.is_empty() => tracing::warn!(account, state, reason, message, "account"),
+        _ if !reason.is_empty() => tracing::warn!(account, state, reason, detail, "account"),
         _ => tracing::info!(account, state, "account"),
     }
 }

@@ -277,6 +277,10 @@ impl Uplink {
             "connected to the hub"
         );
         self.connected(true);
+        if link.welcome().role() == v1::InstanceRole::Standby {
+            // A standby is ready to take over; it has no account to wait for.
+            self.latches.close("accounts");
+        }
         let (drain, directed, ended) = (current.drain.clone(), directed.clone(), ended.clone());
         links.spawn("link", move |stop| async move {
             let generation = link.generation();

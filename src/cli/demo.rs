@@ -129,13 +129,23 @@ fn source(demo: &Demo, environment: &Environment) -> Result<Source, DemoError> {
         (None, false) => return Ok(Source::Embedded),
     };
     let context = demo.context.clone();
-    Ok(Source::Kubeconfig { agent: path.clone(), auditor: path, context })
+    Ok(Source::Kubeconfig {
+        agent: path.clone(),
+        auditor: path,
+        context,
+    })
 }
 
 fn private_folder(environment: &Environment) -> Result<Folder, DemoError> {
-    let name = format!("sortie-demo-{}", hex::encode(entropy::bytes::<6>(&*entropy::system())));
+    let name = format!(
+        "sortie-demo-{}",
+        hex::encode(entropy::bytes::<6>(&*entropy::system()))
+    );
     let path = environment.temporary().join(name);
     let made = DirBuilder::new().mode(0o700).create(&path);
-    made.map_err(|source| DemoError::Folder { path: path.clone(), source })?;
+    made.map_err(|source| DemoError::Folder {
+        path: path.clone(),
+        source,
+    })?;
     Ok(Folder(path))
 }

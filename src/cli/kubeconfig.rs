@@ -1,180 +1,37 @@
 //! `sortie kubeconfig`
 
-use std::fmt::Write as _;
-
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use secrecy::ExposeSecret as _;
-use zeroize::Zeroizing;
 
 use super::args::{Global, Kubeconfig};
 use super::output::Output;
-use super::{Exit, admin, print};
-use crate::clock::{from_unix_seconds, rfc3339};
-use crate::hub::admin::{Answer, Request};
-use crate::identity::{KeyPair, csr};
-use crate::secret::SecretBytes;
-
-/// Characters in a line of PEM (RFC 7468 §2).
-const PEM_LINE: usize = 64;
+use super::{Exit, admin, print, process};
+use crate::clock::rfc3339;
+use crate::hub::admin::{KubeconfigError, kubeconfig};
 
 pub(super) fn run(wanted: Kubeconfig, global: &Global) -> Exit {
-    let output = match Output::open(wanted.out) {
+    let output = match Output::open(wanted.out.clone()) {
         Ok(output) => output,
         Err(error) => return print::failed(&error),
     };
-    let key = match KeyPair::generate() {
-        Ok(key) => key,
-        Err(error) => return print::failed(&error),
-    };
-    // The key stays here; the hub sees the request only.
-    let csr = match csr::make(&key) {
-        Ok(csr) => hex::encode(&csr),
-        Err(error) => return print::failed(&error),
-    };
-    let request = Request::CertifyClient {
-        name: wanted.client.clone(),
-        account: wanted.account.clone(),
-        csr,
-        ttl_seconds: wanted.ttl.map(|ttl| ttl.as_secs()),
-    };
-    let (chain, roots, server, not_after) = match admin::answer(global, &request) {
-        Ok(Answer::Certificate {
-            chain,
-            roots,
-            server,
-            not_after,
-        }) => (chain, roots, server, not_after),
-        Ok(_) => return admin::unexpected(),
-        Err(exit) => return exit,
-    };
-    let private = match key.to_pkcs8() {
-        Ok(private) => private,
-        Err(error) => return print::failed(&error),
-    };
-    let text = document(&Parts {
-        account: &wanted.account,
-        client: &wanted.client,
-        server: &server,
-        roots: &roots,
-        chain: &chain,
-        key: &key_pem(&private),
-    });
-    if let Err(error) = output.write(&text) {
-        return print::failed(&error);
-    }
-    let until = rfc3339(from_unix_seconds(not_after));
-    print::note(&format!(
-        "client {} may use it until {until}",
-        wanted.client
-    ));
-    Exit::Done
+    process::block_on(1, write(wanted, global, output))
 }
 
-/// What a kubeconfig is made of; certificates and key as PEM.
-struct Parts<'a> {
-    account: &'a str,
-    client: &'a str,
-    server: &'a str,
-    roots: &'a str,
-    chain: &'a str,
-    key: &'a str,
-}
-
-/// A kubeconfig (`v1.Config`) with everything inside. The names cannot need quotes to be text,
-/// and have them to stay text.
-fn document(parts: &Parts<'_>) -> Zeroizing<String> {
-    let key = Zeroizing::new(STANDARD.encode(parts.key));
-    let (roots, chain) = (STANDARD.encode(parts.roots), STANDARD.encode(parts.chain));
-    // Reserved whole, so that no piece of the key is left behind.
-    let size = key.len() + roots.len() + chain.len() + 2 * parts.server.len() + 4096;
-    let mut out = Zeroizing::new(String::with_capacity(size));
-    let Parts {
-        account,
-        client,
-        server,
-        ..
-    } = parts;
-    let _fits = write!(
-        out,
-        "apiVersion: v1\nkind: Config\n\
-         clusters:\n- name: \"{account}\"\n  cluster:\n    server: \"{server}\"\n    \
-         certificate-authority-data: {roots}\n\
-         users:\n- name: \"{client}\"\n  user:\n    \
-         client-certificate-data: {chain}\n    client-key-data: {}\n\
-         contexts:\n- name: \"{account}\"\n  context:\n    cluster: \"{account}\"\n    \
-         user: \"{client}\"\ncurrent-context: \"{account}\"\n",
-        key.as_str()
-    );
-    out
-}
-
-/// A private key in PKCS#8 as PEM.
-fn key_pem(private: &SecretBytes) -> Zeroizing<String> {
+async fn write(wanted: Kubeconfig, global: &Global, output: Output) -> Exit {
+    let (account, client) = (&wanted.account, &wanted.client);
+    let granted = match kubeconfig(&global.hub, account, client, wanted.ttl).await {
+        Ok(granted) => granted,
+        Err(KubeconfigError::Ask(error)) => return admin::unreachable(&error),
+        Err(error) => return print::failed(&error),
+    };
     #[expect(
         clippy::disallowed_methods,
         reason = "written to where the user asked for"
     )]
-    let body = Zeroizing::new(STANDARD.encode(private.expose_secret()));
-    let mut out = Zeroizing::new(String::with_capacity(2 * body.len() + 128));
-    out.push_str("-----BEGIN PRIVATE KEY-----\n");
-    let mut rest: &str = &body;
-    while !rest.is_empty() {
-        let (line, later) = rest.split_at_checked(PEM_LINE).unwrap_or((rest, ""));
-        out.push_str(line);
-        out.push('\n');
-        rest = later;
+    let text = String::from_utf8_lossy(granted.document.expose_secret());
+    if let Err(error) = output.write(&text) {
+        return print::failed(&error);
     }
-    out.push_str("-----END PRIVATE KEY-----\n");
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::yaml;
-
-    #[test]
-    fn a_kubeconfig_holds_the_key_that_was_made() {
-        use rustls_pki_types::PrivatePkcs8KeyDer;
-        use rustls_pki_types::pem::PemObject as _;
-
-        let key = KeyPair::generate().unwrap();
-        let pem = key_pem(&key.to_pkcs8().unwrap());
-        let text = document(&Parts {
-            account: "123",
-            client: "clouddriver",
-            server: "https://[::1]:7443/accounts/ab",
-            roots: "roots",
-            chain: "chain",
-            key: &pem,
-        });
-        let root = yaml::parse(&text).unwrap();
-        let of = |list: &str, map: &str, key: &str| {
-            let item = &root.get(list).unwrap().as_list().unwrap()[0];
-            item.get(map)
-                .unwrap()
-                .get(key)
-                .unwrap()
-                .as_str()
-                .unwrap()
-                .to_owned()
-        };
-        assert_eq!(root.get("current-context").unwrap().as_str(), Some("123"));
-        assert_eq!(of("contexts", "context", "cluster"), "123");
-        assert_eq!(of("contexts", "context", "user"), "clouddriver");
-        assert_eq!(
-            of("clusters", "cluster", "server"),
-            "https://[::1]:7443/accounts/ab"
-        );
-        let held = STANDARD
-            .decode(of("users", "user", "client-key-data"))
-            .unwrap();
-        let held = PrivatePkcs8KeyDer::from_pem_slice(&held).unwrap();
-        let held = SecretBytes::new(held.secret_pkcs8_der().to_vec());
-        assert_eq!(
-            KeyPair::from_pkcs8(&held).unwrap().spki_der(),
-            key.spki_der()
-        );
-    }
+    let until = rfc3339(granted.not_after);
+    print::note(&format!("client {client} may use it until {until}"));
+    Exit::Done
 }

@@ -52,7 +52,11 @@ pub(super) fn prepare(global: &Global, allow_dump: bool) {
 /// warnings only, unless more was asked for.
 pub(super) fn prepare_audited(global: &Global, auditor: Logs) {
     let (level, format, color) = logging(global);
-    let level = if level == LevelFilter::INFO { LevelFilter::WARN } else { level };
+    let level = if level == LevelFilter::INFO {
+        LevelFilter::WARN
+    } else {
+        level
+    };
     let quiet = log::audited(level, format, color, io::stderr, auditor);
     let _installed_before = log::install(quiet);
     harden_or_warn();

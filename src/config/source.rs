@@ -52,8 +52,14 @@ impl Environment {
 
     /// The kubeconfig that kubectl would use; the first one, if several are named.
     pub fn kubeconfig(&self) -> Option<PathBuf> {
-        let named = self.kubeconfig.as_deref().and_then(|list| list.split(':').next());
-        let own = self.home.as_deref().map(|home| Path::new(home).join(".kube/config"));
+        let named = self
+            .kubeconfig
+            .as_deref()
+            .and_then(|list| list.split(':').next());
+        let own = self
+            .home
+            .as_deref()
+            .map(|home| Path::new(home).join(".kube/config"));
         named.map(PathBuf::from).or(own)
     }
 

@@ -6,7 +6,6 @@ use std::sync::{Arc, Weak};
 use super::Core;
 use crate::telemetry::health::Latches;
 use crate::telemetry::metrics::Source;
-use crate::wire::v1;
 
 /// Name and help of a counter, and where its value is.
 type Counter = (&'static str, &'static str, fn(super::Counts) -> u64);
@@ -81,21 +80,4 @@ fn render(core: &Core) -> String {
         );
     }
     out
-}
-
-/// The state of an account as people see it.
-pub(super) fn account_state(
-    offer: Option<&v1::AccountOffer>,
-    connected: bool,
-    stale: bool,
-) -> &'static str {
-    match (connected, offer.map(v1::AccountOffer::state)) {
-        (true, Some(v1::AccountState::Active)) => "ACTIVE",
-        (_, Some(v1::AccountState::Failed)) => "FAILED",
-        (true, Some(v1::AccountState::Suspended)) => "SUSPENDED",
-        (true, Some(v1::AccountState::Inactive)) => "INACTIVE",
-        (true, _) => "ACTIVATING",
-        (false, _) if stale => "ORPHANED",
-        (false, _) => "STALE",
-    }
 }

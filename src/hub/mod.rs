@@ -77,7 +77,10 @@ pub struct Settings {
 
 /// Looks at inflated frames.
 #[derive(Clone)]
-pub struct Frames(pub Arc<dyn Fn(&[u8]) + Send + Sync>);
+pub struct Frames(pub Arc<Look>);
+
+/// Looks at one inflated frame.
+pub type Look = dyn Fn(&[u8]) + Send + Sync;
 
 impl std::fmt::Debug for Frames {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -1,7 +1,7 @@
 //! Starts a hub: everything is bound and open before it is said to run.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -159,10 +159,7 @@ pub async fn start(
         ttls: settings.certificates,
         max_stale: settings.max_stale,
         frames: settings.frames.clone(),
-        facade: Arc::new(Facade::new(
-            Arc::new(Port(core.clone())),
-            Arc::clone(&clock),
-        )),
+        facade: facade_over(core, &clock),
         clock: Arc::clone(&clock),
         entropy: Arc::clone(&entropy),
         issuer: Arc::clone(&issuer),
@@ -200,6 +197,10 @@ pub async fn start(
         listeners: accepting,
         tasks,
     })
+}
+
+fn facade_over(core: &Weak<Core>, clock: &SharedClock) -> Arc<Facade> {
+    Arc::new(Facade::new(Arc::new(Port(Weak::clone(core))), Arc::clone(clock)))
 }
 
 /// Opens the doors; they close when the token is cancelled.

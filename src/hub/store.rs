@@ -3,6 +3,7 @@
 //! A transaction is on disk when it is committed. The file carries a format number: a newer one
 //! is refused, never reset.
 
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -86,6 +87,7 @@ impl Store {
     /// It is in use, not readable, or newer than this build.
     pub(super) fn open(folder: &Path) -> Result<Self, StoreError> {
         let path = folder.join(FILE);
+        make_private(&path)?;
         let opened = Database::create(&path).map_err(|source| StoreError::Open {
             path: path.clone(),
             source: Box::new(source.into()),
@@ -209,6 +211,21 @@ impl Store {
         }
         transaction.commit().map_err(access("write to"))
     }
+}
+
+/// Makes the file, readable by its owner only, if it is not there.
+fn make_private(path: &Path) -> Result<(), StoreError> {
+    let mut options = std::fs::OpenOptions::new();
+    let made = options
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path);
+    made.map(drop).map_err(|source| StoreError::Open {
+        path: path.to_owned(),
+        source: Box::new(redb::Error::Io(source)),
+    })
 }
 
 fn put(

@@ -84,9 +84,22 @@ impl Stand {
     pub(crate) async fn wait(&self, account: &str, state: &str) {
         let waited = self
             .hub
-            .command(&["get", "accounts", account, "--wait", state, "--timeout", "60s"])
+            .command(&[
+                "get",
+                "accounts",
+                account,
+                "--wait",
+                state,
+                "--timeout",
+                "60s",
+            ])
             .await;
-        assert_eq!(waited.code, Some(0), "{waited:?}\nagent: {:?}", self.agent.log());
+        assert_eq!(
+            waited.code,
+            Some(0),
+            "{waited:?}\nagent: {:?}",
+            self.agent.log()
+        );
     }
 
     /// A kubeconfig for `client`, which may use `account`; it goes with the hub's folder.
@@ -96,7 +109,10 @@ impl Stand {
 
     /// The row of an account as `sortie get accounts NAME -o json` tells it.
     pub(crate) async fn account(&self, account: &str) -> serde_json::Value {
-        let ran = ok(self.hub.command(&["get", "accounts", account, "-o", "json"]).await);
+        let ran = ok(self
+            .hub
+            .command(&["get", "accounts", account, "-o", "json"])
+            .await);
         let answer: serde_json::Value = serde_json::from_str(&ran.stdout).expect("JSON");
         answer["items"][0].clone()
     }
@@ -136,10 +152,14 @@ pub(crate) async fn agent(hub: &Sortie, name: &str, plan: &Plan) -> Sortie {
 
 /// A kubeconfig for `client`, which may use `account`; it goes with the hub's folder.
 pub(crate) async fn kubeconfig(hub: &Sortie, account: &str, client: &str) -> PathBuf {
-    ok(hub.command(&["client", "create", client, "--account", account]).await);
+    ok(hub
+        .command(&["client", "create", client, "--account", account])
+        .await);
     let path = hub.folder().join(format!("{account}-{client}.kubeconfig"));
     let out = path.display().to_string();
-    ok(hub.command(&["kubeconfig", account, "--client", client, "--out", &out]).await);
+    ok(hub
+        .command(&["kubeconfig", account, "--client", client, "--out", &out])
+        .await);
     path
 }
 

@@ -19,7 +19,7 @@ use crate::policy::Rules;
 use crate::tasks::Tasks;
 
 /// Certificates of the demonstration's agent last this long, so that one sees them rotate.
-pub const AGENT_TTL: Duration = Duration::from_secs(60);
+pub const AGENT_TTL: Duration = Duration::from_mins(1);
 
 /// Time that the parts get to stop.
 const GRACE: Duration = Duration::from_secs(10);

@@ -36,7 +36,7 @@ const PLANTED: &str = "demo-planted";
 const CLIENT: &str = "visitor";
 
 /// How long the printed kubeconfig's certificate lasts.
-const CLIENT_TTL: Duration = Duration::from_secs(12 * 3600);
+const CLIENT_TTL: Duration = Duration::from_hours(12);
 
 /// How often the hub is asked how things are.
 const POLL: Duration = Duration::from_millis(200);
@@ -206,7 +206,7 @@ async fn embedded(settings: &Settings, say: &Progress, tasks: &Tasks) -> Result<
     write_private(&path, &running.kubeconfig_yaml)?;
     let auditor = read_context(&path, None)?;
     Ok(Sources {
-        planted: embedded.planted().to_vec(),
+        planted: embedded.planted(),
         marker: embedded.marker(),
         embedded: Some(embedded),
         agent_kubeconfig: path,
@@ -324,9 +324,9 @@ async fn hub(
         certificates: hub::Ttls {
             agent: settings.agent_ttl,
             client: CLIENT_TTL,
-            hub: Duration::from_secs(24 * 3600),
+            hub: Duration::from_hours(24),
         },
-        max_stale: Duration::from_secs(15 * 60),
+        max_stale: Duration::from_mins(15),
         frames,
     };
     let (clock, entropy) = (Arc::clone(&settings.clock), Arc::clone(&settings.entropy));
@@ -471,7 +471,7 @@ async fn shown(
         let kubeconfig = kubeconfig
             .map_err(|error| refused("making a kubeconfig", &Chain(&error).to_string()))?;
         let path = settings.folder.join(format!("{name}.kubeconfig"));
-        write_private(&path, &kubeconfig)?;
+        write_private(&path, &kubeconfig.document)?;
         let endpoint = read_context(&path, None)?.endpoint;
         let facade = Reader::new(&endpoint, tasks).map_err(|source| RunError::Read {
             side: "the facade",

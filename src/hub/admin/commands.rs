@@ -7,16 +7,14 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::ExposeSecret;
-use serde_json::{Value, json};
 
 use super::super::Core;
 use super::super::admission::is_account_name;
 use super::super::audit::Audit;
-use super::super::health::account_state;
 use super::super::registry::{Client, Cluster, Registry, RegistryError, Tables, Token};
 use super::super::session::directive;
-use super::{Answer, Banned, Request, Sort};
-use crate::clock::{self, rfc3339, unix_seconds};
+use super::{Answer, Banned, Request};
+use crate::clock::unix_seconds;
 use crate::entropy;
 use crate::fault::Chain;
 use crate::identity::service_account::TokenIssuer;
@@ -28,11 +26,6 @@ const TOKEN_TTL: Duration = Duration::from_mins(15);
 
 /// Longest life of a client certificate.
 const CLIENT_TTL: Duration = Duration::from_hours(72);
-
-/// Version of the rows' shape.
-const ROWS_VERSION: u32 = 1;
-
-type Row = BTreeMap<String, Value>;
 
 impl Core {
     pub(super) async fn command(self: &Arc<Self>, request: Request) -> Answer {
@@ -387,189 +380,6 @@ impl Core {
             Err(format!("agent {agent} is not connected"))
         }
     }
-
-    // ------------------------------------------------------------ lists
-
-    fn list(&self, what: Sort) -> Answer {
-        let rows = match what {
-            Sort::Accounts => self.account_rows(),
-            Sort::Agents => self.agent_rows(),
-            Sort::Clients => self.registry.read(|tables| {
-                tables
-                    .clients
-                    .iter()
-                    .map(|(name, row)| {
-                        row_of([
-                            ("name", json!(name)),
-                            ("accounts", json!(row.accounts)),
-                            ("certificates", json!(row.certificates.len())),
-                            ("revoked", json!(row.revoked.map(time))),
-                        ])
-                    })
-                    .collect()
-            }),
-            Sort::Clusters => self.registry.read(|tables| {
-                tables
-                    .clusters
-                    .iter()
-                    .map(|(name, row)| {
-                        row_of([
-                            ("name", json!(name)),
-                            ("issuer", json!(row.issuer)),
-                            ("allow", json!(row.allow)),
-                        ])
-                    })
-                    .collect()
-            }),
-            Sort::Tokens => self.registry.read(|tables| {
-                tables
-                    .tokens
-                    .iter()
-                    .map(|(id, row)| {
-                        row_of([
-                            ("id", json!(id)),
-                            ("agent", json!(row.agent)),
-                            ("accounts", json!(row.accounts)),
-                            ("expires", json!(time(row.expires))),
-                            ("spent", json!(row.spent_on.is_some())),
-                        ])
-                    })
-                    .collect()
-            }),
-        };
-        Answer::List {
-            version: ROWS_VERSION,
-            rows,
-        }
-    }
-
-    fn account_rows(&self) -> Vec<Row> {
-        let accounts = self.registry.read(|tables| {
-            tables
-                .accounts
-                .iter()
-                .map(|(name, row)| (name.clone(), row.clone()))
-                .collect::<Vec<_>>()
-        });
-        let now = self.clock.now();
-        accounts
-            .into_iter()
-            .map(|(name, row)| {
-                let held = self.accounts.get(&name);
-                let surface = held.as_ref().map(|held| held.surface.borrow().clone());
-                let surface = surface.unwrap_or_default();
-                let connected = held.is_some() && surface.away_since.is_none();
-                let age = surface
-                    .away_since
-                    .and_then(|since| now.duration_since(since).ok());
-                let stale = age.is_some_and(|age| age > self.max_stale);
-                let offer = surface.offer.as_ref();
-                let state = if row.suspended.is_some() {
-                    "SUSPENDED"
-                } else if row.approved {
-                    account_state(offer, connected, stale)
-                } else {
-                    "PENDING"
-                };
-                let away =
-                    (!connected && row.approved && row.suspended.is_none()).then_some("AgentAway");
-                let reason = row
-                    .suspended
-                    .as_deref()
-                    .or(away)
-                    .or_else(|| offer.map(|o| o.reason.as_str()));
-                let objects: usize = held.as_ref().map_or(0, |held| {
-                    held.view.counts().iter().map(|(_, _, count)| count).sum()
-                });
-                row_of([
-                    ("name", json!(name)),
-                    ("state", json!(state)),
-                    ("reason", json!(reason.unwrap_or_default())),
-                    ("agent", json!(row.agent)),
-                    ("objects", json!(objects)),
-                    ("message", json!(offer.map_or("", |o| o.message.as_str()))),
-                    ("since", json!(offer.map(|o| time(o.since)))),
-                    (
-                        "next-retry",
-                        json!(
-                            offer
-                                .filter(|o| o.next_retry > 0)
-                                .map(|o| time(o.next_retry))
-                        ),
-                    ),
-                    ("cluster-uid", json!(row.cluster_uid)),
-                    ("id", json!(row.id)),
-                ])
-            })
-            .collect()
-    }
-
-    fn agent_rows(&self) -> Vec<Row> {
-        let agents = self.registry.read(|tables| {
-            tables
-                .agents
-                .iter()
-                .map(|(name, row)| (name.clone(), row.clone()))
-                .collect::<Vec<_>>()
-        });
-        let sessions = self.sessions.all();
-        agents
-            .into_iter()
-            .flat_map(|(name, row)| {
-                let newest = row.certificates.last();
-                let base = row_of([
-                    ("name", json!(name)),
-                    ("join", json!(row.join)),
-                    ("certificate-serial", json!(newest.map(|c| &c.serial))),
-                    (
-                        "certificate-not-after",
-                        json!(newest.map(|c| time(c.not_after))),
-                    ),
-                    ("revoked", json!(row.revoked.map(time))),
-                ]);
-                let state = if row.revoked.is_some() {
-                    "BANNED"
-                } else {
-                    "AWAY"
-                };
-                let mut rows: Vec<Row> = sessions
-                    .iter()
-                    .filter(|s| s.agent == name)
-                    .map(|session| {
-                        let state = match (row.revoked, self.sessions.is_active(session)) {
-                            (Some(_), _) => "BANNED",
-                            (None, true) => "ACTIVE",
-                            (None, false) => "STANDBY",
-                        };
-                        let mut row = base.clone();
-                        row.insert("state".into(), json!(state));
-                        row.insert("instance".into(), json!(hex::encode(session.instance)));
-                        row.insert("host".into(), json!(session.host));
-                        row.insert("program".into(), json!(session.program));
-                        row.insert("since".into(), json!(rfc3339(session.since)));
-                        row
-                    })
-                    .collect();
-                if rows.is_empty() {
-                    let mut row = base;
-                    row.insert("state".into(), json!(state));
-                    rows.push(row);
-                }
-                rows
-            })
-            .collect()
-    }
-}
-
-fn row_of<const N: usize>(columns: [(&str, Value); N]) -> Row {
-    columns
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect()
-}
-
-fn time(seconds: u64) -> String {
-    rfc3339(clock::from_unix_seconds(seconds))
 }
 
 fn refuse<T>(why: String) -> Result<T, RegistryError> {

@@ -5,6 +5,7 @@
 
 mod commands;
 mod kubeconfig;
+mod rows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -18,7 +19,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
-pub use kubeconfig::{KubeconfigError, kubeconfig};
+pub use kubeconfig::{Granted, KubeconfigError, kubeconfig};
 
 use super::Core;
 use super::start::StartError;

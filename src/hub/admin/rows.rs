@@ -1,0 +1,258 @@
+//! What is listed: agents, accounts, clients, clusters, tokens.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::super::Core;
+use super::super::registry::Account;
+use super::{Answer, Sort};
+use crate::clock::{self, rfc3339};
+use crate::wire::v1;
+
+/// Version of the rows' shape.
+const ROWS_VERSION: u32 = 1;
+
+type Row = BTreeMap<String, Value>;
+
+/// What the registry says of an account.
+#[derive(Clone, Copy, Debug)]
+enum Registered {
+    Approved,
+    Pending,
+    Suspended,
+}
+
+/// What an account's state is told from.
+#[derive(Clone, Copy, Debug)]
+struct Standing {
+    registered: Registered,
+    /// Whether its agent has a session.
+    connected: bool,
+    /// Whether its agent feeds it.
+    fed: bool,
+    /// Whether what is known of it is older than `max-stale`.
+    expired: bool,
+    /// What its agent last said.
+    told: Option<v1::AccountState>,
+}
+
+impl Standing {
+    const fn state(self) -> &'static str {
+        match self {
+            Self {
+                registered: Registered::Suspended,
+                ..
+            } => "SUSPENDED",
+            Self {
+                registered: Registered::Pending,
+                ..
+            } => "PENDING",
+            Self {
+                connected: false,
+                expired: true,
+                ..
+            } => "ORPHANED",
+            Self {
+                connected: false, ..
+            } => "STALE",
+            Self {
+                told: Some(v1::AccountState::Failed),
+                ..
+            } => "FAILED",
+            Self {
+                told: Some(v1::AccountState::Suspended),
+                ..
+            } => "SUSPENDED",
+            Self {
+                told: Some(v1::AccountState::Inactive),
+                ..
+            } => "INACTIVE",
+            Self {
+                told: Some(v1::AccountState::Active),
+                fed: true,
+                ..
+            } => "ACTIVE",
+            Self { .. } => "ACTIVATING",
+        }
+    }
+}
+
+impl Core {
+    pub(super) fn list(&self, what: Sort) -> Answer {
+        let rows = match what {
+            Sort::Accounts => self.account_rows(),
+            Sort::Agents => self.agent_rows(),
+            Sort::Clients => self.registry.read(|tables| {
+                tables
+                    .clients
+                    .iter()
+                    .map(|(name, row)| {
+                        row_of([
+                            ("name", json!(name)),
+                            ("accounts", json!(row.accounts)),
+                            ("certificates", json!(row.certificates.len())),
+                            ("revoked", json!(row.revoked.map(time))),
+                        ])
+                    })
+                    .collect()
+            }),
+            Sort::Clusters => self.registry.read(|tables| {
+                tables
+                    .clusters
+                    .iter()
+                    .map(|(name, row)| {
+                        row_of([
+                            ("name", json!(name)),
+                            ("issuer", json!(row.issuer)),
+                            ("allow", json!(row.allow)),
+                        ])
+                    })
+                    .collect()
+            }),
+            Sort::Tokens => self.registry.read(|tables| {
+                tables
+                    .tokens
+                    .iter()
+                    .map(|(id, row)| {
+                        row_of([
+                            ("id", json!(id)),
+                            ("agent", json!(row.agent)),
+                            ("accounts", json!(row.accounts)),
+                            ("expires", json!(time(row.expires))),
+                            ("spent", json!(row.spent_on.is_some())),
+                        ])
+                    })
+                    .collect()
+            }),
+        };
+        Answer::List {
+            version: ROWS_VERSION,
+            rows,
+        }
+    }
+
+    fn account_rows(&self) -> Vec<Row> {
+        let accounts = self.registry.read(|tables| {
+            tables
+                .accounts
+                .iter()
+                .map(|(name, row)| (name.clone(), row.clone()))
+                .collect::<Vec<_>>()
+        });
+        accounts
+            .into_iter()
+            .map(|(name, row)| self.account_row(&name, &row))
+            .collect()
+    }
+
+    fn account_row(&self, name: &str, row: &Account) -> Row {
+        let held = self.accounts.get(name);
+        let surface = held.as_ref().map(|held| held.surface.borrow().clone());
+        let surface = surface.unwrap_or_default();
+        let now = self.clock.now();
+        let age = surface
+            .away_since
+            .and_then(|since| now.duration_since(since).ok());
+        let offer = surface.offer.as_ref();
+        let standing = Standing {
+            registered: match (&row.suspended, row.approved) {
+                (Some(_), _) => Registered::Suspended,
+                (None, false) => Registered::Pending,
+                (None, true) => Registered::Approved,
+            },
+            connected: self.sessions.active(&row.agent).is_some(),
+            fed: surface.away_since.is_none(),
+            expired: age.is_some_and(|age| age > self.max_stale),
+            told: offer.map(v1::AccountOffer::state),
+        };
+        let reason = match (&row.suspended, standing.connected) {
+            (Some(reason), _) => reason.as_str(),
+            (None, false) if row.approved => "AgentAway",
+            (None, _) => offer.map_or("", |offer| offer.reason.as_str()),
+        };
+        let objects: usize = held.as_ref().map_or(0, |held| {
+            held.view.counts().iter().map(|(_, _, count)| count).sum()
+        });
+        let next_retry = offer.filter(|offer| offer.next_retry > 0);
+        row_of([
+            ("name", json!(name)),
+            ("state", json!(standing.state())),
+            ("reason", json!(reason)),
+            ("agent", json!(row.agent)),
+            ("objects", json!(objects)),
+            ("message", json!(offer.map_or("", |o| o.message.as_str()))),
+            ("since", json!(offer.map(|o| time(o.since)))),
+            ("next-retry", json!(next_retry.map(|o| time(o.next_retry)))),
+            ("cluster-uid", json!(row.cluster_uid)),
+            ("id", json!(row.id)),
+        ])
+    }
+
+    fn agent_rows(&self) -> Vec<Row> {
+        let agents = self.registry.read(|tables| {
+            tables
+                .agents
+                .iter()
+                .map(|(name, row)| (name.clone(), row.clone()))
+                .collect::<Vec<_>>()
+        });
+        let sessions = self.sessions.all();
+        agents
+            .into_iter()
+            .flat_map(|(name, row)| {
+                let newest = row.certificates.last();
+                let base = row_of([
+                    ("name", json!(name)),
+                    ("join", json!(row.join)),
+                    ("certificate-serial", json!(newest.map(|c| &c.serial))),
+                    (
+                        "certificate-not-after",
+                        json!(newest.map(|c| time(c.not_after))),
+                    ),
+                    ("revoked", json!(row.revoked.map(time))),
+                ]);
+                let state = if row.revoked.is_some() {
+                    "BANNED"
+                } else {
+                    "AWAY"
+                };
+                let mut rows: Vec<Row> = sessions
+                    .iter()
+                    .filter(|s| s.agent == name)
+                    .map(|session| {
+                        let state = match (row.revoked, self.sessions.is_active(session)) {
+                            (Some(_), _) => "BANNED",
+                            (None, true) => "ACTIVE",
+                            (None, false) => "STANDBY",
+                        };
+                        let mut row = base.clone();
+                        row.insert("state".into(), json!(state));
+                        row.insert("instance".into(), json!(hex::encode(session.instance)));
+                        row.insert("host".into(), json!(session.host));
+                        row.insert("program".into(), json!(session.program));
+                        row.insert("since".into(), json!(rfc3339(session.since)));
+                        row
+                    })
+                    .collect();
+                if rows.is_empty() {
+                    let mut row = base;
+                    row.insert("state".into(), json!(state));
+                    rows.push(row);
+                }
+                rows
+            })
+            .collect()
+    }
+}
+
+fn row_of<const N: usize>(columns: [(&str, Value); N]) -> Row {
+    columns
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+}
+
+fn time(seconds: u64) -> String {
+    rfc3339(clock::from_unix_seconds(seconds))
+}
