@@ -3,4 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod engines;
+mod refusals;
+mod revocation;
 mod smoke;
