@@ -16,6 +16,7 @@ use crate::support::stand::{Plan, Stand, account_yaml};
 use crate::support::testbed::Testbed;
 
 const READ_ALL: &str = r#"path "kv/*" { capabilities = ["read"] }"#;
+const NOTHING: &str = r#"path "kv/*" { capabilities = ["deny"] }"#;
 
 /// One entry of `accounts:` whose kubeconfig is in the engine.
 fn secret_yaml(account: &str, reference: &str) -> String {
@@ -56,6 +57,7 @@ fn shows(row: &Value, state: &str, reason: &str) -> bool {
 async fn shown(stand: &Stand, account: &str, state: &str, reason: &str) -> Value {
     eventually_async(&format!("{account} is {state} ({reason})"), async || {
         let row = stand.account(account).await;
+        eprintln!("ROW {row}");
         shows(&row, state, reason).then_some(row)
     })
     .await
@@ -218,7 +220,7 @@ async fn an_engine_that_fails_later_leaves_its_account_active_on_the_credential_
     fs::write(&token, &second.secret).unwrap();
     stays_active(&stand, "shop", "").await;
 
-    bao.policy("reader", "").await;
+    bao.policy("reader", NOTHING).await;
     stays_active(&stand, "shop", "SecretDenied").await;
     beside.goes_on().await;
     bao.policy("reader", READ_ALL).await;

@@ -88,7 +88,7 @@ async fn nobody_gets_past_the_handshake_without_a_certificate_for_this_door() {
         let door = format!("door={door}");
         let mut nothing: ClientConfig = pki::client_config(client.roots(), None);
         nothing.alpn_protocols = vec![b"h2".to_vec()];
-        let foreign = issue(other.path(), clock::system(), role).await;
+        let foreign = issue(&other.path().join("ca"), clock::system(), role).await;
         let expired = issue(&own, Arc::clone(&past), role).await;
         let server = issue(&own, clock::system(), "hub/hub-1").await;
         let good = issue(&own, clock::system(), role).await;
@@ -341,37 +341,6 @@ async fn a_pod_joins_with_its_own_token_and_with_no_other() {
     agent.start_again();
     wait("ACTIVE").await;
     hub.log().assert_without(&[&good]);
-}
-
-#[tokio::test]
-async fn two_clusters_whose_tokens_name_the_same_issuer_do_not_stand_in_each_others_way() {
-    let testbed = Testbed::start(&["-clusters", "2"]).await;
-    let [here, elsewhere] = testbed.clusters() else { panic!("two clusters") };
-    let api = here.api();
-    let namespace = api.namespace("join").await;
-    let pod = pod_of(&api, &namespace, "sortie").await;
-    let hub = stand::hub("24h").await;
-    let join = fake::join(&hub, "unused", &[]).await;
-    let allowed = format!("{namespace}/sortie");
-    add_cluster(&hub, &api, "middle", &allowed, "lab").await;
-    // Private clusters are all called `https://kubernetes.default.svc`.
-    let found = api.get("/.well-known/openid-configuration").await;
-    let issuer = found["issuer"].as_str().unwrap();
-    let jwks = hub.folder().join("elsewhere.jwks");
-    fs::write(&jwks, elsewhere.api().get("/openid/v1/jwks").await.to_string()).unwrap();
-    let (jwks, allow) = (jwks.display().to_string(), format!("{allowed}=shop"));
-    for name in ["after", "zoo"] {
-        let add = ["cluster", "add", name, "--issuer", issuer, "--jwks", &jwks, "--allow", &allow];
-        stand::ok(hub.command(&add).await);
-    }
-    let audience = format!("spiffe://{DOMAIN}/hub");
-    let token = token_of(&api, &pod, &audience, true).await;
-    let tasks = Tasks::new();
-    let connection = fake::enrol_connection(&join, &tasks).await;
-    let jwt = SecretBytes::new(token.into_bytes());
-    let (evidence, key) = (Evidence::Kubernetes { jwt }, KeyPair::generate().unwrap());
-    let joined = fake::enrol(&connection, &join, &evidence, "lab", &key).await;
-    assert!(joined.is_ok(), "{joined:?}");
 }
 
 #[tokio::test]

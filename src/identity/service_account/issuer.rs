@@ -41,7 +41,8 @@ enum Audience {
 struct Kubernetes {
     namespace: String,
     serviceaccount: Named,
-    pod: Named,
+    /// Missing in a token that is bound to nothing.
+    pod: Option<Named>,
 }
 
 #[derive(Deserialize)]
@@ -128,6 +129,7 @@ impl TokenIssuer {
             serviceaccount,
             pod,
         } = bound;
+        let pod = pod.ok_or(TokenError::Claims)?;
         let parts = [
             &namespace,
             &serviceaccount.name,
