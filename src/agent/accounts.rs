@@ -16,6 +16,9 @@ use crate::wire::v1;
 /// Counts of all accounts, by name.
 pub type Counts = Vec<(String, StreamCounts)>;
 
+/// Name and help of a counter, and where its value is.
+type Counter = (&'static str, &'static str, fn(&StreamCounts) -> u64);
+
 /// Shared between the workers and the uplink.
 #[derive(Debug)]
 pub(super) struct Accounts {
@@ -135,7 +138,7 @@ impl Accounts {
 
     fn render(&self) -> String {
         let mut out = String::new();
-        let counters: [(&str, &str, fn(&StreamCounts) -> u64); 8] = [
+        let counters: [Counter; 8] = [
             (
                 "sortie_stream_events_received_total",
                 "Events taken from API servers.",

@@ -18,6 +18,7 @@
 mod accounts;
 mod evidence;
 mod operations;
+mod renewal;
 mod uplink;
 mod worker;
 

@@ -17,13 +17,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::accounts::Accounts;
 use super::operations::Port;
+use super::renewal::Renewal;
 use super::{Evidence, Fatal, Hub, IdentityReport};
 use crate::clock::SharedClock;
 use crate::entropy::SharedEntropy;
 use crate::fault::Chain;
 use crate::identity::channel::{Connection, connect};
 use crate::identity::client::{self, Applicant, Certificate, EnrolError};
-use crate::identity::renewal::{RETRY_BASE, Schedule};
+use crate::identity::renewal::Schedule;
 use crate::identity::{KeyPair, Name, keep, tls};
 use crate::limits;
 use crate::retry::{Backoff, Retry, pause_unless};
@@ -141,16 +142,7 @@ impl Uplink {
             }
             Next::Stopped => return,
         };
-        let shared = Shared::new(
-            SessionSettings {
-                instance: self.settings.instance,
-                host: self.settings.host.clone(),
-            },
-            self.accounts.offers.subscribe(),
-            self.accounts.feeds.subscribe(),
-            Arc::new(Port(Arc::clone(&self.accounts))),
-            Arc::clone(&self.clock),
-        );
+        let shared = self.shared();
         let (directed, mut directives) = mpsc::channel(TOLD);
         let (ended, mut ends) = mpsc::channel(TOLD);
         let mut backoff = self.backoff();
@@ -179,25 +171,13 @@ impl Uplink {
                         dial_at = Instant::now() + self.after(end, &mut identity, &mut backoff, &tasks, &stop).await;
                     }
                 }
-                Some(directive) = directives.recv() => match directive {
-                    v1::directive::Directive::Rotate(_) => renewal.now(),
-                    v1::directive::Directive::Reattest(_) => renewal.join_now(),
-                    v1::directive::Directive::Drain(drain) => {
-                        tracing::info!("the hub drains");
+                Some(directive) = directives.recv() => {
+                    if let Some(pause) = directed_by(directive, &mut renewal) {
                         if let Some(link) = current.take() { link.drain.cancel() }
                         self.connected(false);
-                        dial_at = Instant::now() + millis(drain.retry_after_millis);
+                        dial_at = Instant::now() + pause;
                     }
-                    v1::directive::Directive::Disconnect(told) => {
-                        tracing::warn!(reason = told.reason, "the hub disconnects");
-                        if let Some(link) = current.take() { link.drain.cancel() }
-                        self.connected(false);
-                        dial_at = Instant::now() + millis(told.retry_after_millis);
-                    }
-                    v1::directive::Directive::Role(role) => {
-                        tracing::info!(role, "the hub gives another role");
-                    }
-                },
+                }
                 () = tokio::time::sleep_until(due) => {
                     if !renewal.is_asked() && !identity.schedule.is_due(self.clock.now()) { continue }
                     let renewed = self.renew(&identity, current.as_ref(), &mut renewal, &tasks).await;
@@ -218,6 +198,19 @@ impl Uplink {
             link.drain.cancel();
         }
         let _all_ended = links.drain_after(limits::DRAIN).await;
+    }
+
+    fn shared(&self) -> Arc<Shared> {
+        Shared::new(
+            SessionSettings {
+                instance: self.settings.instance,
+                host: self.settings.host.clone(),
+            },
+            self.accounts.offers.subscribe(),
+            self.accounts.feeds.subscribe(),
+            Arc::new(Port(Arc::clone(&self.accounts))),
+            Arc::clone(&self.clock),
+        )
     }
 
     fn connected(&self, connected: bool) {
@@ -422,16 +415,12 @@ impl Uplink {
         }
     }
 
-    fn refused(&self, message: String, first: bool) -> Fatal {
+    fn refused(&self, mut message: String, first: bool) -> Fatal {
         let lost = first && self.settings.evidence.is_spent() && self.settings.state_dir.is_none();
-        let hint = if lost && message.contains("TokenUsed") {
-            "; an agent without `state-dir` loses its key when it restarts: make a new token, or set `state-dir`"
-        } else {
-            ""
-        };
-        Fatal {
-            message: format!("{message}{hint}"),
+        if lost && message.contains("TokenUsed") {
+            message.push_str("; an agent without `state-dir` loses its key when it restarts: make a new token, or set `state-dir`");
         }
+        Fatal { message }
     }
 
     async fn join_once(&self, key: &KeyPair, tasks: &Tasks) -> Result<Certificate, JoinError> {
@@ -484,7 +473,9 @@ impl Uplink {
         let now = self.clock.now();
         let late = identity.schedule.elapsed(now) > JOIN_AFTER;
         let by_link = match current {
-            Some(link) if !renewal.by_joining => Some(self.renew_by_link(identity, link).await),
+            Some(link) if !renewal.is_by_joining() => {
+                Some(self.renew_by_link(identity, link).await)
+            }
             _ => None,
         };
         let outcome = match by_link {
@@ -493,7 +484,7 @@ impl Uplink {
                 self.renew_by_joining(tasks).await
             }
             Some(outcome) => outcome,
-            None if renewal.by_joining || late => self.renew_by_joining(tasks).await,
+            None if renewal.is_by_joining() || late => self.renew_by_joining(tasks).await,
             None => Err("not connected to the hub".to_owned()),
         };
         match outcome {
@@ -541,63 +532,24 @@ enum JoinError {
     Again(String),
 }
 
-/// When the certificate is renewed next.
-struct Renewal {
-    /// Earliest next attempt after a failure, or now when told to.
-    at: Option<Instant>,
-    by_joining: bool,
-    failures: u32,
-    entropy: SharedEntropy,
-}
-
-impl Renewal {
-    fn new(entropy: &SharedEntropy) -> Self {
-        Self {
-            at: None,
-            by_joining: false,
-            failures: 0,
-            entropy: Arc::clone(entropy),
+/// Notes what the hub asks for; the pause before the next connection, if this one is to end.
+fn directed_by(directive: v1::directive::Directive, renewal: &mut Renewal) -> Option<Duration> {
+    use v1::directive::Directive as D;
+    match directive {
+        D::Rotate(_) => renewal.now(),
+        D::Reattest(_) => renewal.join_now(),
+        D::Drain(drain) => {
+            tracing::info!("the hub drains");
+            return Some(millis(drain.retry_after_millis));
         }
+        D::Disconnect(told) => {
+            tracing::warn!(reason = told.reason, "the hub disconnects");
+            return Some(millis(told.retry_after_millis));
+        }
+        D::Role(role) => tracing::info!(role, "the hub gives another role"),
     }
-
-    fn now(&mut self) {
-        self.at = Some(Instant::now());
-    }
-
-    const fn is_asked(&self) -> bool {
-        self.at.is_some()
-    }
-
-    fn join_now(&mut self) {
-        self.by_joining = true;
-        self.now();
-    }
-
-    fn done(&mut self) {
-        *self = Self::new(&self.entropy);
-    }
-
-    fn due(&self, schedule: &Schedule, clock: &dyn crate::clock::Clock) -> Instant {
-        // Looked at again every 30 s, so that a stepped clock or a suspended machine is noticed.
-        let scheduled = schedule.due_in(clock.now());
-        let scheduled = Instant::now() + scheduled.min(RECHECK);
-        self.at.unwrap_or(scheduled)
-    }
-
-    fn failed(&mut self, schedule: &Schedule, now: std::time::SystemTime) -> Duration {
-        let cap = schedule.retry_cap(now);
-        let base = RETRY_BASE
-            .saturating_mul(1 << self.failures.min(10))
-            .min(cap);
-        self.failures += 1;
-        let pause = base.mul_f64(0.8 + 0.4 * crate::entropy::unit(&*self.entropy));
-        self.at = Some(Instant::now() + pause);
-        pause
-    }
+    None
 }
-
-/// How often the wall clock is looked at.
-const RECHECK: Duration = Duration::from_secs(30);
 
 fn millis(millis: u32) -> Duration {
     Duration::from_millis(millis.into())
@@ -616,5 +568,6 @@ fn server_name(address: &str) -> Result<ServerName<'static>, LinkEnd> {
         .trim_start_matches('[')
         .trim_end_matches(']')
         .to_owned();
-    ServerName::try_from(host).map_err(|_| LinkEnd::Lost(format!("`{address}` is not host:port")))
+    ServerName::try_from(host)
+        .map_err(|_malformed| LinkEnd::Lost(format!("`{address}` is not host:port")))
 }

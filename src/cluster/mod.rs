@@ -41,6 +41,8 @@ pub use body::ApiBody;
 pub use discovery::Discovery;
 pub use error::{ClusterError, Reason};
 pub use request::{ApiRequest, RequestBody, Transport};
+/// The decoders of the wiping reader.
+pub use wiping::{ChunkStep, Chunked, Framing, Head, parse_head};
 
 use crate::credential::Credential;
 use crate::limits;

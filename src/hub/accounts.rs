@@ -8,10 +8,11 @@ use base64::engine::general_purpose::STANDARD;
 use prost::Message;
 
 use super::Core;
-use super::account::{Account, Surface, parse_stream_key};
+use super::account::{Account, Surface};
 use super::admission::Decisions;
 use super::audit::Audit;
 use super::store::StoreError;
+use super::stored::parse_stream_key;
 use crate::clock::{self, unix_seconds};
 use crate::fault::Chain;
 use crate::wire::v1;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::audit::Audit;
 use super::registry::{Account, Registry, RegistryError, Tables};
-use super::session::Session;
 use crate::entropy::{self, Entropy};
 use crate::wire::v1;
 
@@ -36,11 +35,11 @@ pub fn is_account_name(name: &str) -> bool {
         && edge(name.bytes().next_back())
 }
 
-/// Judges the accounts that `session` offers, and notes those that are new.
+/// Judges the accounts that an instance of `agent` offers, and notes those that are new.
 pub(super) async fn decide(
     registry: &Arc<Registry>,
     entropy: &dyn Entropy,
-    session: &Session,
+    agent: &str,
     offers: &BTreeMap<String, v1::AccountOffer>,
     standby: bool,
 ) -> Result<Decisions, RegistryError> {
@@ -54,7 +53,7 @@ pub(super) async fn decide(
             .collect()
     });
     if !new.is_empty() {
-        let agent = session.agent.clone();
+        let agent = agent.to_owned();
         registry
             .update(move |tables| {
                 for (name, id) in new {
@@ -67,12 +66,12 @@ pub(super) async fn decide(
     let decisions = registry.read(|tables| {
         let judged = offers
             .keys()
-            .map(|name| (name.clone(), judge(tables, session, name, standby)));
+            .map(|name| (name.clone(), judge(tables, agent, name, standby)));
         judged.collect::<Decisions>()
     });
     for (name, decision) in &decisions {
         if decision.admission == v1::Admission::Taken {
-            Audit::new("register account", &format!("agent/{}", session.agent))
+            Audit::new("register account", &format!("agent/{agent}"))
                 .with("account", name)
                 .refuse("AccountTaken");
         }
@@ -101,7 +100,7 @@ fn register(tables: &mut Tables, agent: &str, name: &str, id: String) {
         .admit();
 }
 
-fn judge(tables: &Tables, session: &Session, name: &str, standby: bool) -> Decision {
+fn judge(tables: &Tables, agent: &str, name: &str, standby: bool) -> Decision {
     let Some(account) = tables.accounts.get(name) else {
         let message = format!("`{name}` cannot be the name of an account");
         return Decision {
@@ -111,7 +110,7 @@ fn judge(tables: &Tables, session: &Session, name: &str, standby: bool) -> Decis
         };
     };
     let id = account.id.clone();
-    let (admission, message) = if account.agent != session.agent {
+    let (admission, message) = if account.agent != agent {
         let holder = &account.agent;
         (
             v1::Admission::Taken,
@@ -140,6 +139,8 @@ fn judge(tables: &Tables, session: &Session, name: &str, standby: bool) -> Decis
 
 #[cfg(test)]
 mod tests {
+    use super::super::registry::Agent;
+    use super::super::store::Store;
     use super::*;
 
     #[test]
@@ -149,6 +150,106 @@ mod tests {
         }
         for bad in ["", "-a", "a/b", "a b", "a\0", "é", ".", "a-"] {
             assert!(!is_account_name(bad), "{bad}");
+        }
+    }
+    /// A registry in which `shop` is approved for agent `a`.
+    async fn registry(folder: &tempfile::TempDir) -> Arc<Registry> {
+        let registry = Registry::open(Arc::new(Store::open(folder.path()).unwrap())).unwrap();
+        registry
+            .update(|tables| {
+                let named = Agent {
+                    accounts: ["shop".to_owned()].into(),
+                    ..Agent::default()
+                };
+                tables.agents.put("a", named);
+                Ok(())
+            })
+            .await
+            .unwrap();
+        registry
+    }
+
+    async fn judged(registry: &Arc<Registry>, agent: &str, name: &str, standby: bool) -> Decision {
+        let offers = [(name.to_owned(), v1::AccountOffer::default())].into();
+        let entropy = entropy::system();
+        let mut decisions = decide(registry, &*entropy, agent, &offers, standby)
+            .await
+            .unwrap();
+        decisions.remove(name).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_account_that_the_evidence_named_needs_no_approval() {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = registry(&folder).await;
+        let accepted = judged(&registry, "a", "shop", false).await;
+        assert_eq!(accepted.admission, v1::Admission::Accepted);
+        assert_eq!(accepted.id.len(), 32);
+        let again = judged(&registry, "a", "shop", false).await;
+        assert_eq!(again, accepted, "an account keeps its path");
+    }
+
+    #[tokio::test]
+    async fn other_accounts_wait_until_a_person_approves_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = registry(&folder).await;
+        let pending = judged(&registry, "a", "lab", false).await;
+        assert_eq!(pending.admission, v1::Admission::Pending);
+        assert!(pending.message.contains("sortie account approve lab"));
+        registry
+            .update(|tables| {
+                let mut row = tables.accounts.get("lab").cloned().unwrap();
+                row.approved = true;
+                tables.accounts.put("lab", row);
+                Ok(())
+            })
+            .await
+            .unwrap();
+        let accepted = judged(&registry, "a", "lab", false).await;
+        assert_eq!(accepted.admission, v1::Admission::Accepted);
+    }
+
+    #[tokio::test]
+    async fn a_taken_name_is_refused_with_its_holder_and_stays_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = registry(&folder).await;
+        judged(&registry, "a", "shop", false).await;
+        let taken = judged(&registry, "b", "shop", false).await;
+        assert_eq!(taken.admission, v1::Admission::Taken);
+        assert!(taken.message.contains("agent `a` holds"));
+        let held = judged(&registry, "a", "shop", false).await;
+        assert_eq!(held.admission, v1::Admission::Accepted);
+    }
+
+    #[tokio::test]
+    async fn an_impossible_name_is_refused_and_not_noted() {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = registry(&folder).await;
+        let refused = judged(&registry, "a", "../etc", false).await;
+        assert_eq!(refused.admission, v1::Admission::Taken);
+        assert!(refused.id.is_empty());
+        assert_eq!(registry.read(|tables| tables.accounts.iter().count()), 0);
+    }
+
+    #[tokio::test]
+    async fn a_standby_serves_nothing_and_a_suspension_is_told_to_it_as_well() {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = registry(&folder).await;
+        let standby = judged(&registry, "a", "shop", true).await;
+        assert_eq!(standby.admission, v1::Admission::Standby);
+        registry
+            .update(|tables| {
+                let mut row = tables.accounts.get("shop").cloned().unwrap();
+                row.suspended = Some(CLUSTER_CHANGED.to_owned());
+                tables.accounts.put("shop", row);
+                Ok(())
+            })
+            .await
+            .unwrap();
+        for standby in [false, true] {
+            let suspended = judged(&registry, "a", "shop", standby).await;
+            assert_eq!(suspended.admission, v1::Admission::Suspended);
+            assert!(suspended.message.contains(CLUSTER_CHANGED));
         }
     }
 }

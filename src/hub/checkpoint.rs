@@ -38,26 +38,11 @@ impl Core {
                 .sum();
             if stopped || round >= ROUNDS || bytes >= BYTES {
                 round = 0;
-                self.report(self.checkpoint().await, &mut failing);
+                report(self.checkpoint().await, &mut failing);
             }
             if stopped {
                 return;
             }
-        }
-    }
-
-    /// Says once that the store cannot be written, and once that it can again.
-    fn report(&self, outcome: Result<(), StoreError>, failing: &mut bool) {
-        match outcome {
-            Ok(()) if *failing => {
-                tracing::info!("the store can be written again");
-                *failing = false;
-            }
-            Err(error) if !*failing => {
-                tracing::error!(error = %Chain(&error), "cannot write the store; accounts are served from memory and stored when it can be");
-                *failing = true;
-            }
-            Ok(()) | Err(_) => {}
         }
     }
 
@@ -81,5 +66,20 @@ impl Core {
             }
         }
         written
+    }
+}
+
+/// Says once that the store cannot be written, and once that it can again.
+fn report(outcome: Result<(), StoreError>, failing: &mut bool) {
+    match outcome {
+        Ok(()) if *failing => {
+            tracing::info!("the store can be written again");
+            *failing = false;
+        }
+        Err(error) if !*failing => {
+            tracing::error!(error = %Chain(&error), "cannot write the store; accounts are served from memory and stored when it can be");
+            *failing = true;
+        }
+        Ok(()) | Err(_) => {}
     }
 }

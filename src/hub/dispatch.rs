@@ -194,11 +194,12 @@ impl Core {
         mut up: Streaming<v1::OperationUp>,
     ) -> Result<Response<ReceiverStream<Result<v1::OperationDown, Status>>>, Status> {
         let first = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, up.message()).await;
-        let open = match first.map_err(|_| Status::deadline_exceeded("no open within 5 s"))?? {
-            Some(v1::OperationUp {
-                message: Some(v1::operation_up::Message::Open(open)),
-            }) => open,
-            _ => return Err(Status::invalid_argument("the first message is not an open")),
+        let first = first.map_err(|_elapsed| Status::deadline_exceeded("no open within 5 s"))??;
+        let Some(v1::OperationUp {
+            message: Some(v1::operation_up::Message::Open(open)),
+        }) = first
+        else {
+            return Err(Status::invalid_argument("the first message is not an open"));
         };
         let session = self.session_of(&peer, &open.session)?;
         let Some(begin) = self.dispatcher.take(&session, &open.operation) else {
@@ -212,7 +213,7 @@ impl Core {
         let (down, receiver) = mpsc::channel(DOWN_QUEUE);
         begin
             .send(Beginning::Opened(Opened { up, down }))
-            .map_err(|_| Status::cancelled("nobody waits for the operation any more"))?;
+            .map_err(|_unheard| Status::cancelled("nobody waits for the operation any more"))?;
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
@@ -348,7 +349,7 @@ async fn send_rest(
         let message = v1::OperationDown {
             message: Some(message),
         };
-        down.send(Ok(message)).await.map_err(|_| ())
+        down.send(Ok(message)).await.map_err(|_gone| ())
     };
     for chunk in rest.chunks(limits::BODY_CHUNK_BYTES) {
         send(M::Body(chunk.to_vec().into())).await?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::CertificateDer;
@@ -12,7 +12,7 @@ use tonic::{Request, Status};
 use super::Core;
 use super::audit::Audit;
 use super::peer::Peer;
-use super::registry::{Issued as Row, RegistryError};
+use super::registry::{Issued as Row, RegistryError, Tables};
 use super::session::negotiate;
 use crate::clock::unix_seconds;
 use crate::entropy;
@@ -31,12 +31,15 @@ const NONCE_LIFE: Duration = Duration::from_mins(1);
 /// Certificates that are remembered per name.
 const CERTIFICATES: usize = 64;
 
+/// A nonce, and when it was given.
+type Nonce = ([u8; 32], Instant);
+
 /// One connection to the enrol listener.
 #[derive(Clone, Debug)]
 pub(super) struct Channel {
     exporter: Exporter,
     address: SocketAddr,
-    nonce: Arc<Mutex<Option<([u8; 32], Instant)>>>,
+    nonce: Arc<Mutex<Option<Nonce>>>,
 }
 
 impl Channel {
@@ -48,7 +51,7 @@ impl Channel {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<([u8; 32], Instant)>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Nonce>> {
         self.nonce.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -213,35 +216,7 @@ impl Core {
         let wanted = agent.as_str().to_owned();
         let spent = self
             .registry
-            .update(move |tables| {
-                let refuse = |label: &str| Err(RegistryError::Refused(label.to_owned()));
-                let Some(mut row) = tables.tokens.get(&token.id).cloned() else {
-                    return refuse("TokenUnknown");
-                };
-                let digest = hex::decode(&row.secret_sha256)
-                    .ok()
-                    .and_then(|d| d.try_into().ok());
-                if !digest.is_some_and(|digest| join::secret_matches(&secret, &digest)) {
-                    return refuse("TokenUnknown");
-                }
-                if row.expires <= now {
-                    return refuse("TokenExpired");
-                }
-                if row.agent != wanted {
-                    return refuse("TokenName");
-                }
-                if row
-                    .spent_on
-                    .as_ref()
-                    .is_some_and(|spent_on| *spent_on != spki)
-                {
-                    return refuse("TokenUsed");
-                }
-                let accounts = row.accounts.clone();
-                row.spent_on = Some(spki);
-                tables.tokens.put(&token.id, row);
-                Ok(accounts)
-            })
+            .update(move |tables| spend_token(tables, &token.id, &secret, &wanted, spki, now))
             .await;
         match spent {
             Ok(accounts) => Ok(Proven {
@@ -510,6 +485,43 @@ impl Core {
     }
 }
 
+/// Spends the token `id` on the public key with digest `spki` (hex) at `now`, in seconds since the
+/// Unix epoch; the accounts that it names. The same key may spend it again: an answer may get lost.
+///
+/// # Errors
+/// The label of the reason. A wrong secret is told like an unknown id.
+fn spend_token(
+    tables: &mut Tables,
+    id: &str,
+    secret: &SecretBytes,
+    agent: &str,
+    spki: String,
+    now: u64,
+) -> Result<BTreeSet<String>, RegistryError> {
+    let refuse = |label: &str| Err(RegistryError::Refused(label.to_owned()));
+    let Some(mut row) = tables.tokens.get(id).cloned() else {
+        return refuse("TokenUnknown");
+    };
+    let digest = hex::decode(&row.secret_sha256).ok();
+    let digest = digest.and_then(|digest| digest.try_into().ok());
+    if !digest.is_some_and(|digest| join::secret_matches(secret, &digest)) {
+        return refuse("TokenUnknown");
+    }
+    if row.expires <= now {
+        return refuse("TokenExpired");
+    }
+    if row.agent != agent {
+        return refuse("TokenName");
+    }
+    if row.spent_on.as_ref().is_some_and(|key| *key != spki) {
+        return refuse("TokenUsed");
+    }
+    let accounts = row.accounts.clone();
+    row.spent_on = Some(spki);
+    tables.tokens.put(id, row);
+    Ok(accounts)
+}
+
 fn token_refused(label: &str) -> Refused {
     match label {
         "TokenExpired" => Refused::for_good(
@@ -536,3 +548,7 @@ fn note_certificate(certificates: &mut Vec<Row>, new: Row, now: u64) {
     }
     certificates.push(new);
 }
+
+#[cfg(test)]
+#[path = "enrolment_tests.rs"]
+mod tests;

@@ -69,17 +69,16 @@ impl Core {
         mut up: Streaming<v1::FeedUp>,
     ) -> Result<Response<ReceiverStream<Result<v1::FeedDown, Status>>>, Status> {
         let first = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, up.message()).await;
-        let attach =
-            match first.map_err(|_| Status::deadline_exceeded("no attach within 5 s"))?? {
-                Some(v1::FeedUp {
-                    message: Some(v1::feed_up::Message::Attach(attach)),
-                }) => attach,
-                _ => {
-                    return Err(Status::invalid_argument(
-                        "the first message is not an attach",
-                    ));
-                }
-            };
+        let first =
+            first.map_err(|_elapsed| Status::deadline_exceeded("no attach within 5 s"))??;
+        let Some(v1::FeedUp {
+            message: Some(v1::feed_up::Message::Attach(attach)),
+        }) = first
+        else {
+            return Err(Status::invalid_argument(
+                "the first message is not an attach",
+            ));
+        };
         let session = self.session_of(&peer, &attach.session)?;
         let refused = |reason: &str| {
             Audit::new("attach feed", &format!("agent/{}", peer.name()))

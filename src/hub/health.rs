@@ -8,6 +8,9 @@ use crate::telemetry::health::Latches;
 use crate::telemetry::metrics::Source;
 use crate::wire::v1;
 
+/// Name and help of a counter, and where its value is.
+type Counter = (&'static str, &'static str, fn(super::Counts) -> u64);
+
 /// A hub is ready once it runs: everything is bound and read before that.
 pub(super) fn latches() -> Latches {
     Latches::open(&[])
@@ -37,7 +40,7 @@ fn render(core: &Core) -> String {
             account.name
         );
     }
-    let counters: [(&str, &str, fn(super::Counts) -> u64); 4] = [
+    let counters: [Counter; 4] = [
         (
             "sortie_hub_events_applied_total",
             "Events applied to views.",
@@ -88,11 +91,10 @@ pub(super) fn account_state(
 ) -> &'static str {
     match (connected, offer.map(v1::AccountOffer::state)) {
         (true, Some(v1::AccountState::Active)) => "ACTIVE",
-        (true, Some(v1::AccountState::Failed)) => "FAILED",
+        (_, Some(v1::AccountState::Failed)) => "FAILED",
         (true, Some(v1::AccountState::Suspended)) => "SUSPENDED",
         (true, Some(v1::AccountState::Inactive)) => "INACTIVE",
         (true, _) => "ACTIVATING",
-        (false, Some(v1::AccountState::Failed)) => "FAILED",
         (false, _) if stale => "ORPHANED",
         (false, _) => "STALE",
     }

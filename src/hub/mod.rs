@@ -36,6 +36,7 @@ mod services;
 mod session;
 mod start;
 mod store;
+mod stored;
 mod upstream;
 
 use std::net::SocketAddr;

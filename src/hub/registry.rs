@@ -96,7 +96,7 @@ pub(super) struct Client {
 #[derive(Debug)]
 pub(super) struct Rows<T> {
     sort: &'static str,
-    rows: BTreeMap<String, T>,
+    by_name: BTreeMap<String, T>,
     before: Vec<(String, Option<T>)>,
 }
 
@@ -104,30 +104,30 @@ impl<T: Clone + Serialize + DeserializeOwned> Rows<T> {
     const fn new(sort: &'static str) -> Self {
         Self {
             sort,
-            rows: BTreeMap::new(),
+            by_name: BTreeMap::new(),
             before: Vec::new(),
         }
     }
 
     /// One row.
     pub(super) fn get(&self, name: &str) -> Option<&T> {
-        self.rows.get(name)
+        self.by_name.get(name)
     }
 
     /// All rows by name.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &T)> {
-        self.rows.iter()
+        self.by_name.iter()
     }
 
     /// Adds or replaces a row.
     pub(super) fn put(&mut self, name: &str, row: T) {
-        let old = self.rows.insert(name.to_owned(), row);
+        let old = self.by_name.insert(name.to_owned(), row);
         self.before.push((name.to_owned(), old));
     }
 
     /// Removes a row; false if there is none.
     pub(super) fn remove(&mut self, name: &str) -> bool {
-        let old = self.rows.remove(name);
+        let old = self.by_name.remove(name);
         let found = old.is_some();
         self.before.push((name.to_owned(), old));
         found
@@ -144,7 +144,7 @@ impl<T: Clone + Serialize + DeserializeOwned> Rows<T> {
             key: key.to_owned(),
             source,
         })?;
-        self.rows.insert(name.to_owned(), row);
+        self.by_name.insert(name.to_owned(), row);
         Ok(true)
     }
 
@@ -154,7 +154,7 @@ impl<T: Clone + Serialize + DeserializeOwned> Rows<T> {
             .into_iter()
             .map(|name| {
                 let key = format!("{}/{name}", self.sort);
-                let value = self.rows.get(name).map(serde_json::to_vec).transpose();
+                let value = self.by_name.get(name).map(serde_json::to_vec).transpose();
                 let value = value.map_err(|source| RegistryError::Row {
                     key: key.clone(),
                     source,
@@ -170,8 +170,8 @@ impl<T: Clone + Serialize + DeserializeOwned> Rows<T> {
                 continue;
             }
             match old {
-                Some(old) => self.rows.insert(name, old),
-                None => self.rows.remove(&name),
+                Some(old) => self.by_name.insert(name, old),
+                None => self.by_name.remove(&name),
             };
         }
     }
@@ -345,7 +345,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let registry = Registry::open(Arc::new(Store::open(folder.path()).unwrap())).unwrap();
         registry
-            .update_blocking(|tables| Ok(tables.agents.put("a", agent("token"))))
+            .update_blocking(|tables| {
+                tables.agents.put("a", agent("token"));
+                Ok(())
+            })
             .unwrap();
         let refused: Result<(), _> = registry.update_blocking(|tables| {
             tables.agents.put("a", agent("changed"));

@@ -99,6 +99,33 @@ impl Session {
         state.operations = state.operations.saturating_sub(1);
     }
 
+    fn add_link(&self, generation: u64, link: LinkHandle) -> Result<(), Status> {
+        let mut state = self.lock();
+        if state
+            .links
+            .last_key_value()
+            .is_some_and(|(newest, _)| *newest >= generation)
+        {
+            return Err(Status::already_exists(
+                "a newer connection of this instance is here",
+            ));
+        }
+        if state.links.len() >= LINKS {
+            return Err(Status::resource_exhausted(
+                "too many connections of one instance",
+            ));
+        }
+        state.links.insert(generation, link);
+        Ok(())
+    }
+
+    /// No dispatches go over this link any more.
+    fn drain(&self, generation: u64) {
+        if let Some(link) = self.lock().links.get_mut(&generation) {
+            link.draining = true;
+        }
+    }
+
     /// What the agent last said of its accounts.
     pub(super) fn offers(&self) -> BTreeMap<String, v1::AccountOffer> {
         self.lock().offers.clone()
@@ -186,11 +213,13 @@ impl Core {
         mut up: Streaming<v1::AgentControl>,
     ) -> Result<Response<ReceiverStream<Result<v1::HubControl, Status>>>, Status> {
         let first = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, up.message()).await;
-        let hello = match first.map_err(|_| Status::deadline_exceeded("no hello within 5 s"))?? {
-            Some(v1::AgentControl {
-                message: Some(v1::agent_control::Message::Hello(hello)),
-            }) => hello,
-            _ => return Err(Status::invalid_argument("the first message is not a hello")),
+        let first =
+            first.map_err(|_elapsed| Status::deadline_exceeded("no hello within 5 s"))??;
+        let Some(v1::AgentControl {
+            message: Some(v1::agent_control::Message::Hello(hello)),
+        }) = first
+        else {
+            return Err(Status::invalid_argument("the first message is not a hello"));
         };
         let version = negotiate(&hello.versions)?;
         let session = self.session(&peer, &hello)?;
@@ -200,7 +229,7 @@ impl Core {
             peer: peer.clone(),
             draining: false,
         };
-        self.add_link(&session, hello.generation, handle)?;
+        session.add_link(hello.generation, handle)?;
         let welcome = self.welcome(&session, version);
         // The queue is new: this fits.
         let _fits = control.try_send(Ok(message(v1::hub_control::Message::Welcome(welcome))));
@@ -227,7 +256,7 @@ impl Core {
             .instance
             .as_ref()
             .try_into()
-            .map_err(|_| Status::invalid_argument("an instance has 16 bytes"))?;
+            .map_err(|_length| Status::invalid_argument("an instance has 16 bytes"))?;
         let agent = peer.name().to_owned();
         let mut state = self.sessions.lock();
         let mut known = state.by_id.values();
@@ -245,26 +274,6 @@ impl Core {
         });
         state.by_id.insert(session.id, Arc::clone(&session));
         Ok(session)
-    }
-
-    fn add_link(&self, session: &Session, generation: u64, link: LinkHandle) -> Result<(), Status> {
-        let mut state = session.lock();
-        if state
-            .links
-            .last_key_value()
-            .is_some_and(|(newest, _)| *newest >= generation)
-        {
-            return Err(Status::already_exists(
-                "a newer connection of this instance is here",
-            ));
-        }
-        if state.links.len() >= LINKS {
-            return Err(Status::resource_exhausted(
-                "too many connections of one instance",
-            ));
-        }
-        state.links.insert(generation, link);
-        Ok(())
     }
 
     fn welcome(&self, session: &Session, version: u32) -> v1::Welcome {
@@ -306,7 +315,7 @@ impl Core {
                         Some(Ok(v1::AgentControl { message: Some(received) })) => match received {
                             M::Accounts(offers) => self.offered(session, offers).await,
                             M::Draining(_) => {
-                                self.drained(session, generation);
+                                session.drain(generation);
                                 return "drained";
                             }
                             M::Refused(refused) => self.dispatcher.refused(session, refused),
@@ -334,12 +343,6 @@ impl Core {
                     let _full = control.try_send(Ok(beat));
                 }
             }
-        }
-    }
-
-    fn drained(&self, session: &Session, generation: u64) {
-        if let Some(link) = session.lock().links.get_mut(&generation) {
-            link.draining = true;
         }
     }
 
@@ -396,7 +399,7 @@ impl Core {
         let decisions = match admission::decide(
             &self.registry,
             &*self.entropy,
-            session,
+            &session.agent,
             &offers,
             standby,
         )

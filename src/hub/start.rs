@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use rustls::ServerConfig;
 use rustls::pki_types::DnsName;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -138,9 +139,8 @@ pub async fn start(
         Arc::clone(&entropy),
     )?;
     let issuer: Arc<dyn Issuer> = Arc::new(authority);
-    let published = Arc::new(ArcSwap::from_pointee(
-        material(&settings, &*issuer, &clock).await?,
-    ));
+    let first = material(&settings, &*issuer, &clock).await?;
+    let published = Arc::new(ArcSwap::from_pointee(first));
     let store = Arc::new(Store::open(&settings.state_dir)?);
     let registry = Registry::open(Arc::clone(&store))?;
     let bans = Arc::new(Bans::default());
@@ -178,23 +178,14 @@ pub async fn start(
     });
     core.restore_accounts()?;
     let socket = Socket::bind(&settings.state_dir)?;
-    let accepting = CancellationToken::new();
-    for (door, socket, config) in [
-        (Door::Data, listeners.data, data),
-        (Door::Enrol, listeners.enrol, enrol),
-        (Door::Facade, listeners.facade, facade),
-    ] {
-        let listener = Listener {
-            door,
-            socket,
-            config,
-        };
-        let (core, connections, accepting) = (Arc::clone(&core), tasks.clone(), accepting.clone());
-        tasks.spawn("listener", move |stop| async move {
-            let running = listener.run(core, connections, accepting);
-            let _stopped = stop.run_until_cancelled(running).await;
-        });
-    }
+    let accepting = listen(
+        &core,
+        [
+            (Door::Data, listeners.data, data),
+            (Door::Enrol, listeners.enrol, enrol),
+            (Door::Facade, listeners.facade, facade),
+        ],
+    );
     spawn_rest(
         &core,
         settings,
@@ -209,6 +200,28 @@ pub async fn start(
         listeners: accepting,
         tasks,
     })
+}
+
+/// Opens the doors; they close when the token is cancelled.
+fn listen(
+    core: &Arc<Core>,
+    doors: [(Door, TcpListener, Arc<ServerConfig>); 3],
+) -> CancellationToken {
+    let accepting = CancellationToken::new();
+    for (door, socket, config) in doors {
+        let listener = Listener {
+            door,
+            socket,
+            config,
+        };
+        let (core, accepting) = (Arc::clone(core), accepting.clone());
+        let (tasks, connections) = (core.tasks.clone(), core.tasks.clone());
+        tasks.spawn("listener", move |stop| async move {
+            let running = listener.run(core, connections, accepting);
+            let _stopped = stop.run_until_cancelled(running).await;
+        });
+    }
+    accepting
 }
 
 fn spawn_rest(
@@ -254,7 +267,8 @@ async fn material(
         match name.parse::<IpAddr>() {
             Ok(ip) => ips.push(ip),
             Err(_) => dns.push(
-                DnsName::try_from(name.clone()).map_err(|_| StartError::HostName(name.clone()))?,
+                DnsName::try_from(name.clone())
+                    .map_err(|_malformed| StartError::HostName(name.clone()))?,
             ),
         }
     }

@@ -33,6 +33,9 @@ pub use execute::run;
 /// The kinds of an account by where they are served.
 pub type Kinds = BTreeMap<Gvr, AllowedKind>;
 
+/// Is told the resource and version of a write's answer.
+pub type Wrote = Arc<dyn Fn(&Gvr, ResourceVersion) + Send + Sync>;
+
 /// What operations on one account need.
 #[derive(Clone)]
 pub struct Context {
@@ -45,7 +48,7 @@ pub struct Context {
     /// The connection to its API server; none before the first.
     pub cluster: watch::Receiver<Option<Arc<Cluster>>>,
     /// Is told the version of each write's answer.
-    pub wrote: Arc<dyn Fn(&Gvr, ResourceVersion) + Send + Sync>,
+    pub wrote: Wrote,
 }
 
 impl std::fmt::Debug for Context {

@@ -147,12 +147,12 @@ impl Pump {
                 () = newer(&mut owner, self.generation) => break PumpEnd::Fenced,
                 _ = discovery.changed() => {
                     let kinds = discovery.borrow_and_update().as_ref().clone();
-                    if !send(&up, v1::feed_up::Message::Discovery(kinds)).await { continue }
+                    send(&up, v1::feed_up::Message::Discovery(kinds)).await;
                 }
                 _ = added.changed() => {
                     added.borrow_and_update();
                     let Some(streams) = self.changes(&mut known) else { continue };
-                    if !send(&up, v1::feed_up::Message::Streams(streams)).await { continue }
+                    send(&up, v1::feed_up::Message::Streams(streams)).await;
                 }
                 permit = up.reserve(), if may_send => {
                     if let (Ok(permit), Some(batch)) = (permit, batch.take()) {
@@ -287,10 +287,8 @@ async fn newer(owner: &mut tokio::sync::watch::Receiver<u64>, generation: u64) {
     }
 }
 
-async fn send(up: &mpsc::Sender<v1::FeedUp>, message: v1::feed_up::Message) -> bool {
-    up.send(v1::FeedUp {
-        message: Some(message),
-    })
-    .await
-    .is_ok()
+async fn send(up: &mpsc::Sender<v1::FeedUp>, message: v1::feed_up::Message) {
+    let message = Some(message);
+    // If the hub does not read any more, the other direction tells why.
+    let _gone = up.send(v1::FeedUp { message }).await;
 }

@@ -63,9 +63,15 @@ impl Item {
 /// Why an item was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// No room now.
-    Full,
     /// The stream has another epoch by now, or is gone.
+    OtherEpoch,
+}
+
+/// What became of an item.
+enum Pushed {
+    Taken,
+    /// No room now; here it is back.
+    Full(Item),
     OtherEpoch,
 }
 
@@ -151,16 +157,16 @@ impl Queue {
             let emptied = self.emptied.notified();
             if let Some(item) = waiting.take() {
                 match self.try_push(stream, epoch, item) {
-                    Ok(()) => return Ok(()),
-                    Err((Refusal::OtherEpoch, _)) => return Err(Refusal::OtherEpoch),
-                    Err((Refusal::Full, back)) => waiting = Some(back),
+                    Pushed::Taken => return Ok(()),
+                    Pushed::OtherEpoch => return Err(Refusal::OtherEpoch),
+                    Pushed::Full(back) => waiting = Some(back),
                 }
             }
             emptied.await;
         }
     }
 
-    fn try_push(&self, stream: u32, epoch: u64, item: Item) -> Result<(), (Refusal, Item)> {
+    fn try_push(&self, stream: u32, epoch: u64, item: Item) -> Pushed {
         let mut state = self.lock();
         let bytes = item.bytes();
         let full = state.pending_bytes > 0 && state.pending_bytes + bytes > limits::PENDING_BYTES;
@@ -169,16 +175,16 @@ impl Queue {
             .get_mut(&stream)
             .filter(|lane| lane.epoch == epoch)
         else {
-            return Err((Refusal::OtherEpoch, item));
+            return Pushed::OtherEpoch;
         };
         if full && !lane.replaces(&item) {
-            return Err((Refusal::Full, item));
+            return Pushed::Full(item);
         }
         let freed = lane.push(item);
         state.pending_bytes = state.pending_bytes + bytes - freed;
         drop(state);
         self.filled.notify_one();
-        Ok(())
+        Pushed::Taken
     }
 
     /// The next batch of `stream` that holds `cursor` or something after it: one that was numbered
@@ -362,13 +368,13 @@ fn merge(earlier: Option<Item>, later: Item) -> Item {
     }
 }
 
-fn identity_of(identity: &Identity) -> Option<v1::ObjectIdentity> {
-    Some(v1::ObjectIdentity {
+fn identity_of(identity: &Identity) -> v1::ObjectIdentity {
+    v1::ObjectIdentity {
         namespace: identity.namespace.clone(),
         name: identity.name.clone(),
         uid: identity.uid.clone(),
         resource_version: identity.resource_version.0,
-    })
+    }
 }
 
 /// The events that carry `item`: one, or the parts of a large object.
@@ -379,22 +385,22 @@ fn events_of(item: Item) -> Vec<v1::Event> {
             return parts_of(&object);
         }
         Item::Upsert(object) => E::Upsert(v1::Upsert {
-            identity: identity_of(&object.identity),
+            identity: Some(identity_of(&object.identity)),
             version_at: object.version_at,
             version_length: object.version_length,
             object: object.bytes.into_bytes(),
             opaque: false,
         }),
         Item::Opaque(identity) => E::Upsert(v1::Upsert {
-            identity: identity_of(&identity),
+            identity: Some(identity_of(&identity)),
             opaque: true,
             ..v1::Upsert::default()
         }),
         Item::Touch(identity) => E::Touch(v1::Touch {
-            identity: identity_of(&identity),
+            identity: Some(identity_of(&identity)),
         }),
         Item::Delete(identity) => E::Delete(v1::Delete {
-            identity: identity_of(&identity),
+            identity: Some(identity_of(&identity)),
         }),
         Item::Bookmark(version) => E::Bookmark(v1::Bookmark {
             resource_version: version.0,
@@ -419,7 +425,7 @@ fn parts_of(object: &scrub::Object) -> Vec<v1::Event> {
             let from = part * PART_BYTES;
             let until = (from + PART_BYTES).min(bytes.len());
             let part = v1::ObjectPart {
-                identity: identity_of(&object.identity),
+                identity: Some(identity_of(&object.identity)),
                 version_at: object.version_at,
                 version_length: object.version_length,
                 last: part + 1 == count,
@@ -452,10 +458,7 @@ mod tests {
     }
 
     fn push(queue: &Queue, item: Item) {
-        queue
-            .try_push(1, 7, item)
-            .map_err(|(refusal, _)| refusal)
-            .unwrap();
+        assert!(matches!(queue.try_push(1, 7, item), Pushed::Taken));
     }
 
     fn told(batch: &v1::Batch) -> Vec<(String, u64)> {
@@ -539,7 +542,7 @@ mod tests {
         queue.start(1, 8);
         assert_eq!(queue.pending_bytes(), 0);
         let refused = queue.try_push(1, 7, Item::Touch(identity(1, 11)));
-        assert!(matches!(refused, Err((Refusal::OtherEpoch, _))));
+        assert!(matches!(refused, Pushed::OtherEpoch));
         assert!(queue.next_batch(1, 1).is_none());
     }
 

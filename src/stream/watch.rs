@@ -8,6 +8,7 @@
 //! nothing. Only 410 leads back to a snapshot.
 
 use std::collections::HashMap;
+use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -651,7 +652,7 @@ fn encode(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            let _fits = write!(out, "%{byte:02X}");
         }
     }
     out

@@ -112,6 +112,15 @@ impl View {
         }
     }
 
+    /// Forgets the snapshot under way, if there is one: its end will not come.
+    pub fn snapshot_abandoned(&self, key: &StreamKey) {
+        if let Some((kind, ledger)) = self.lock().kind_of(key)
+            && let Some(stream) = kind.streams.get_mut(&key.scope)
+        {
+            stream.drop_staged(ledger);
+        }
+    }
+
     /// The snapshot is whole: it becomes the state, and objects it did not name are gone.
     pub fn snapshot_end(&self, key: &StreamKey, version: ResourceVersion) -> SnapshotEnd {
         let mut state = self.lock();

@@ -57,21 +57,31 @@ enum At {
 
 /// A chunked body, as far as it has been read.
 #[derive(Debug)]
-pub(super) struct Chunked(At);
+pub struct Chunked(At);
 
 /// What the next bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// `skip` bytes of framing, then `length` ≥ 1 bytes of data.
-    Data { skip: usize, length: usize },
+pub enum Step {
+    /// Framing, then data.
+    Data {
+        /// Bytes of framing.
+        skip: usize,
+        /// Bytes of data behind it, at least one.
+        length: usize,
+    },
     /// The body is complete.
     End,
-    /// `skip` bytes of framing, and then more is needed.
-    More { skip: usize },
+    /// Framing, and then more is needed.
+    More {
+        /// Bytes of framing.
+        skip: usize,
+    },
 }
 
 impl Chunked {
-    pub(super) const fn new() -> Self {
+    /// A body of which nothing has been read.
+    #[expect(clippy::new_without_default, reason = "a body is never one by default")]
+    pub const fn new() -> Self {
         Self(At::Size {
             value: 0,
             digits: 0,
@@ -82,7 +92,7 @@ impl Chunked {
     ///
     /// The caller drops the `skip` bytes that it is told, takes any number of the data bytes that
     /// follow, and tells that number to [`Chunked::taken`].
-    pub(super) fn step(&mut self, input: &[u8]) -> Result<Step, ClusterError> {
+    pub fn step(&mut self, input: &[u8]) -> Result<Step, ClusterError> {
         for (skip, byte) in input.iter().enumerate() {
             match self.0 {
                 At::Data { left } => {
@@ -101,7 +111,7 @@ impl Chunked {
     }
 
     /// `count` bytes of data have been taken.
-    pub(super) fn taken(&mut self, count: usize) {
+    pub fn taken(&mut self, count: usize) {
         if let At::Data { left } = self.0 {
             let left = left.saturating_sub(count as u64);
             self.0 = if left == 0 {

@@ -1,5 +1,7 @@
 //! Heads of requests and answers.
 
+use std::fmt;
+
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method};
 use zeroize::Zeroizing;
@@ -15,18 +17,34 @@ pub(in crate::cluster) const HEAD_BYTES: usize = 64 * 1024;
 const HEADERS: usize = 100;
 
 /// The head of an answer.
-pub(super) struct Head {
-    pub(super) status: u16,
-    pub(super) headers: HeaderMap,
-    pub(super) framing: Framing,
+pub struct Head {
+    /// HTTP status.
+    pub status: u16,
+    /// As they came.
+    pub headers: HeaderMap,
+    /// Where the body ends.
+    pub framing: Framing,
+}
+
+impl fmt::Debug for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Head")
+            .field("status", &self.status)
+            .field("framing", &self.framing)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Where the body ends.
-pub(super) enum Framing {
+#[derive(Debug)]
+pub enum Framing {
+    /// With its last chunk.
     Chunked(Chunked),
+    /// Here: there is none, or all of it was read.
     Done,
     /// After this many bytes more.
     Length(u64),
+    /// With the connection.
     UntilClose,
 }
 
@@ -65,7 +83,7 @@ pub(super) fn write(request: &Checked) -> Zeroizing<Vec<u8>> {
 /// # Errors
 /// What is not an HTTP/1.x head, has too many headers, or leaves the body's length open to
 /// interpretation (RFC 9112 §6.3).
-pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, ClusterError> {
+pub fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, ClusterError> {
     let mut slots = [httparse::EMPTY_HEADER; HEADERS];
     let mut response = httparse::Response::new(&mut slots);
     let length = match response.parse(bytes) {

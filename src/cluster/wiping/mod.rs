@@ -16,9 +16,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use self::chunked::Step;
+pub use self::chunked::{Chunked, Step as ChunkStep};
 pub(super) use self::head::HEAD_BYTES;
-use self::head::{Framing, Head};
+pub use self::head::{Framing, Head, parse as parse_head};
 use self::io::Wiped;
 use super::body::fill;
 use super::connect::Connector;
@@ -168,11 +168,11 @@ impl Body {
             Framing::Chunked(chunked) => {
                 let step = chunked.step(self.raw.filled())?;
                 match step {
-                    Step::More { skip } => {
+                    ChunkStep::More { skip } => {
                         self.raw.consume(skip);
                         Ok(0)
                     }
-                    Step::Data { skip, length } => {
+                    ChunkStep::Data { skip, length } => {
                         self.raw.consume(skip);
                         let data = self.raw.filled().get(..length).unwrap_or_default();
                         let moved = fill(into, data);
@@ -180,7 +180,7 @@ impl Body {
                         chunked.taken(moved);
                         Ok(moved)
                     }
-                    Step::End => {
+                    ChunkStep::End => {
                         self.framing = Framing::Done;
                         Ok(0)
                     }

@@ -63,7 +63,11 @@ impl Core {
             Request::DeleteToken { id } => {
                 let message = format!("token {id} deleted");
                 change(&self.registry, message, move |tables| {
-                    if tables.tokens.remove(&id) { Ok(()) } else { refuse(format!("no token {id}; see `sortie get tokens`")) }
+                    if tables.tokens.remove(&id) {
+                        Ok(())
+                    } else {
+                        refuse(format!("no token {id}; see `sortie get tokens`"))
+                    }
                 })
                 .await
             }
@@ -76,7 +80,11 @@ impl Core {
             Request::RemoveCluster { name } => {
                 let message = format!("cluster {name} removed");
                 change(&self.registry, message, move |tables| {
-                    if tables.clusters.remove(&name) { Ok(()) } else { refuse(format!("no cluster {name}; see `sortie get clusters`")) }
+                    if tables.clusters.remove(&name) {
+                        Ok(())
+                    } else {
+                        refuse(format!("no cluster {name}; see `sortie get clusters`"))
+                    }
                 })
                 .await
             }
@@ -140,7 +148,7 @@ impl Core {
             tables.tokens.put(&row, token);
             Ok(())
         });
-        added.await.map_err(told)?;
+        added.await.map_err(|error| told(&error))?;
         let host = self.hosts.first().cloned().unwrap_or_default();
         let join = join::Join {
             data: join_address(&host, self.addresses.data.port()),
@@ -291,7 +299,8 @@ impl Core {
         if ttl.is_some_and(|ttl| ttl.is_zero() || ttl > CLIENT_TTL) {
             return Err("a client certificate lives at most 72 hours".to_owned());
         }
-        let csr = hex::decode(csr).map_err(|_| "the request for a certificate is not hex")?;
+        let csr =
+            hex::decode(csr).map_err(|_malformed| "the request for a certificate is not hex")?;
         let (chain, not_after) = self.certify_client(&name, &csr, ttl).await?;
         let pem = |der: &Vec<u8>| {
             let body = STANDARD.encode(der);
@@ -364,7 +373,7 @@ impl Core {
             }
             Ok(())
         });
-        changed.await.map_err(told)
+        changed.await.map_err(|error| told(&error))
     }
 
     fn rotate(&self, agent: &str) -> Result<Answer, String> {
@@ -567,8 +576,8 @@ fn refuse<T>(why: String) -> Result<T, RegistryError> {
     Err(RegistryError::Refused(why))
 }
 
-fn told(error: RegistryError) -> String {
-    Chain(&error).to_string()
+fn told(error: &RegistryError) -> String {
+    Chain(error).to_string()
 }
 
 async fn change(
@@ -576,7 +585,10 @@ async fn change(
     message: String,
     change: impl FnOnce(&mut Tables) -> Result<(), RegistryError> + Send + 'static,
 ) -> Result<Answer, String> {
-    registry.update(change).await.map_err(told)?;
+    registry
+        .update(change)
+        .await
+        .map_err(|error| told(&error))?;
     Ok(Answer::Done { message })
 }
 
