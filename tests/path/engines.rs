@@ -57,7 +57,6 @@ fn shows(row: &Value, state: &str, reason: &str) -> bool {
 async fn shown(stand: &Stand, account: &str, state: &str, reason: &str) -> Value {
     eventually_async(&format!("{account} is {state} ({reason})"), async || {
         let row = stand.account(account).await;
-        eprintln!("ROW {row}");
         shows(&row, state, reason).then_some(row)
     })
     .await

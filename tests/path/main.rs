@@ -5,5 +5,6 @@ mod support;
 
 mod engines;
 mod refusals;
+mod returns;
 mod revocation;
 mod smoke;

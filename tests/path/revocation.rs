@@ -1,6 +1,5 @@
 //! Revoking: how soon the socket is closed, what stays out, and what lets in again.
 
-use std::fs;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -10,6 +9,7 @@ use sortie::identity::client::EnrolError;
 use sortie::tasks::Tasks;
 use tokio::time::Instant;
 
+use super::returns::keep_addresses;
 use crate::support::eventually::{bounded, eventually};
 use crate::support::fake::{self, Fake};
 use crate::support::sortie::Sortie;
@@ -20,23 +20,6 @@ fn revoke(name: &str) -> Request {
         role: Banned::Agent,
         name: name.to_owned(),
     }
-}
-
-/// Makes the addresses that the hub has now those of its next starts.
-async fn keep_addresses(hub: &Sortie) {
-    let mut listen = Vec::new();
-    for door in ["data", "enrol", "facade", "health", "metrics"] {
-        listen.push(format!("{door}: \"{}\"", hub.address(door).await));
-    }
-    let text = fs::read_to_string(hub.config_file()).expect("readable");
-    let lines = text.lines().map(|line| {
-        if line.starts_with("listen:") {
-            format!("listen: {{ {} }}\n", listen.join(", "))
-        } else {
-            format!("{line}\n")
-        }
-    });
-    fs::write(hub.config_file(), lines.collect::<String>()).expect("writable");
 }
 
 #[tokio::test]
