@@ -471,13 +471,13 @@ impl Core {
                 } else {
                     "PENDING"
                 };
-                let away =
-                    (!connected && row.approved && row.suspended.is_none()).then_some("AgentAway");
-                let reason = row
-                    .suspended
-                    .as_deref()
-                    .or(away)
-                    .or_else(|| offer.map(|o| o.reason.as_str()));
+                // What an agent that is here says of an account that it cannot feed yet.
+                let session = self.sessions.active(&row.agent);
+                let here = session.is_some_and(|session| session.offers().contains_key(&name));
+                let said = offer.map(|o| o.reason.as_str());
+                let said = said.filter(|reason| connected || (here && !reason.is_empty()));
+                let away = (!connected && row.approved).then_some("AgentAway");
+                let reason = row.suspended.as_deref().or(said).or(away);
                 let objects: usize = held.as_ref().map_or(0, |held| {
                     held.view.counts().iter().map(|(_, _, count)| count).sum()
                 });
