@@ -83,8 +83,10 @@ async fn nobody_gets_past_the_handshake_without_a_certificate_for_this_door() {
     let past: SharedClock = Arc::new(ManualClock::new(hour_ago));
 
     let certified = |identity: Identity| Arc::new(client.tls_as(identity, &[b"h2"]));
-    for (door, address, role) in [("data", data, "agent/lab"), ("facade", facade, "client/visitor")]
-    {
+    for (door, address, role) in [
+        ("data", data, "agent/lab"),
+        ("facade", facade, "client/visitor"),
+    ] {
         let door = format!("door={door}");
         let mut nothing: ClientConfig = pki::client_config(client.roots(), None);
         nothing.alpn_protocols = vec![b"h2".to_vec()];
@@ -105,7 +107,10 @@ async fn nobody_gets_past_the_handshake_without_a_certificate_for_this_door() {
             told(&hub, reason, &door, before + 1).await;
         }
         // The same authority, name and usage at the right time: it was nothing else.
-        assert_eq!(shake(address, &certified(good)).await, Ok(HandshakeKind::Full));
+        assert_eq!(
+            shake(address, &certified(good)).await,
+            Ok(HandshakeKind::Full)
+        );
     }
 
     let at_facade = (agent.certificate.chain(), private(agent.certificate.key()));
@@ -141,7 +146,13 @@ async fn tls_1_2_and_a_peer_that_names_no_protocol_are_refused_at_every_door() {
     let refused = foreign_tls::handshake(address, &silent);
     assert!(refused.is_err(), "{refused:?}");
     told(&hub, "alpn", "door=enrol", 1).await;
-    let spoken = foreign_tls::handshake(address, &Offer { alpn: "h2", ..silent });
+    let spoken = foreign_tls::handshake(
+        address,
+        &Offer {
+            alpn: "h2",
+            ..silent
+        },
+    );
     assert_eq!(spoken.as_deref(), Ok("TLSv1.3 h2"));
 }
 
@@ -167,7 +178,10 @@ async fn a_thousand_attempts_to_resume_are_full_handshakes_at_each_door() {
             let kind = shake(address, &config).await.unwrap();
             full += usize::from(kind == HandshakeKind::Full);
         }
-        eprintln!("{door}: {full} of {ATTEMPTS} handshakes were full, {} resumed", ATTEMPTS - full);
+        eprintln!(
+            "{door}: {full} of {ATTEMPTS} handshakes were full, {} resumed",
+            ATTEMPTS - full
+        );
         assert_eq!(full, ATTEMPTS, "{door}");
     }
 }
@@ -182,18 +196,24 @@ async fn a_token_that_a_hundred_keys_present_at_once_is_good_for_exactly_one() {
     for _ in 0..KEYS {
         // A listener takes few handshakes of one address at once; the connections wait open.
         let connection = fake::enrol_connection(&join, &tasks).await;
-        rivals.push((connection, KeyPair::generate().unwrap(), fake::by_token(&join)));
+        rivals.push((
+            connection,
+            KeyPair::generate().unwrap(),
+            fake::by_token(&join),
+        ));
     }
-    let asked = rivals.iter().map(|(connection, key, evidence)| {
-        fake::enrol(connection, &join, evidence, "lab", key)
-    });
+    let asked = rivals
+        .iter()
+        .map(|(connection, key, evidence)| fake::enrol(connection, &join, evidence, "lab", key));
     let answers = join_all(asked).await;
     let won: Vec<usize> = (0..KEYS).filter(|&at| answers[at].is_ok()).collect();
     assert_eq!(won.len(), 1, "{answers:?}");
     for answer in &answers {
         match answer {
             Ok(_) => {}
-            Err(EnrolError::Refused { reason }) => assert!(reason.contains("TokenUsed"), "{reason}"),
+            Err(EnrolError::Refused { reason }) => {
+                assert!(reason.contains("TokenUsed"), "{reason}")
+            }
             Err(other) => panic!("{other:?}"),
         }
     }
@@ -202,7 +222,9 @@ async fn a_token_that_a_hundred_keys_present_at_once_is_good_for_exactly_one() {
     // The winner may ask again with its key, as after an answer that was lost.
     let (_, key, evidence) = &rivals[won[0]];
     let connection = fake::enrol_connection(&join, &tasks).await;
-    fake::enrol(&connection, &join, evidence, "lab", key).await.unwrap();
+    fake::enrol(&connection, &join, evidence, "lab", key)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -216,14 +238,20 @@ async fn a_token_for_another_name_or_with_another_secret_is_refused() {
         fake::enrol(&connection, &join, &evidence, name, &key).await
     };
     let refused = ask(fake::by_token(&join), "shop").await;
-    assert!(matches!(refused, Err(EnrolError::Refused { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(EnrolError::Refused { .. })),
+        "{refused:?}"
+    );
     told(&hub, "TokenName", "agent=\"shop\"", 1).await;
     let guessed = Evidence::Token {
         id: join.id.clone(),
         secret: Arc::new(SecretBytes::new(vec![7; 32])),
     };
     let refused = ask(guessed, "lab").await;
-    assert!(matches!(refused, Err(EnrolError::Refused { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(EnrolError::Refused { .. })),
+        "{refused:?}"
+    );
     told(&hub, "TokenUnknown", "agent=\"lab\"", 1).await;
     ask(fake::by_token(&join), "lab").await.unwrap();
 }
@@ -247,7 +275,12 @@ async fn pod_of(api: &Api, namespace: &str, account: &str) -> Value {
 
 /// A token as the kubelet projects it into `pod`, or bound to nothing.
 async fn token_of(api: &Api, pod: &Value, audience: &str, bound: bool) -> String {
-    let part = |name: &str| pod[name].as_str().map(ToOwned::to_owned).unwrap_or_default();
+    let part = |name: &str| {
+        pod[name]
+            .as_str()
+            .map(ToOwned::to_owned)
+            .unwrap_or_default()
+    };
     let (namespace, name, uid) = (part("namespace"), part("name"), part("uid"));
     let mut spec = json!({"audiences": [audience], "expirationSeconds": 3600});
     if bound {
@@ -258,24 +291,34 @@ async fn token_of(api: &Api, pod: &Value, audience: &str, bound: bool) -> String
     let version = "authentication.k8s.io/v1";
     let request = json!({"apiVersion": version, "kind": "TokenRequest", "spec": spec});
     let issued = api.create(&path, &request).await;
-    issued["status"]["token"].as_str().map(ToOwned::to_owned).unwrap_or_default()
+    issued["status"]["token"]
+        .as_str()
+        .map(ToOwned::to_owned)
+        .unwrap_or_default()
 }
 
 /// Registers the cluster of `api`, whose `allowed` may be `agent`.
 async fn add_cluster(hub: &Sortie, api: &Api, name: &str, allowed: &str, agent: &str) {
     let found = api.get("/.well-known/openid-configuration").await;
-    let issuer = found["issuer"].as_str().map(ToOwned::to_owned).unwrap_or_default();
+    let issuer = found["issuer"]
+        .as_str()
+        .map(ToOwned::to_owned)
+        .unwrap_or_default();
     let jwks = hub.folder().join(format!("{name}.jwks"));
     fs::write(&jwks, api.get("/openid/v1/jwks").await.to_string()).expect("written");
     let (jwks, allow) = (jwks.display().to_string(), format!("{allowed}={agent}"));
-    let add = ["cluster", "add", name, "--issuer", &issuer, "--jwks", &jwks, "--allow", &allow];
+    let add = [
+        "cluster", "add", name, "--issuer", &issuer, "--jwks", &jwks, "--allow", &allow,
+    ];
     stand::ok(hub.command(&add).await);
 }
 
 #[tokio::test]
 async fn a_pod_joins_with_its_own_token_and_with_no_other() {
     let testbed = Testbed::start(&["-clusters", "2"]).await;
-    let [here, elsewhere] = testbed.clusters() else { panic!("two clusters") };
+    let [here, elsewhere] = testbed.clusters() else {
+        panic!("two clusters")
+    };
     let (api, foreign) = (here.api(), elsewhere.api());
     let namespace = api.namespace("join").await;
     let foreign_namespace = foreign.namespace("join").await;
@@ -289,10 +332,19 @@ async fn a_pod_joins_with_its_own_token_and_with_no_other() {
     add_cluster(&hub, &api, "here", &format!("{namespace}/sortie"), "lab").await;
 
     let cases = [
-        ("TokenAudience", token_of(&api, &pod, "https://kubernetes.default.svc", true).await),
+        (
+            "TokenAudience",
+            token_of(&api, &pod, "https://kubernetes.default.svc", true).await,
+        ),
         ("TokenClaims", token_of(&api, &pod, &audience, false).await),
-        ("ClusterUnknown", token_of(&foreign, &stranger, &audience, true).await),
-        ("ServiceAccountNotAllowed", token_of(&api, &neighbour, &audience, true).await),
+        (
+            "ClusterUnknown",
+            token_of(&foreign, &stranger, &audience, true).await,
+        ),
+        (
+            "ServiceAccountNotAllowed",
+            token_of(&api, &neighbour, &audience, true).await,
+        ),
     ];
     let tasks = Tasks::new();
     for (reason, token) in &cases {
@@ -300,11 +352,17 @@ async fn a_pod_joins_with_its_own_token_and_with_no_other() {
         let jwt = SecretBytes::new(token.clone().into_bytes());
         let (evidence, key) = (Evidence::Kubernetes { jwt }, KeyPair::generate().unwrap());
         let refused = fake::enrol(&connection, &join, &evidence, "lab", &key).await;
-        assert!(matches!(refused, Err(EnrolError::Refused { .. })), "{reason}: {refused:?}");
+        assert!(
+            matches!(refused, Err(EnrolError::Refused { .. })),
+            "{reason}: {refused:?}"
+        );
         told(&hub, reason, "agent=\"lab\"", 1).await;
         hub.log().assert_without(&[token]);
     }
 
+    // Another cluster's keys have no say, whichever is looked at first.
+    let elsewhere = format!("{foreign_namespace}/sortie");
+    add_cluster(&hub, &foreign, "zoo", &elsewhere, "shop").await;
     let good = token_of(&api, &pod, &audience, true).await;
     let mut agent = Sortie::agent(|folder| {
         let token = folder.join("token");
@@ -324,7 +382,15 @@ async fn a_pod_joins_with_its_own_token_and_with_no_other() {
         )
     });
     let wait = async |state: &str| {
-        let wait = ["get", "accounts", "lab", "--wait", state, "--timeout", "60s"];
+        let wait = [
+            "get",
+            "accounts",
+            "lab",
+            "--wait",
+            state,
+            "--timeout",
+            "60s",
+        ];
         let ran = hub.command(&wait).await;
         assert_eq!(ran.code, Some(0), "{ran:?} {:?}", agent.log());
     };
@@ -334,7 +400,15 @@ async fn a_pod_joins_with_its_own_token_and_with_no_other() {
 
     agent.kill().await;
     let wait = async |state: &str| {
-        let wait = ["get", "accounts", "lab", "--wait", state, "--timeout", "60s"];
+        let wait = [
+            "get",
+            "accounts",
+            "lab",
+            "--wait",
+            state,
+            "--timeout",
+            "60s",
+        ];
         stand::ok(hub.command(&wait).await);
     };
     wait("STALE").await;
@@ -354,7 +428,11 @@ async fn an_account_that_another_agent_holds_is_refused_with_the_holders_name() 
     let mut wanted = rival.hello(2).await.unwrap();
     let decision = wanted.offer("shop", "uid-1").await;
     assert_eq!(decision.admission(), v1::Admission::Taken);
-    assert!(decision.message.contains("`holder`"), "{}", decision.message);
+    assert!(
+        decision.message.contains("`holder`"),
+        "{}",
+        decision.message
+    );
     told(&hub, "AccountTaken", "agent/rival", 1).await;
 }
 
@@ -391,7 +469,8 @@ async fn an_operation_is_answered_by_the_agent_it_was_sent_to_and_by_nobody_else
     let path = format!("{}/api/v1/namespaces/web/configmaps/front", client.path);
     let reading = https.send(Method::GET, &path, "application/json", Bytes::new());
     let object = |by: &str| {
-        let metadata = json!({"name": "front", "namespace": "web", "uid": "1", "resourceVersion": "7"});
+        let metadata =
+            json!({"name": "front", "namespace": "web", "uid": "1", "resourceVersion": "7"});
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"by": by}})
     };
     let messages = |by: &str| {
@@ -411,7 +490,10 @@ async fn an_operation_is_answered_by_the_agent_it_was_sent_to_and_by_nobody_else
     };
     let answering = async {
         let dispatch = asked.dispatch().await;
-        assert_eq!((dispatch.account.as_str(), dispatch.client.as_str()), ("shop", "visitor"));
+        assert_eq!(
+            (dispatch.account.as_str(), dispatch.client.as_str()),
+            ("shop", "visitor")
+        );
         // The thief knows the operation's random name, and even the session's.
         let stolen = thief.answer(&dispatch.operation, messages("thief")).await;
         assert!(stolen.is_err(), "an operation of another session was taken");
@@ -419,7 +501,10 @@ async fn an_operation_is_answered_by_the_agent_it_was_sent_to_and_by_nobody_else
         let stolen = thief.answer(&dispatch.operation, messages("thief")).await;
         assert!(stolen.is_err(), "a session of another agent was taken");
         thief.id = own;
-        asked.answer(&dispatch.operation, messages("asked")).await.unwrap()
+        asked
+            .answer(&dispatch.operation, messages("asked"))
+            .await
+            .unwrap()
     };
     let (answer, _down) = tokio::join!(bounded("the answer", reading), answering);
     assert_eq!(answer.unwrap().success()["data"]["by"], "asked");
@@ -438,7 +523,11 @@ async fn a_kubeconfig_of_one_account_opens_no_other_however_its_path_is_written(
         "metadata": {"name": "planted-service"},
         "spec": {"ports": [{"port": 80}]},
     });
-    api.create(&format!("/api/v1/namespaces/{namespace}/services"), &service).await;
+    api.create(
+        &format!("/api/v1/namespaces/{namespace}/services"),
+        &service,
+    )
+    .await;
     let mut plan = Plan::one("mine", &cluster.kubeconfig, "");
     plan.accounts.push("theirs".to_owned());
     plan.accounts_yaml += &account_yaml("theirs", &cluster.kubeconfig, "");
@@ -474,9 +563,16 @@ async fn a_kubeconfig_of_one_account_opens_no_other_however_its_path_is_written(
     for path in &paths {
         let records = refused_operations(&stand.hub, "visitor");
         let kind = "application/json";
-        let answer = https.send(Method::GET, path, kind, Bytes::new()).await.unwrap();
+        let answer = https
+            .send(Method::GET, path, kind, Bytes::new())
+            .await
+            .unwrap();
         let text = String::from_utf8_lossy(&answer.body);
-        assert!(answer.status.is_client_error(), "{path}: {} {text}", answer.status);
+        assert!(
+            answer.status.is_client_error(),
+            "{path}: {} {text}",
+            answer.status
+        );
         assert!(!text.contains("planted-service"), "{path}: {text}");
         let what = format!("an audit record of {path}: {}", answer.status);
         eventually(&what, || {
@@ -485,7 +581,10 @@ async fn a_kubeconfig_of_one_account_opens_no_other_however_its_path_is_written(
         .await;
     }
     let own = format!("/accounts/{a}/{inner}");
-    let answer = https.send(Method::GET, &own, "application/json", Bytes::new()).await.unwrap();
+    let answer = https
+        .send(Method::GET, &own, "application/json", Bytes::new())
+        .await
+        .unwrap();
     assert!(answer.success().to_string().contains("planted-service"));
 }
 
@@ -493,5 +592,8 @@ fn refused_operations(hub: &Sortie, client: &str) -> usize {
     let log = hub.log();
     let reasons = ["Forbidden", "BadRequest", "NotFound"];
     let actor = format!("client/{client}");
-    reasons.iter().map(|reason| log.refusals(reason, &actor)).sum()
+    reasons
+        .iter()
+        .map(|reason| log.refusals(reason, &actor))
+        .sum()
 }

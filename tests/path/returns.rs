@@ -87,7 +87,9 @@ fn lists(testbed: &Testbed) -> Vec<String> {
         let is_list = entry["verb"] == "list" || uri.contains("sendInitialEvents=true");
         agent.starts_with("sortie") && is_list
     });
-    entries.map(|entry| entry["requestURI"].to_string()).collect()
+    entries
+        .map(|entry| entry["requestURI"].to_string())
+        .collect()
 }
 
 #[tokio::test]
@@ -121,21 +123,31 @@ async fn a_hub_that_was_killed_serves_what_it_knew_and_goes_on_without_a_list() 
     };
     checkpointed(&stand.hub, write).await;
     let before = lists(&testbed);
-    assert!(!before.is_empty(), "the agent's requests are in the audit log");
+    assert!(
+        !before.is_empty(),
+        "the agent's requests are in the audit log"
+    );
 
     stand.agent.pause(true);
     stand.hub.kill().await;
     stand.hub.start_again();
     stand.hub.ready().await;
     let row = stand.account("lab").await;
-    assert_eq!((&row["state"], &row["reason"]), (&json!("STALE"), &json!("AgentAway")), "{row}");
+    assert_eq!(
+        (&row["state"], &row["reason"]),
+        (&json!("STALE"), &json!("AgentAway")),
+        "{row}"
+    );
     assert!(kubectl.ok(&get).await.contains("service/before"));
     let client = Client::read(&kubeconfig);
     let (https, path) = (client.https(), format!("{}{services}", client.path));
     let asking = https.open(Method::GET, &path, "application/json", Bytes::new());
     let answer = asking.await.unwrap();
     assert_eq!(answer.status(), 200);
-    let age = answer.headers().get("age").and_then(|age| age.to_str().ok());
+    let age = answer
+        .headers()
+        .get("age")
+        .and_then(|age| age.to_str().ok());
     let age: Option<u64> = age.and_then(|age| age.parse().ok());
     assert!(age.is_some(), "{:?}", answer.headers());
 
@@ -144,7 +156,11 @@ async fn a_hub_that_was_killed_serves_what_it_knew_and_goes_on_without_a_list() 
     stand.wait("lab", "ACTIVE").await;
     seen("meanwhile").await;
     let after = lists(&testbed);
-    eprintln!("lists before the kill {}, after it {}", before.len(), after.len() - before.len());
+    eprintln!(
+        "lists before the kill {}, after it {}",
+        before.len(),
+        after.len() - before.len()
+    );
     assert_eq!(after[before.len()..], [] as [String; 0]);
 }
 
@@ -178,9 +194,15 @@ async fn an_account_waits_for_approval_and_is_suspended_and_approved_by_hand() {
     stand.wait("lab", "SUSPENDED").await;
     let suspended = kubectl.run(&["get", "services", "-A"]).await;
     assert_ne!(suspended.code, Some(0), "{suspended:?}");
+    // The cluster changes meanwhile.
+    let while_suspended = cluster.api().namespace("suspended").await;
     stand::ok(stand.hub.command(&["account", "approve", "lab"]).await);
     stand.wait("lab", "ACTIVE").await;
-    assert!(kubectl.ok(&get).await.contains("namespace/kube-system"));
+    eventually_async("what changed while it was suspended", async || {
+        let listed = kubectl.run(&get).await.stdout;
+        listed.contains(&while_suspended).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -216,7 +238,10 @@ async fn an_account_whose_kubeconfig_points_at_another_cluster_is_suspended_unti
     stand::ok(stand.hub.command(&["account", "approve", "lab"]).await);
     stand.wait("lab", "ACTIVE").await;
     let listed = kubectl.ok(&get).await;
-    assert!(listed.contains("of-the-second") && !listed.contains("of-the-first"), "{listed}");
+    assert!(
+        listed.contains("of-the-second") && !listed.contains("of-the-first"),
+        "{listed}"
+    );
     let row: Value = stand.account("lab").await;
     assert_ne!(row["cluster-uid"], uid);
 }

@@ -35,7 +35,10 @@ async fn two_hundred_revoked_agents_lose_their_sockets_within_a_quarter_of_a_sec
     }
     let mut took = Vec::new();
     for (name, session, _agent) in &agents {
-        assert!(session.connection.reason().is_none(), "{name} was closed before");
+        assert!(
+            session.connection.reason().is_none(),
+            "{name} was closed before"
+        );
         let (start, request) = (Instant::now(), revoke(name));
         let closed = async {
             bounded("the socket is closed", session.connection.closed()).await;
@@ -47,7 +50,9 @@ async fn two_hundred_revoked_agents_lose_their_sockets_within_a_quarter_of_a_sec
     took.sort_unstable();
     let (p50, p99) = (took[AGENTS / 2 - 1], took[AGENTS * 99 / 100 - 1]);
     let longest = took[AGENTS - 1];
-    eprintln!("revoke to socket closed, {AGENTS} agents: p50 {p50:?}, p99 {p99:?}, max {longest:?}");
+    eprintln!(
+        "revoke to socket closed, {AGENTS} agents: p50 {p50:?}, p99 {p99:?}, max {longest:?}"
+    );
     assert!(p99 <= BAR, "{p99:?}");
 }
 
@@ -61,7 +66,10 @@ async fn a_revoked_agent_stays_out_over_a_restart_of_the_hub_until_it_is_restore
     let beside = other.hello(2).await.unwrap();
     stand::ok(hub.command(&["revoke", "agent", "lab"]).await);
     bounded("the socket is closed", session.connection.closed()).await;
-    assert!(beside.connection.reason().is_none(), "another agent was cut off");
+    assert!(
+        beside.connection.reason().is_none(),
+        "another agent was cut off"
+    );
 
     let stays_out = async |hub: &Sortie, instance: u8| {
         let denied = hub.log().refusals("denied", "door=data");
@@ -76,7 +84,10 @@ async fn a_revoked_agent_stays_out_over_a_restart_of_the_hub_until_it_is_restore
         let connection = fake::enrol_connection(&join, &tasks).await;
         let (evidence, key) = (fake::by_token(&join), KeyPair::generate().unwrap());
         let refused = fake::enrol(&connection, &join, &evidence, "lab", &key).await;
-        assert!(matches!(refused, Err(EnrolError::Refused { .. })), "{refused:?}");
+        assert!(
+            matches!(refused, Err(EnrolError::Refused { .. })),
+            "{refused:?}"
+        );
         assert_eq!(hub.log().refusals("Revoked", "agent=\"lab\""), 1);
     };
     stays_out(&hub, 3).await;
