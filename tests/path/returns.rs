@@ -1,4 +1,9 @@
 //! What comes back by itself and what does not: agents, hubs, accounts.
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail their test"
+)]
 
 use std::fs;
 
