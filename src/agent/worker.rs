@@ -53,9 +53,16 @@ pub(super) async fn supervise(worker: Worker, owner: Tasks, stop: CancellationTo
     loop {
         let tasks = owner.child();
         let (one, set) = (worker.clone(), tasks.clone());
-        tasks.spawn("worker", move |stop| one.run(set, stop));
+        let moved = CancellationToken::new();
+        let other_cluster = moved.clone();
+        tasks.spawn("worker", move |stop| one.run(set, stop, other_cluster));
         tokio::select! {
             () = stop.cancelled() => return,
+            () = moved.cancelled() => {
+                // Nothing of the old cluster is carried over; the hub judges the new one.
+                worker.accounts.set_feed(&worker.settings.name, None);
+                let _all_ended = tasks.drain(GRACE).await;
+            }
             task = tasks.died() => {
                 let pause = backoff.next_pause();
                 let mut status = Status::failed("Internal", format!("task `{task}` panicked"));
@@ -71,6 +78,15 @@ pub(super) async fn supervise(worker: Worker, owner: Tasks, stop: CancellationTo
     }
 }
 
+/// What comes after a step of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    GoOn,
+    /// The credential is for another cluster now: everything starts anew.
+    OtherCluster,
+    Stop,
+}
+
 /// What is known of the cluster.
 struct Known {
     uid: String,
@@ -79,14 +95,16 @@ struct Known {
 }
 
 impl Worker {
-    async fn run(self, tasks: Tasks, stop: CancellationToken) {
+    async fn run(self, tasks: Tasks, stop: CancellationToken, moved: CancellationToken) {
         // Dropped with the future: everything of this account stops with its worker.
         let _stops = tasks.stop_on_drop();
         let running = self.serve(&tasks, &stop);
-        let _stopped = stop.run_until_cancelled(running).await;
+        if stop.run_until_cancelled(running).await == Some(Next::OtherCluster) {
+            moved.cancel();
+        }
     }
 
-    async fn serve(&self, tasks: &Tasks, stop: &CancellationToken) {
+    async fn serve(&self, tasks: &Tasks, stop: &CancellationToken) -> Next {
         self.tell(&BTreeMap::new(), &Status::new(v1::AccountState::Activating));
         let (keeper, mut credential) = Keeper::new(
             self.settings.source.clone(),
@@ -96,7 +114,7 @@ impl Worker {
         );
         tasks.spawn("credential", |stop| keeper.run(stop));
         let Some((cluster, known)) = self.connect(&mut credential, tasks, stop).await else {
-            return;
+            return Next::Stop;
         };
         let (cluster_now, cluster) = watch::channel(cluster);
         let feed = Feed::new(FeedSettings {
@@ -120,7 +138,7 @@ impl Worker {
             kinds_now,
             tasks: tasks.clone(),
         };
-        serving.run(known, credential, stop).await;
+        serving.run(known, credential, stop).await
     }
 
     /// Waits for a credential with which the API server can be asked, and asks it.
@@ -246,7 +264,7 @@ impl Serving<'_> {
         known: Known,
         mut credential: watch::Receiver<Published>,
         stop: &CancellationToken,
-    ) {
+    ) -> Next {
         let facts = BTreeMap::from([
             ("uid", known.uid.clone()),
             ("version", git_version(&known.version)),
@@ -264,18 +282,20 @@ impl Serving<'_> {
         loop {
             self.tell_state(&facts, &credential.borrow());
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => return Next::Stop,
                 changed = credential.changed() => {
-                    if changed.is_err() { return }
+                    if changed.is_err() { return Next::Stop }
                     let published = credential.borrow_and_update().clone();
                     if published.generation != generation {
                         generation = published.generation;
-                        self.change_credential(published).await;
+                        if self.change_credential(published, &known.uid).await == Next::OtherCluster {
+                            return Next::OtherCluster;
+                        }
                     }
                 }
-                changed = progress.changed() => if changed.is_err() { return },
+                changed = progress.changed() => if changed.is_err() { return Next::Stop },
                 changed = definitions.changed() => {
-                    if changed.is_err() || !pause_unless(stop, DISCOVER_SOON).await { return }
+                    if changed.is_err() || !pause_unless(stop, DISCOVER_SOON).await { return Next::Stop }
                     definitions.mark_unchanged();
                     discover.reset_immediately();
                 }
@@ -320,18 +340,22 @@ impl Serving<'_> {
         }
     }
 
-    /// Probes a new credential before it replaces the one in use.
-    async fn change_credential(&self, published: Published) {
+    /// Tries a new credential before it replaces the one in use.
+    async fn change_credential(&self, published: Published, uid: &str) -> Next {
         let Some(credential) = published.credential else {
-            return;
+            return Next::GoOn;
         };
         let account = &self.worker.settings.name;
         let changed = match Cluster::new(credential, self.tasks.clone()) {
-            Ok(cluster) => cluster.probe().await.map(|()| cluster),
+            Ok(cluster) => cluster.uid().await.map(|found| (cluster, found)),
             Err(error) => Err(error),
         };
         match changed {
-            Ok(cluster) => {
+            Ok((_, found)) if found != uid => {
+                tracing::warn!(account, "the new credential is for another cluster");
+                return Next::OtherCluster;
+            }
+            Ok((cluster, _)) => {
                 self.cluster_now.send_replace(Arc::new(cluster));
                 tracing::info!(account, "credential changed");
             }
@@ -339,6 +363,7 @@ impl Serving<'_> {
                 tracing::warn!(account, error = %Chain(&error), "the new credential does not work; the old one stays in use");
             }
         }
+        Next::GoOn
     }
 
     /// Starts streams of kinds that came, ends those of kinds that went.

@@ -18,7 +18,7 @@ use crate::clock::unix_seconds;
 use crate::entropy;
 use crate::fault::Chain;
 use crate::identity::proof::{self, Exporter, Purpose};
-use crate::identity::service_account::{TokenError, TokenIssuer};
+use crate::identity::service_account::{TokenError, TokenIssuer, claimed_issuer};
 use crate::identity::{Issued, Name, Order, PublicKey, Role, SpiffeId, csr, join};
 use crate::retry::Retry;
 use crate::secret::SecretBytes;
@@ -234,35 +234,29 @@ impl Core {
         agent: Name,
         evidence: &v1::KubernetesEvidence,
     ) -> Result<Proven, Refused> {
-        let clusters = self.registry.read(|tables| {
-            tables
-                .clusters
-                .iter()
-                .map(|(_, row)| row.clone())
-                .collect::<Vec<_>>()
+        let refused = |error: TokenError| Refused {
+            label: error.label(),
+            message: error.to_string(),
+            retry: error.retry() == Retry::Backoff,
+        };
+        // Issuers are unique: no other cluster's keys have a say.
+        let named = claimed_issuer(&evidence.jwt).map_err(refused)?;
+        let cluster = self.registry.read(|tables| {
+            let mut clusters = tables.clusters.iter();
+            let found = clusters.find(|(_, row)| row.issuer == named);
+            found.map(|(_, row)| row.clone())
         });
-        let now = self.clock.now();
-        let mut judged = None;
-        for cluster in clusters {
-            let keys = cluster.jwks.as_bytes();
-            let issuer = TokenIssuer::new(&cluster.issuer, keys, &self.trust_domain)
-                .map_err(|error| Refused::for_good("ClusterKeys", error.to_string()))?;
-            match issuer.verify(&evidence.jwt, now) {
-                Err(TokenError::Issuer) => {}
-                verdict => judged = Some((cluster, verdict)),
-            }
-        }
-        let Some((cluster, verdict)) = judged else {
+        let Some(cluster) = cluster else {
             return Err(Refused::for_good(
                 "ClusterUnknown",
                 "no registered cluster has the token's issuer; see `sortie cluster add`",
             ));
         };
-        let attested = verdict.map_err(|error| Refused {
-            label: error.label(),
-            message: error.to_string(),
-            retry: error.retry() == Retry::Backoff,
-        })?;
+        let keys = cluster.jwks.as_bytes();
+        let issuer = TokenIssuer::new(&cluster.issuer, keys, &self.trust_domain)
+            .map_err(|error| Refused::for_good("ClusterKeys", error.to_string()))?;
+        let verdict = issuer.verify(&evidence.jwt, self.clock.now());
+        let attested = verdict.map_err(refused)?;
         let subject = format!("{}/{}", attested.namespace, attested.service_account);
         match cluster.allow.get(&subject) {
             Some(allowed) if allowed == agent.as_str() => Ok(Proven {

@@ -104,7 +104,10 @@ impl Upstream for Port {
                 audit = audit.with(name, value);
             }
         }
+        let is_resource = record.verb.is_some();
         match record.status {
+            // No path of an account: a typing error, or somebody who tries doors.
+            StatusCode::NOT_FOUND if !is_resource => audit.refuse("NotFound"),
             StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => audit.refuse("Forbidden"),
             StatusCode::BAD_REQUEST => audit.refuse("BadRequest"),
             _ => audit.admit(),

@@ -1,6 +1,6 @@
 //! One connection to the hub: hello, heartbeats, accounts, directives, operations, feeds.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -157,8 +157,17 @@ pub struct Link {
     /// Ends the feeds of this link, its operations go on.
     feeds_stop: CancellationToken,
     running: HashMap<Vec<u8>, CancellationToken>,
-    pumped: HashSet<String>,
+    pumped: HashMap<String, Carried>,
     heard: Instant,
+}
+
+/// A feed that a link carries, or has carried.
+#[derive(Debug)]
+struct Carried {
+    feed: Arc<Feed>,
+    stop: CancellationToken,
+    /// Fenced: not to be taken back from a newer link.
+    ended: bool,
 }
 
 /// What a link's own tasks tell it.
@@ -220,7 +229,7 @@ impl Link {
             tasks: tasks.child(),
             feeds_stop: CancellationToken::new(),
             running: HashMap::new(),
-            pumped: HashSet::new(),
+            pumped: HashMap::new(),
             heard: Instant::now(),
             welcome,
         })
@@ -271,6 +280,7 @@ impl Link {
                 why = &mut closed => break ended(&why),
                 Some(tell) = tells.recv() => {
                     if let Some(end) = self.told(tell) { break end }
+                    self.pump(&mut feeds, &told);
                 }
                 _ = offers.changed() => self.offer(&mut offers).await,
                 _ = feeds.changed() => self.pump(&mut feeds, &told),
@@ -373,7 +383,8 @@ impl Link {
         });
     }
 
-    /// Starts to carry the feeds that are accepted and not carried yet.
+    /// Starts to carry the feeds that are accepted and not carried yet; stops those that are no
+    /// longer accepted, or replaced, which are taken up again once they have ended.
     fn pump(
         &mut self,
         feeds: &mut watch::Receiver<Arc<BTreeMap<String, Arc<Feed>>>>,
@@ -381,18 +392,35 @@ impl Link {
     ) {
         let feeds = Arc::clone(&feeds.borrow_and_update());
         let decisions = Arc::clone(&self.shared.decisions.borrow());
+        let is_accepted = |account: &String| {
+            let decision = decisions.get(account);
+            decision.is_some_and(|decision| decision.admission == v1::Admission::Accepted)
+        };
+        self.pumped.retain(|account, carried| {
+            let same = feeds.get(account);
+            let same = same.is_some_and(|feed| Arc::ptr_eq(feed, &carried.feed));
+            if same && is_accepted(account) {
+                return true;
+            }
+            carried.stop.cancel();
+            !carried.ended
+        });
         for (account, feed) in feeds.iter() {
-            let accepted = decisions
-                .get(account)
-                .is_some_and(|decision| decision.admission == v1::Admission::Accepted);
-            if !accepted || !self.pumped.insert(account.clone()) {
+            if !is_accepted(account) || self.pumped.contains_key(account) {
                 continue;
             }
+            let stop = self.feeds_stop.child_token();
+            let carried = Carried {
+                feed: Arc::clone(feed),
+                stop: stop.clone(),
+                ended: false,
+            };
+            self.pumped.insert(account.clone(), carried);
             let session = self.welcome.session.to_vec();
             let credit = Arc::clone(&self.credit);
             let pump = Pump::new(Arc::clone(feed), session, self.generation, credit);
             let (client, told) = (self.client.clone(), told.clone());
-            let (account, stop) = (account.clone(), self.feeds_stop.clone());
+            let account = account.clone();
             self.tasks.spawn("feed", move |link_stop| async move {
                 let end = tokio::select! {
                     end = pump.run(client, stop) => end,
@@ -417,7 +445,16 @@ impl Link {
                 )))
             }
             // A fenced feed stays noted: this link must not take it back from a newer one.
-            Told::Pump(_, PumpEnd::Fenced | PumpEnd::Stopped) => None,
+            Told::Pump(account, PumpEnd::Fenced) => {
+                if let Some(carried) = self.pumped.get_mut(&account) {
+                    carried.ended = true;
+                }
+                None
+            }
+            Told::Pump(account, PumpEnd::Stopped) => {
+                self.pumped.remove(&account);
+                None
+            }
         }
     }
 

@@ -3,4 +3,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod engines;
+mod refusals;
+mod returns;
+mod revocation;
 mod smoke;

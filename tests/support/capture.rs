@@ -29,6 +29,19 @@ impl Log {
             .find(|entry| entry.message() == Some(message))
     }
 
+    /// How often something was refused for `reason`, with `part` in the actor or the details.
+    pub(crate) fn refusals(&self, reason: &str, part: &str) -> usize {
+        let refused = |entry: &Entry| {
+            entry.text("target") == Some("sortie::audit")
+                && entry.text("outcome") == Some("refused")
+                && entry.text("reason") == Some(reason)
+                && ["actor", "details"]
+                    .iter()
+                    .any(|name| entry.text(name).is_some_and(|text| text.contains(part)))
+        };
+        self.entries().filter(refused).count()
+    }
+
     /// Fails if one of `values` stands anywhere in the log.
     pub(crate) fn assert_without(&self, values: &[&str]) {
         for (number, value) in values.iter().enumerate() {

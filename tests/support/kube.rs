@@ -35,6 +35,11 @@ impl Api {
         ))
     }
 
+    /// Over a client that has been made already.
+    pub(crate) const fn of(https: Https) -> Self {
+        Self(https)
+    }
+
     /// The same server with another token.
     pub(crate) fn with_token(&self, token: &str) -> Self {
         Self(

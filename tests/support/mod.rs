@@ -29,6 +29,7 @@ pub(crate) mod cache;
 pub(crate) mod capture;
 pub(crate) mod double;
 pub(crate) mod eventually;
+pub(crate) mod fake;
 pub(crate) mod foreign_tls;
 pub(crate) mod https;
 pub(crate) mod kube;

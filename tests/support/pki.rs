@@ -216,6 +216,14 @@ pub(crate) fn client_config(
     roots: impl IntoIterator<Item = CertificateDer<'static>>,
     identity: Option<&Identity>,
 ) -> ClientConfig {
+    client_config_with(roots, identity.map(|identity| (identity.chain(), identity.key())))
+}
+
+/// As [`client_config`], with a chain and a key from elsewhere.
+pub(crate) fn client_config_with(
+    roots: impl IntoIterator<Item = CertificateDer<'static>>,
+    identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+) -> ClientConfig {
     let mut store = RootCertStore::empty();
     for root in roots {
         store.add(root).expect("a root certificate");
@@ -225,8 +233,8 @@ pub(crate) fn client_config(
         .expect("the provider has TLS 1.3")
         .with_root_certificates(store);
     let mut config = match identity {
-        Some(identity) => builder
-            .with_client_auth_cert(identity.chain(), identity.key())
+        Some((chain, key)) => builder
+            .with_client_auth_cert(chain, key)
             .expect("the key is the certificate's"),
         None => builder.with_no_client_auth(),
     };

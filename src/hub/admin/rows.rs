@@ -27,7 +27,7 @@ enum Registered {
 #[derive(Clone, Copy, Debug)]
 struct Standing {
     registered: Registered,
-    /// Whether its agent has a session.
+    /// Whether its agent is here and offers it.
     connected: bool,
     /// Whether its agent feeds it.
     fed: bool,
@@ -161,7 +161,10 @@ impl Core {
                 (None, false) => Registered::Pending,
                 (None, true) => Registered::Approved,
             },
-            connected: self.sessions.active(&row.agent).is_some(),
+            connected: self
+                .sessions
+                .active(&row.agent)
+                .is_some_and(|session| session.offers().contains_key(name)),
             fed: surface.away_since.is_none(),
             expired: age.is_some_and(|age| age > self.max_stale),
             told: offer.map(v1::AccountOffer::state),

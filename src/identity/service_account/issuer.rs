@@ -2,6 +2,8 @@
 
 use std::time::SystemTime;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, Validation};
 use serde::Deserialize;
 
@@ -41,13 +43,32 @@ enum Audience {
 struct Kubernetes {
     namespace: String,
     serviceaccount: Named,
-    pod: Named,
+    /// Missing in a token that is bound to nothing.
+    pod: Option<Named>,
 }
 
 #[derive(Deserialize)]
 struct Named {
     name: String,
     uid: String,
+}
+
+/// The issuer that a token names, by which its keys are chosen; nothing of it is verified yet.
+pub fn claimed_issuer(jwt: &str) -> Result<String, TokenError> {
+    #[derive(Deserialize)]
+    struct Claimed {
+        iss: String,
+    }
+
+    if jwt.len() > TOKEN_BYTES {
+        return Err(TokenError::Malformed);
+    }
+    let claims = jwt.split('.').nth(1).ok_or(TokenError::Malformed)?;
+    let claims = URL_SAFE_NO_PAD.decode(claims);
+    let claims = claims.map_err(|_detail| TokenError::Malformed)?;
+    let claimed: Claimed =
+        serde_json::from_slice(&claims).map_err(|_detail| TokenError::Malformed)?;
+    Ok(claimed.iss)
 }
 
 impl TokenIssuer {
@@ -128,6 +149,7 @@ impl TokenIssuer {
             serviceaccount,
             pod,
         } = bound;
+        let pod = pod.ok_or(TokenError::Claims)?;
         let parts = [
             &namespace,
             &serviceaccount.name,

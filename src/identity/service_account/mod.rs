@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use crate::retry::Retry;
 
-pub use issuer::TokenIssuer;
+pub use issuer::{TokenIssuer, claimed_issuer};
 pub use jwks::{JWKS_BYTES, JWKS_KEYS, JwksError};
 
 /// Longest token that is read, in bytes.

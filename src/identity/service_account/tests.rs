@@ -220,7 +220,7 @@ const CORPUS: &[(&str, TokenError, Change)] = &[
     ("a legacy token", TokenError::Claims, |_, c| {
         c.as_object_mut().unwrap().remove(CLAIMS).unwrap();
     }),
-    ("not bound to a pod", TokenError::Malformed, |_, c| {
+    ("not bound to a pod", TokenError::Claims, |_, c| {
         c[CLAIMS].as_object_mut().unwrap().remove("pod").unwrap();
     }),
     ("no namespace", TokenError::Malformed, |_, c| {

@@ -1,0 +1,252 @@
+//! What comes back by itself and what does not: agents, hubs, accounts.
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail their test"
+)]
+
+use std::fs;
+
+use bytes::Bytes;
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::support::eventually::{eventually, eventually_async};
+use crate::support::fake::Client;
+use crate::support::kubectl::Kubectl;
+use crate::support::sortie::Sortie;
+use crate::support::stand::{self, Plan, Stand};
+use crate::support::testbed::Testbed;
+
+/// Makes the addresses that the hub has now those of its next starts.
+pub(crate) async fn keep_addresses(hub: &Sortie) {
+    let mut listen = Vec::new();
+    for door in ["data", "enrol", "facade", "health", "metrics"] {
+        listen.push(format!("{door}: \"{}\"", hub.address(door).await));
+    }
+    let text = fs::read_to_string(hub.config_file()).expect("readable");
+    let lines = text.lines().map(|line| {
+        if line.starts_with("listen:") {
+            format!("listen: {{ {} }}\n", listen.join(", "))
+        } else {
+            format!("{line}\n")
+        }
+    });
+    fs::write(hub.config_file(), lines.collect::<String>()).expect("writable");
+}
+
+/// Gives an agent that has been stopped a folder of its own for its identity.
+fn with_state(agent: &Sortie) {
+    let text = fs::read_to_string(agent.config_file()).expect("readable");
+    let state = agent.folder().join("identity");
+    let text = format!("state-dir: {}\n{text}", state.display());
+    fs::write(agent.config_file(), text).expect("writable");
+}
+
+/// A stand whose agent keeps its identity, and which is ACTIVE.
+async fn lasting(plan: Plan) -> Stand {
+    let mut stand = Stand::joining(plan.clone()).await;
+    stand.agent.stop().await;
+    with_state(&stand.agent);
+    // The key of the first start is gone, and the token with it.
+    let join = stand.hub.folder().join("lab.join");
+    fs::remove_file(&join).expect("it was there");
+    let join = join.display().to_string();
+    let mut create = vec!["token", "create", "lab", "--out", &join];
+    for account in &plan.accounts {
+        create.extend(["--account", account]);
+    }
+    stand::ok(stand.hub.command(&create).await);
+    stand.agent.start_again();
+    stand
+}
+
+#[tokio::test]
+async fn an_agent_that_joined_by_token_comes_back_with_a_state_folder_and_says_why_not_without() {
+    let cluster = Testbed::shared().await.cluster();
+    let mut stand = Stand::start(Plan::one("lab", &cluster.kubeconfig, "")).await;
+    stand.agent.kill().await;
+    stand.wait("lab", "STALE").await;
+    stand.agent.start_again();
+    assert_eq!(stand.agent.ended().await, 77, "{:?}", stand.agent.log());
+    let log = fs::read_to_string(stand.agent.folder().join("agent-1.err")).unwrap();
+    assert!(log.contains("`state-dir`"), "{log}");
+    assert!(log.contains("new token"), "{log}");
+    assert_eq!(stand.hub.log().refusals("TokenUsed", "agent=\"lab\""), 1);
+
+    let mut stand = lasting(Plan::one("lab", &cluster.kubeconfig, "")).await;
+    stand.wait("lab", "ACTIVE").await;
+    for _ in 0..2 {
+        stand.agent.kill().await;
+        stand.wait("lab", "STALE").await;
+        stand.agent.start_again();
+        stand.wait("lab", "ACTIVE").await;
+    }
+}
+
+/// Requests for lists, streaming ones too, that `sortie` has sent so far.
+fn lists(testbed: &Testbed) -> Vec<String> {
+    let entries = testbed.audit().into_iter().filter(|entry| {
+        let agent = entry["userAgent"].as_str().unwrap_or_default();
+        let uri = entry["requestURI"].as_str().unwrap_or_default();
+        let is_list = entry["verb"] == "list" || uri.contains("sendInitialEvents=true");
+        agent.starts_with("sortie") && is_list
+    });
+    entries
+        .map(|entry| entry["requestURI"].to_string())
+        .collect()
+}
+
+#[tokio::test]
+async fn a_hub_that_was_killed_serves_what_it_knew_and_goes_on_without_a_list() {
+    let testbed = Testbed::start_audited(&[]).await;
+    let cluster = testbed.cluster();
+    let namespace = cluster.api().namespace("restart").await;
+    let services = format!("/api/v1/namespaces/{namespace}/services");
+    let service = |name: &str| {
+        let spec = json!({"ports": [{"port": 80}]});
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec})
+    };
+    let mut stand = Stand::joining(Plan::one("lab", &cluster.kubeconfig, "")).await;
+    keep_addresses(&stand.hub).await;
+    stand.wait("lab", "ACTIVE").await;
+    let kubeconfig = stand.kubeconfig("lab", "visitor").await;
+    let kubectl = Kubectl::pinned(33, &kubeconfig);
+    let get = ["get", "services", "-n", &namespace, "-o", "name"];
+    cluster.api().create(&services, &service("before")).await;
+    let seen = async |name: &str| {
+        let path = format!("service/{name}");
+        eventually_async(&path, async || {
+            let ran = kubectl.run(&get).await;
+            ran.stdout.contains(&path).then_some(())
+        })
+        .await;
+    };
+    seen("before").await;
+    let write = async |name: &str| {
+        cluster.api().create(&services, &service(name)).await;
+    };
+    checkpointed(&stand.hub, write).await;
+    let before = lists(&testbed);
+    assert!(
+        !before.is_empty(),
+        "the agent's requests are in the audit log"
+    );
+
+    stand.agent.pause(true);
+    stand.hub.kill().await;
+    stand.hub.start_again();
+    stand.hub.ready().await;
+    let row = stand.account("lab").await;
+    assert_eq!(
+        (&row["state"], &row["reason"]),
+        (&json!("STALE"), &json!("AgentAway")),
+        "{row}"
+    );
+    assert!(kubectl.ok(&get).await.contains("service/before"));
+    let client = Client::read(&kubeconfig);
+    let (https, path) = (client.https(), format!("{}{services}", client.path));
+    let asking = https.open(Method::GET, &path, "application/json", Bytes::new());
+    let answer = asking.await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let age = answer
+        .headers()
+        .get("age")
+        .and_then(|age| age.to_str().ok());
+    let age: Option<u64> = age.and_then(|age| age.parse().ok());
+    assert!(age.is_some(), "{:?}", answer.headers());
+
+    cluster.api().create(&services, &service("meanwhile")).await;
+    stand.agent.pause(false);
+    stand.wait("lab", "ACTIVE").await;
+    seen("meanwhile").await;
+    let after = lists(&testbed);
+    eprintln!(
+        "lists before the kill {}, after it {}",
+        before.len(),
+        after.len() - before.len()
+    );
+    assert_eq!(after[before.len()..], [] as [String; 0]);
+}
+
+/// Waits until all that the hub shows now is in its store: until the second write from here on.
+async fn checkpointed(hub: &Sortie, change: impl AsyncFn(&str)) {
+    let file = hub.folder().join("state").join(sortie::hub::STORE_FILE);
+    let written = || fs::metadata(&file).and_then(|meta| meta.modified()).ok();
+    for name in ["tick-1", "tick-2"] {
+        let since = written();
+        change(name).await;
+        eventually("a checkpoint", || (written() > since).then_some(())).await;
+    }
+}
+
+#[tokio::test]
+async fn an_account_waits_for_approval_and_is_suspended_and_approved_by_hand() {
+    let cluster = Testbed::shared().await.cluster();
+    let mut plan = Plan::one("lab", &cluster.kubeconfig, "");
+    plan.accounts.clear();
+    let stand = Stand::joining(plan).await;
+    stand.wait("lab", "PENDING").await;
+    let kubectl = Kubectl::pinned(33, &stand.kubeconfig("lab", "visitor").await);
+    let get = ["get", "namespaces", "-o", "name"];
+    let pending = kubectl.run(&get).await;
+    assert_ne!(pending.code, Some(0), "{pending:?}");
+    stand::ok(stand.hub.command(&["account", "approve", "lab"]).await);
+    stand.wait("lab", "ACTIVE").await;
+    assert!(kubectl.ok(&get).await.contains("namespace/kube-system"));
+
+    stand::ok(stand.hub.command(&["account", "suspend", "lab"]).await);
+    stand.wait("lab", "SUSPENDED").await;
+    let suspended = kubectl.run(&["get", "services", "-A"]).await;
+    assert_ne!(suspended.code, Some(0), "{suspended:?}");
+    // The cluster changes meanwhile.
+    let while_suspended = cluster.api().namespace("suspended").await;
+    stand::ok(stand.hub.command(&["account", "approve", "lab"]).await);
+    stand.wait("lab", "ACTIVE").await;
+    eventually_async("what changed while it was suspended", async || {
+        let listed = kubectl.run(&get).await.stdout;
+        listed.contains(&while_suspended).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_account_whose_kubeconfig_points_at_another_cluster_is_suspended_until_approved() {
+    let testbed = Testbed::start(&["-clusters", "2"]).await;
+    let [first, second] = testbed.clusters() else {
+        panic!("two clusters")
+    };
+    let service = |name: &str| {
+        let spec = json!({"ports": [{"port": 80}]});
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec})
+    };
+    let path = "/api/v1/namespaces/default/services";
+    first.api().create(path, &service("of-the-first")).await;
+    second.api().create(path, &service("of-the-second")).await;
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = folder.path().join("kubeconfig");
+    fs::copy(&first.kubeconfig, &kubeconfig).unwrap();
+    let stand = Stand::start(Plan::one("lab", &kubeconfig, "")).await;
+    let kubectl = Kubectl::pinned(33, &stand.kubeconfig("lab", "visitor").await);
+    let get = ["get", "services", "-n", "default", "-o", "name"];
+    assert!(kubectl.ok(&get).await.contains("of-the-first"));
+    let uid = stand.account("lab").await["cluster-uid"].clone();
+
+    // The agent looks at its file every ten seconds; nobody restarts it.
+    fs::copy(&second.kubeconfig, &kubeconfig).unwrap();
+    stand.wait("lab", "SUSPENDED").await;
+    let row = stand.account("lab").await;
+    assert_eq!(row["reason"], "ClusterChanged", "{row}");
+    assert_eq!(row["cluster-uid"], uid);
+    let refused = kubectl.run(&get).await;
+    assert!(!refused.stdout.contains("of-the-second"), "{refused:?}");
+    stand::ok(stand.hub.command(&["account", "approve", "lab"]).await);
+    stand.wait("lab", "ACTIVE").await;
+    let listed = kubectl.ok(&get).await;
+    assert!(
+        listed.contains("of-the-second") && !listed.contains("of-the-first"),
+        "{listed}"
+    );
+    let row: Value = stand.account("lab").await;
+    assert_ne!(row["cluster-uid"], uid);
+}
