@@ -1,0 +1,81 @@
+//! Takes from output what differs between two runs, and nothing else.
+
+use serde_json::Value;
+
+/// Text as it is.
+pub(super) fn exact(text: &str) -> String {
+    text.to_owned()
+}
+
+/// Text without ages and uids, and with single blanks, because ages move columns.
+pub(super) fn text(text: &str) -> String {
+    let line = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().map(word).collect();
+        words.join(" ")
+    };
+    let lines: Vec<String> = text.lines().map(line).collect();
+    lines.join("\n")
+}
+
+fn word(word: &str) -> &str {
+    if is_age(word) {
+        "AGE"
+    } else if is_uid(word.trim_matches('"')) {
+        "UID"
+    } else {
+        word
+    }
+}
+
+/// `5s`, `2m3s`, `4d`.
+fn is_age(word: &str) -> bool {
+    let is_unit = |letter: char| "smhdy".contains(letter);
+    word.starts_with(|letter: char| letter.is_ascii_digit())
+        && word.ends_with(is_unit)
+        && word.chars().all(|letter| letter.is_ascii_digit() || is_unit(letter))
+}
+
+fn is_uid(word: &str) -> bool {
+    word.len() == 36 && word.chars().filter(|letter| *letter == '-').count() == 4
+}
+
+/// A list of objects without what a server gives each: identity, times, state.
+pub(super) fn objects(json: &str) -> Value {
+    let mut value: Value = serde_json::from_str(json).unwrap_or_default();
+    strip(&mut value);
+    value
+}
+
+const GIVEN: [&str; 13] = [
+    "uid",
+    "resourceVersion",
+    "creationTimestamp",
+    "time",
+    "status",
+    "clusterIP",
+    "clusterIPs",
+    "deployment.kubernetes.io/revision",
+    "kubectl.kubernetes.io/restartedAt",
+    "controller-uid",
+    "batch.kubernetes.io/controller-uid",
+    "finalizers",
+    "deletionTimestamp",
+];
+
+fn strip(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            members.retain(|key, _| !GIVEN.contains(&key.as_str()));
+            if let Some(Value::Array(managers)) = members.get_mut("managedFields") {
+                // Controllers come when they come.
+                managers.retain(|entry| {
+                    let name = entry["manager"].as_str();
+                    name.is_some_and(|name| name.starts_with("kubectl"))
+                });
+            }
+            members.values_mut().for_each(strip);
+        }
+        Value::Array(items) => items.iter_mut().for_each(strip),
+        _ => {}
+    }
+}
