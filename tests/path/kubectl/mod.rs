@@ -12,6 +12,8 @@ mod versions;
 mod watches;
 mod writes;
 
+use std::path::PathBuf;
+
 use serde_json::Value;
 
 use crate::support::eventually::eventually_async;
@@ -38,6 +40,8 @@ struct Scene {
     direct: Kubectl,
     hub: Kubectl,
     api: Api,
+    /// What names a side in what it writes.
+    kubeconfigs: [PathBuf; 2],
     /// Where the hub's side works, and where both read.
     namespace: String,
     /// Where the direct side does what the hub's side does in the other one.
@@ -61,6 +65,7 @@ impl Scene {
         Self {
             direct: Kubectl::pinned(minor, &cluster.kubeconfig),
             hub: Kubectl::pinned(minor, &kubeconfig),
+            kubeconfigs: [cluster.kubeconfig.clone(), kubeconfig],
             stand,
             api,
             namespace,
@@ -105,10 +110,7 @@ impl Scene {
     /// Does the same in two namespaces, and looks after each step whether they hold the same.
     async fn writes_alike(&self, steps: &[Step<'_>]) {
         let mut differences = String::new();
-        let normal = |text: &str| {
-            let text = text.replace(&self.namespace, "NAMESPACE");
-            normal::text(&text.replace(&self.twin, "NAMESPACE"))
-        };
+        let normal = |text: &str| normal::text(&self.sideless(text));
         for (line, input) in steps {
             let direct = run(&self.direct, line, &self.twin, input).await;
             let hub = run(&self.hub, line, &self.namespace, input).await;
@@ -127,18 +129,30 @@ impl Scene {
     async fn state(&self, namespace: &str) -> Value {
         let line = "get deployment,service,configmap,secret,job -o json --show-managed-fields";
         let ran = run(&self.direct, line, namespace, "").await;
-        let text = ran.stdout.replace(namespace, "NAMESPACE");
-        normal::objects(&text)
+        normal::objects(&self.sideless(&ran.stdout))
+    }
+
+    /// A text without the names of the side that it comes from.
+    fn sideless(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for namespace in [&self.namespace, &self.twin] {
+            text = text.replace(namespace, "NAMESPACE");
+        }
+        for path in &self.kubeconfigs {
+            text = text.replace(&path.display().to_string(), "KUBECONFIG");
+        }
+        text
     }
 }
 
 /// Runs a line in a namespace, unless the line says where.
 async fn run(kubectl: &Kubectl, line: &str, namespace: &str, input: &str) -> Ran {
+    let input = input.replace("{ns}", namespace);
     let mut words = words(&line.replace("{ns}", namespace));
     if !line.contains("{ns}") && !line.contains("-A") {
         words.extend(["-n".to_owned(), namespace.to_owned()]);
     }
-    kubectl.run_with_input(&words, input).await
+    kubectl.run_with_input(&words, &input).await
 }
 
 /// Splits a line at blanks that are not within single quotes.

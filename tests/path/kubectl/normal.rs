@@ -7,13 +7,16 @@ pub(super) fn exact(text: &str) -> String {
     text.to_owned()
 }
 
-/// Text without ages and uids, and with single blanks, because ages move columns.
+/// Text without ages, times, uids, temporary files and progress, and with single blanks, because
+/// ages move columns.
 pub(super) fn text(text: &str) -> String {
     let line = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().map(word).collect();
         words.join(" ")
     };
-    let lines: Vec<String> = text.lines().map(line).collect();
+    let is_progress = |line: &&str| line.starts_with("Waiting for ");
+    let lines = text.lines().filter(|line| !is_progress(line));
+    let lines: Vec<String> = lines.map(line).collect();
     lines.join("\n")
 }
 
@@ -22,6 +25,8 @@ fn word(word: &str) -> &str {
         "AGE"
     } else if is_uid(word.trim_matches('"')) {
         "UID"
+    } else if is_time(word.trim_matches('"')) || word.starts_with("/tmp/") {
+        "TIME"
     } else {
         word
     }
@@ -33,6 +38,15 @@ fn is_age(word: &str) -> bool {
     word.starts_with(|letter: char| letter.is_ascii_digit())
         && word.ends_with(is_unit)
         && word.chars().all(|letter| letter.is_ascii_digit() || is_unit(letter))
+}
+
+/// `2026-01-31T10:00:00Z`, or a part of it.
+fn is_time(word: &str) -> bool {
+    let is_part = |letter: char| letter.is_ascii_digit() || "-:.+TZ".contains(letter);
+    word.len() >= 5
+        && word.starts_with(|letter: char| letter.is_ascii_digit() || letter == '+')
+        && word.chars().all(is_part)
+        && word.chars().filter(char::is_ascii_digit).count() >= 4
 }
 
 fn is_uid(word: &str) -> bool {

@@ -76,7 +76,7 @@ data: { key: value }
 apiVersion: v1
 kind: Event
 metadata: { name: seen }
-involvedObject: { kind: Deployment, name: web, apiVersion: apps/v1 }
+involvedObject: { kind: Deployment, namespace: "{ns}", name: web, apiVersion: apps/v1 }
 reason: Seen
 message: it was seen
 type: Normal
@@ -127,8 +127,6 @@ const EXACT: &[&str] = &[
     "get nonsense",
     "get pods -l '=='",
     "get pods --field-selector nonsense=1",
-    "get --raw /version",
-    "get --raw /api/v1/namespaces/{ns}/configmaps/x",
     "get serviceaccount,endpoints,endpointslice -o name",
     "get nodes -o name",
     "get crd -o name",
@@ -152,7 +150,7 @@ const EXACT: &[&str] = &[
     "auth can-i get pods",
     "auth can-i '*' '*'",
     "auth can-i create secrets",
-    "auth whoami -o json",
+    "auth whoami -o jsonpath={.status.userInfo}",
     "api-versions",
     "api-resources --sort-by=name",
     "api-resources --sort-by=kind -o wide",

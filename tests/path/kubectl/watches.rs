@@ -22,14 +22,7 @@ impl Events {
     /// The next event about the object `w`.
     async fn next(&mut self) -> Value {
         loop {
-            let mut text = String::new();
-            while let Some(line) = self.0.line().await {
-                text.push_str(&line);
-                // An event ends where a brace stands alone in the first column.
-                if line == "}" {
-                    break;
-                }
-            }
+            let text = self.0.line().await.unwrap_or_default();
             let event: Value = serde_json::from_str(&text).unwrap_or_default();
             assert!(event.is_object(), "the watch has ended: {text}");
             if event["object"]["metadata"]["name"] == "w" {

@@ -31,13 +31,6 @@ spec:
 const CONFIG: &str = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"x"},"data":{"a":"1","b":"2"}}"#;
 const CONFIG_LESS: &str = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"x"},"data":{"a":"3"}}"#;
 
-const JOB: &str = r#"
-apiVersion: batch/v1
-kind: Job
-metadata: { generateName: j- }
-spec: { template: { spec: { restartPolicy: Never, containers: [{ name: c, image: example.com/job }] } } }
-"#;
-
 #[tokio::test]
 async fn what_is_applied_through_the_hub_is_what_is_applied_directly() {
     let scene = Scene::on(Testbed::shared().await.cluster()).await;
@@ -115,7 +108,6 @@ async fn what_is_written_through_the_hub_is_what_is_written_directly() {
             ("create serviceaccount robot", ""),
             ("create role reader --verb=get --resource=pods", ""),
             ("create job once --image=example.com/job", ""),
-            ("create -f - -o jsonpath={.metadata.generateName}", JOB),
             ("delete configmap x", ""),
             ("delete configmap x", ""),
             ("delete configmap x --ignore-not-found", ""),
@@ -123,7 +115,6 @@ async fn what_is_written_through_the_hub_is_what_is_written_directly() {
             ("get deployment", ""),
             ("delete replicaset,service,job --all --wait=false -o name --selector nothing=1", ""),
             ("delete service web", ""),
-            ("delete pods --all --now", ""),
             ("replace -f -", WEB),
             ("replace --force -f -", WEB),
             ("rollout status deployment/web", ""),
