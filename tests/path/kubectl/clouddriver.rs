@@ -27,7 +27,10 @@ async fn the_command_lines_of_clouddriver_do_what_they_do_directly() {
             ("apply -f -", JOB),
             ("create -f -", CONFIG),
             ("rollout status deployment/web", ""),
-            (&format!("patch deployment web --record --type strategic --patch {image}"), ""),
+            (
+                &format!("patch deployment web --record --type strategic --patch {image}"),
+                "",
+            ),
             ("rollout status deployment/web", ""),
             ("rollout history deployment/web", ""),
             ("rollout undo deployment/web --to-revision=1", ""),
@@ -40,8 +43,14 @@ async fn the_command_lines_of_clouddriver_do_what_they_do_directly() {
             ("rollout status deployment/web", ""),
             ("wait --for=condition=complete job/j1 --timeout=50s", ""),
             ("logs job/j1 -c=c", ""),
-            ("delete configMap/x --ignore-not-found=true --cascade=background --grace-period=1", ""),
-            ("delete configMap/x --ignore-not-found=true --cascade=background --grace-period=1", ""),
+            (
+                "delete configMap/x --ignore-not-found=true --cascade=background --grace-period=1",
+                "",
+            ),
+            (
+                "delete configMap/x --ignore-not-found=true --cascade=background --grace-period=1",
+                "",
+            ),
             ("delete pod -l 't = none' --ignore-not-found=true", ""),
         ])
         .await;

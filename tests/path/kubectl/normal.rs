@@ -37,7 +37,9 @@ fn is_age(word: &str) -> bool {
     let is_unit = |letter: char| "smhdy".contains(letter);
     word.starts_with(|letter: char| letter.is_ascii_digit())
         && word.ends_with(is_unit)
-        && word.chars().all(|letter| letter.is_ascii_digit() || is_unit(letter))
+        && word
+            .chars()
+            .all(|letter| letter.is_ascii_digit() || is_unit(letter))
 }
 
 /// `2026-01-31T10:00:00Z`, or a part of it.

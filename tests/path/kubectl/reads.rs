@@ -199,7 +199,9 @@ async fn filled(testbed: &Testbed) -> Scene {
     scene.ok("rollout status deployment/web", "").await;
     scene.ok("rollout status statefulset/db", "").await;
     scene.ok("rollout status daemonset/log", "").await;
-    scene.ok("wait --for=condition=complete job/j1 --timeout=50s", "").await;
+    scene
+        .ok("wait --for=condition=complete job/j1 --timeout=50s", "")
+        .await;
     scene.agrees().await;
     scene
 }
@@ -213,7 +215,10 @@ async fn what_is_read_through_the_hub_is_what_is_read_directly() {
     scene.reads_alike(AGED, normal::text).await;
 
     // A Secret has its mask, and what the account keeps of it; all else is the same.
-    for line in ["get secret s -o json", "get secret,configmap --field-selector metadata.name=s -o json"] {
+    for line in [
+        "get secret s -o json",
+        "get secret,configmap --field-selector metadata.name=s -o json",
+    ] {
         let direct = run(&scene.direct, line, &scene.namespace, "").await.stdout;
         let mut expected: Value = serde_json::from_str(&direct).unwrap();
         let hub: Value = serde_json::from_str(&scene.ok(line, "").await).unwrap();

@@ -17,8 +17,14 @@ async fn what_goes_past_the_hub_is_refused_with_a_sentence() {
         ("exec -n {ns} deployment/web -- true", tunnels),
         ("attach deployment/web", tunnels),
         ("port-forward deployment/web :80", tunnels),
-        ("get pods --as=system:admin", "impersonation (`impersonate-user`) is not available through Sortie"),
-        ("get pods --as=a --as-group=b", "is not available through Sortie"),
+        (
+            "get pods --as=system:admin",
+            "impersonation (`impersonate-user`) is not available through Sortie",
+        ),
+        (
+            "get pods --as=a --as-group=b",
+            "is not available through Sortie",
+        ),
     ] {
         let ran = scene.through(line, "").await;
         assert_eq!(ran.code, Some(1), "{line}: {ran:?}");
@@ -29,18 +35,32 @@ async fn what_goes_past_the_hub_is_refused_with_a_sentence() {
 #[tokio::test]
 async fn an_unknown_account_is_answered_with_the_command_that_lists_them() {
     let scene = Scene::on(Testbed::shared().await.cluster()).await;
-    let known = scene.stand.kubeconfig("lab", "lost").await;
-    let text = fs::read_to_string(&known).unwrap();
-    let (before, after) = text.split_once("/accounts/").unwrap();
-    let rest = after.trim_start_matches(|letter: char| letter.is_ascii_hexdigit());
-    let lost = known.with_file_name("lost.kubeconfig");
-    fs::write(&lost, format!("{before}/accounts/0123456789abcdef{rest}")).unwrap();
-    let kubectl = Kubectl::pinned(33, &lost);
-    for line in [vec!["get", "pods"], vec!["version"], vec!["get", "--raw", "/api"]] {
-        let ran = kubectl.run(&line).await;
-        assert_eq!(ran.code, Some(1), "{ran:?}");
-        assert!(ran.stderr.contains("sortie get accounts"), "{line:?}: {ran:?}");
-    }
+    // kubectl takes a raw path as it stands, without the path of the server's address.
+    let kubeconfig = scene.stand.kubeconfig("lab", "lost").await;
+    let text = fs::read_to_string(&kubeconfig).unwrap();
+    let (_, after) = text.split_once("/accounts/").unwrap();
+    let is_digit = |letter: char| letter.is_ascii_hexdigit();
+    let id: String = after
+        .chars()
+        .take_while(|letter| is_digit(*letter))
+        .collect();
+    let known = scene
+        .ok(&format!("get --raw /accounts/{id}/version"), "")
+        .await;
+    assert!(known.contains("gitVersion"), "{known}");
+    let ran = scene
+        .through("get --raw /accounts/0123456789abcdef/version", "")
+        .await;
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    let sentence = "(NotFound): no such account; `sortie get accounts` lists them";
+    assert!(ran.stderr.contains(sentence), "{ran:?}");
+
+    // Of what answers its discovery kubectl shows only that it was not found.
+    let lost = kubeconfig.with_file_name("lost.kubeconfig");
+    fs::write(&lost, text.replace(&id, "0123456789abcdef")).unwrap();
+    let ran = Kubectl::pinned(33, &lost).run(&["get", "pods"]).await;
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.stderr.contains("(NotFound)"), "{ran:?}");
 }
 
 #[tokio::test]
@@ -55,4 +75,10 @@ async fn explain_says_that_it_has_no_schema() {
     let scene = Scene::on(Testbed::shared().await.cluster()).await;
     let ran = scene.through("explain deployment", "").await;
     assert_eq!(ran.code, Some(1), "{ran:?}");
+    let head = "GROUP:      apps\nKIND:       Deployment\nVERSION:    v1\n\n";
+    assert_eq!(ran.stdout, head);
+    assert!(
+        ran.stderr.contains("not found in OpenAPI schema"),
+        "{ran:?}"
+    );
 }

@@ -72,7 +72,10 @@ async fn a_secret_is_created_changed_and_loses_a_key_by_client_side_apply() {
     // What was applied last is kept whole at the cluster, and masked in what is shown.
     let live = scene.secret("d").await;
     let last = &live["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"];
-    assert!(last.as_str().is_some_and(|text| text.contains("YWRtaW4=")), "{live}");
+    assert!(
+        last.as_str().is_some_and(|text| text.contains("YWRtaW4=")),
+        "{live}"
+    );
     let shown = scene.ok("get secret d -o yaml", "").await;
     assert!(!shown.contains("YWRtaW4="), "{shown}");
 
@@ -97,7 +100,10 @@ async fn a_secret_goes_from_client_side_to_server_side_apply_and_then_loses_a_ke
     scene.ok("apply -f -", DATA_ONE_KEY).await;
     assert_eq!(scene.values("d").await, pairs(&[("user", "admin")]));
     let live = scene.secret("d").await.to_string();
-    assert!(!live.contains("c29ydGllLmRldi") && !live.contains("secret-masked"), "{live}");
+    assert!(
+        !live.contains("c29ydGllLmRldi") && !live.contains("secret-masked"),
+        "{live}"
+    );
 }
 
 #[tokio::test]
@@ -109,7 +115,12 @@ async fn a_secret_is_patched_labelled_replaced_and_deleted_through_the_hub() {
     scene.ok("label secret s stage=one", "").await;
     scene.ok("annotate secret s note=one", "").await;
     assert_eq!(scene.values("s").await, both);
-    scene.ok("patch secret s -p '{\"stringData\":{\"user\":\"eve\"}}'", "").await;
+    scene
+        .ok(
+            "patch secret s -p '{\"stringData\":{\"user\":\"eve\"}}'",
+            "",
+        )
+        .await;
     let changed = pairs(&[("password", "hunter2"), ("user", "eve")]);
     assert_eq!(scene.values("s").await, changed);
     let remove = "patch secret s --type json -p '[{\"op\":\"remove\",\"path\":\"/data/user\"}]'";
@@ -156,7 +167,9 @@ async fn create_secret_is_refused_as_protobuf_and_works_the_documented_way() {
     let ran = scene.through(line, "").await;
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.stderr.contains("kubectl apply"), "{ran:?}");
-    let yaml = scene.ok(&format!("{line} --dry-run=client -o yaml"), "").await;
+    let yaml = scene
+        .ok(&format!("{line} --dry-run=client -o yaml"), "")
+        .await;
     scene.ok("apply -f -", &yaml).await;
     assert_eq!(scene.values("p").await, pairs(&[("k", "v")]));
 }

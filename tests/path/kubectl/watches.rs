@@ -35,14 +35,21 @@ impl Events {
 #[tokio::test]
 async fn a_watch_shows_what_is_added_modified_and_deleted_meanwhile() {
     let scene = Scene::on(Testbed::shared().await.cluster()).await;
-    for (kind, manifest) in [("service", SERVICE), ("configmap", CONFIG), ("secret", SECRET)] {
+    for (kind, manifest) in [
+        ("service", SERVICE),
+        ("configmap", CONFIG),
+        ("secret", SECRET),
+    ] {
         let namespace = &scene.namespace;
         let line = format!("get {kind} -w --output-watch-events -o json -n {namespace}");
         let mut hub = Events::of(&scene.hub, &line);
         let mut direct = Events::of(&scene.direct, &line);
         let steps = [
             ("create -f -".to_owned(), "ADDED"),
-            (format!("annotate {kind} w moniker.spinnaker.io/application=x"), "MODIFIED"),
+            (
+                format!("annotate {kind} w moniker.spinnaker.io/application=x"),
+                "MODIFIED",
+            ),
             (format!("delete {kind} w"), "DELETED"),
         ];
         for (step, wanted) in steps {
@@ -70,9 +77,13 @@ async fn a_watch_of_names_and_of_one_object_goes_on_through_the_hub() {
     let scene = Scene::on(Testbed::shared().await.cluster()).await;
     let namespace = &scene.namespace;
     scene.ok("create -f -", SERVICE).await;
-    let mut names = scene.hub.start(&words(&format!("get service -w -o name -n {namespace}")));
+    let mut names = scene
+        .hub
+        .start(&words(&format!("get service -w -o name -n {namespace}")));
     assert_eq!(names.line().await.as_deref(), Some("service/w"));
-    let mut table = scene.hub.start(&words(&format!("get service w -w --no-headers -n {namespace}")));
+    let mut table = scene.hub.start(&words(&format!(
+        "get service w -w --no-headers -n {namespace}"
+    )));
     let row = table.line().await.unwrap_or_default();
     assert!(row.starts_with("w "), "{row}");
     scene.ok("label service w a=b", "").await;

@@ -28,8 +28,10 @@ spec:
     spec: { containers: [{ name: c, image: "example.com/web:2", env: [{ name: A, value: a }] }] }
 "#;
 
-const CONFIG: &str = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"x"},"data":{"a":"1","b":"2"}}"#;
-const CONFIG_LESS: &str = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"x"},"data":{"a":"3"}}"#;
+const CONFIG: &str =
+    r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"x"},"data":{"a":"1","b":"2"}}"#;
+const CONFIG_LESS: &str =
+    r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"x"},"data":{"a":"3"}}"#;
 
 #[tokio::test]
 async fn what_is_applied_through_the_hub_is_what_is_applied_directly() {
@@ -132,7 +134,9 @@ async fn a_delete_that_waits_ends_with_the_object_and_the_next_list_is_without_i
         let seen = scene.ok("get deployment -o name", "").await;
         assert_eq!(seen, "deployment.apps/web\n");
         scene.ok("scale deployment/web --replicas=2", "").await;
-        let replicas = scene.ok("get deployment -o jsonpath={.items[*].spec.replicas}", "").await;
+        let replicas = scene
+            .ok("get deployment -o jsonpath={.items[*].spec.replicas}", "")
+            .await;
         assert_eq!(replicas, "2");
         let gone = scene.ok("delete deployment web --timeout=50s", "").await;
         assert_eq!(gone, format!("deployment.apps \"web\" deleted\n"));
