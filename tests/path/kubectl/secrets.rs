@@ -28,9 +28,9 @@ metadata: { name: s }
 stringData: { user: admin }
 "#;
 
-const DATA_TWO_KEYS: &str = "apiVersion: v1\nkind: Secret\nmetadata: { name: d }\n\
+pub(super) const DATA_TWO_KEYS: &str = "apiVersion: v1\nkind: Secret\nmetadata: { name: d }\n\
 data: { user: cm9vdA==, password: aHVudGVyMg== }\n";
-const DATA_ONE_KEY: &str =
+pub(super) const DATA_ONE_KEY: &str =
     "apiVersion: v1\nkind: Secret\nmetadata: { name: d }\ndata: { user: YWRtaW4= }\n";
 
 impl Scene {
@@ -83,6 +83,47 @@ async fn a_secret_is_created_changed_and_loses_a_key_by_client_side_apply() {
     scene.ok("apply -f -", CHANGED).await;
     let both = pairs(&[("password", "hunter2"), ("user", "admin")]);
     assert_eq!(scene.values("s").await, both);
+}
+
+#[tokio::test]
+async fn what_is_done_to_a_secret_through_the_hub_is_what_is_done_directly() {
+    let scene = Scene::on(Testbed::shared().await.cluster()).await;
+    scene
+        .writes_alike(&[
+            ("apply -f -", DATA_TWO_KEYS),
+            ("apply -f -", DATA_ONE_KEY),
+            ("apply -f -", DATA_TWO_KEYS),
+            ("apply --server-side -f -", DATA_TWO_KEYS),
+            ("apply --server-side -f -", DATA_ONE_KEY),
+            ("apply -f -", DATA_TWO_KEYS),
+            ("apply -f -", TWO_KEYS),
+            ("apply -f -", CHANGED),
+            ("apply -f -", ONE_KEY),
+            ("label secret d stage=one", ""),
+            ("annotate secret d moniker.spinnaker.io/application=x", ""),
+            ("patch secret d -p '{\"data\":{\"user\":null}}'", ""),
+            (
+                "patch secret d --type merge -p '{\"stringData\":{\"more\":\"x\"}}'",
+                "",
+            ),
+            ("replace -f -", ONE_KEY),
+            ("create -f -", ONE_KEY),
+            ("get secret", ""),
+            ("delete secret d s", ""),
+            ("get secret", ""),
+        ])
+        .await;
+}
+
+#[tokio::test]
+async fn a_secret_that_is_applied_again_is_called_configured_and_stays_what_it_was() {
+    let scene = Scene::on(Testbed::shared().await.cluster()).await;
+    scene.ok("apply -f -", DATA_TWO_KEYS).await;
+    let before = scene.secret("d").await;
+    // Against a mask kubectl cannot tell that nothing has changed; the cluster can.
+    let told = scene.ok("apply -f -", DATA_TWO_KEYS).await;
+    assert_eq!(told, "secret/d configured\n");
+    assert_eq!(scene.secret("d").await, before);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The oldest and the newest kubectl that are promised.
 
 use super::Scene;
+use super::secrets::{DATA_ONE_KEY, DATA_TWO_KEYS};
 use super::writes::WEB;
 use crate::support::testbed::Testbed;
 
@@ -28,6 +29,9 @@ async fn core(minor: u32) {
             ("rollout undo deployment/web", ""),
             ("rollout status deployment/web", ""),
             ("rollout history deployment/web", ""),
+            ("apply -f -", DATA_TWO_KEYS),
+            ("apply -f -", DATA_ONE_KEY),
+            ("delete secret d", ""),
             ("delete deployment web", ""),
             ("get deployment", ""),
             ("get deployment web", ""),

@@ -139,7 +139,7 @@ async fn a_delete_that_waits_ends_with_the_object_and_the_next_list_is_without_i
             .await;
         assert_eq!(replicas, "2");
         let gone = scene.ok("delete deployment web --timeout=50s", "").await;
-        assert_eq!(gone, format!("deployment.apps \"web\" deleted\n"));
+        assert_eq!(gone, "deployment.apps \"web\" deleted\n");
         assert_eq!(scene.ok("get deployment -o name", "").await, "");
     }
 }
