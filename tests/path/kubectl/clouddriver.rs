@@ -4,7 +4,7 @@ use super::writes::WEB;
 use super::{Scene, normal};
 use crate::support::testbed::Testbed;
 
-const JOB: &str = r#"
+const JOB: &str = "
 apiVersion: batch/v1
 kind: Job
 metadata: { name: j1, labels: { t: rs } }
@@ -12,7 +12,7 @@ spec:
   template:
     metadata: { annotations: { testbed.sortie.dev/run-for: 1ms, testbed.sortie.dev/log: hello } }
     spec: { restartPolicy: Never, containers: [{ name: c, image: example.com/job }] }
-"#;
+";
 
 const CONFIG: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: { name: x }\n";
 

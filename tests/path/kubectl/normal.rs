@@ -85,7 +85,7 @@ fn strip(value: &mut Value) {
             if let Some(Value::Array(managers)) = members.get_mut("managedFields") {
                 // Controllers come when they come.
                 managers.retain(|entry| {
-                    let name = entry["manager"].as_str();
+                    let name = entry.get("manager").and_then(Value::as_str);
                     name.is_some_and(|name| name.starts_with("kubectl"))
                 });
             }

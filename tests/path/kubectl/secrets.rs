@@ -7,26 +7,26 @@ use serde_json::Value;
 use super::Scene;
 use crate::support::testbed::Testbed;
 
-const TWO_KEYS: &str = r#"
+const TWO_KEYS: &str = "
 apiVersion: v1
 kind: Secret
 metadata: { name: s, labels: { a: one } }
 stringData: { user: root, password: hunter2 }
-"#;
+";
 
-const CHANGED: &str = r#"
+const CHANGED: &str = "
 apiVersion: v1
 kind: Secret
 metadata: { name: s, labels: { a: two } }
 stringData: { user: admin, password: hunter2 }
-"#;
+";
 
-const ONE_KEY: &str = r#"
+const ONE_KEY: &str = "
 apiVersion: v1
 kind: Secret
 metadata: { name: s }
 stringData: { user: admin }
-"#;
+";
 
 pub(super) const DATA_TWO_KEYS: &str = "apiVersion: v1\nkind: Secret\nmetadata: { name: d }\n\
 data: { user: cm9vdA==, password: aHVudGVyMg== }\n";
@@ -44,7 +44,8 @@ impl Scene {
     /// The keys and decoded values that the cluster has.
     async fn values(&self, name: &str) -> Vec<(String, String)> {
         let secret = self.secret(name).await;
-        let data = secret["data"].as_object().into_iter().flatten();
+        let data = secret.get("data").and_then(Value::as_object);
+        let data = data.into_iter().flatten();
         data.map(|(key, value)| {
             let bytes = STANDARD.decode(value.as_str().unwrap_or_default());
             let value = String::from_utf8(bytes.unwrap_or_default());

@@ -25,7 +25,7 @@ impl Events {
             let text = self.0.line().await.unwrap_or_default();
             let event: Value = serde_json::from_str(&text).unwrap_or_default();
             assert!(event.is_object(), "the watch has ended: {text}");
-            if event["object"]["metadata"]["name"] == "w" {
+            if event.pointer("/object/metadata/name") == Some(&"w".into()) {
                 return event;
             }
         }
@@ -63,11 +63,13 @@ async fn a_watch_shows_what_is_added_modified_and_deleted_meanwhile() {
 
 /// An event without managed fields, which feeds leave out, and without a Secret's values.
 fn plain(mut event: Value) -> Value {
-    if let Some(metadata) = event["object"]["metadata"].as_object_mut() {
+    if let Some(Value::Object(metadata)) = event.pointer_mut("/object/metadata") {
         metadata.remove("managedFields");
     }
-    if event["object"]["kind"] == "Secret" {
-        event["object"]["data"]["a"] = "masked".into();
+    if event.pointer("/object/kind") == Some(&"Secret".into())
+        && let Some(value) = event.pointer_mut("/object/data/a")
+    {
+        *value = "masked".into();
     }
     event
 }
