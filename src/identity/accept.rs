@@ -36,7 +36,8 @@ pub struct Accepted<IO> {
 /// Why a handshake failed.
 #[derive(Debug, Error)]
 pub enum AcceptError {
-    /// The peer offered no ALPN protocol: rustls lets that through, we do not.
+    /// The peer offered no ALPN protocol where only HTTP/2 is spoken: rustls lets that through, we
+    /// do not.
     #[error("the peer named no application protocol")]
     Alpn,
     /// The peer's certificate was refused.
@@ -67,6 +68,8 @@ pub async fn accept<IO>(config: Arc<ServerConfig>, io: IO) -> Result<Accepted<IO
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
+    // Without ALPN, HTTPS means HTTP/1.1: kubectl connects so for exec, and has to read why not.
+    let speaks_http1 = config.alpn_protocols.iter().any(|it| it == ALPN_HTTP1);
     let handshake = TlsAcceptor::from(config).accept(io);
     let (finished, verdict) =
         verify::observed(tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake)).await;
@@ -81,6 +84,7 @@ where
     let protocol = match stream.get_ref().1.alpn_protocol() {
         Some(ALPN_H2) => Protocol::Http2,
         Some(ALPN_HTTP1) => Protocol::Http1,
+        None if speaks_http1 => Protocol::Http1,
         Some(_) | None => return Err(AcceptError::Alpn),
     };
     let peer = verdict.and_then(Result::ok);

@@ -4,6 +4,7 @@
 mod support;
 
 mod engines;
+mod kubectl;
 mod refusals;
 mod returns;
 mod revocation;

@@ -7,10 +7,11 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
 
 use super::cache;
+use super::eventually::bounded;
 
 /// How long one command may take.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -84,11 +85,46 @@ impl Kubectl {
             .into()
     }
 
+    /// Starts a command that goes on until it is dropped: `get --watch`.
+    pub(crate) fn start<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Running {
+        let mut child = Command::new(&self.program)
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
+            .args(arguments)
+            .env_clear()
+            .env("HOME", self.home.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("kubectl starts");
+        let stdout = child.stdout.take().expect("its output is a pipe");
+        Running {
+            _child: child,
+            lines: BufReader::new(stdout).lines(),
+        }
+    }
+
     /// As [`Kubectl::run`], for a command that has to succeed; gives its standard output.
     pub(crate) async fn ok<A: AsRef<OsStr>>(&self, arguments: &[A]) -> String {
         let ran = self.run(arguments).await;
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
         ran.stdout
+    }
+}
+
+/// A command that is under way; dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct Running {
+    _child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    /// The next line of its output; none after its end.
+    pub(crate) async fn line(&mut self) -> Option<String> {
+        let line = bounded("a line of kubectl's output", self.lines.next_line());
+        line.await.expect("its output can be read")
     }
 }
 

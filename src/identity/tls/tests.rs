@@ -231,13 +231,19 @@ async fn the_facade_speaks_both_versions_of_http_to_clients_and_to_nobody_else()
     let house = House::new();
     let published = house.material(Role::Hub, "hub-1").publish();
     let server = facade_server(&published, &domain(), Arc::new(AdmitAll), clock(&house)).unwrap();
-    let with = |role, alpn: &[u8]| {
+    let with = |role, alpn: &[&[u8]]| {
         let (key, issued) = house.issue(role, "kubectl");
         let mut config = rogue(&house, &[&TLS13], Some((issued.chain, key)));
-        config.alpn_protocols = vec![alpn.to_vec()];
+        config.alpn_protocols = alpn.iter().map(|it| it.to_vec()).collect();
         Arc::new(config)
     };
-    for (alpn, protocol) in [(ALPN_H2, Protocol::Http2), (ALPN_HTTP1, Protocol::Http1)] {
+    let spoken: [(&[&[u8]], Protocol); 3] = [
+        (&[ALPN_H2], Protocol::Http2),
+        (&[ALPN_HTTP1], Protocol::Http1),
+        // HTTPS without ALPN is HTTP/1.1.
+        (&[], Protocol::Http1),
+    ];
+    for (alpn, protocol) in spoken {
         let (accepted, _) = shake(&server, &with(Role::Client, alpn), "localhost").await;
         assert_eq!(accepted.unwrap().protocol, protocol);
         for role in [Role::Admin, Role::Agent] {
