@@ -77,6 +77,13 @@ pub const AGENT_STREAM_WINDOW: u32 = 256 * 1024;
 /// HTTP/2 connection window the agent grants, in bytes.
 pub const AGENT_CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 
+/// Bytes that a socket between agent and hub takes before they are on their way.
+///
+/// More of them would be a queue that no later answer can pass: without this bound the kernel
+/// takes megabytes, which are seconds on a link of 10 Mbit/s. What is on its way does not count,
+/// so a fast link with a long delay is still filled.
+pub const SOCKET_UNSENT_BYTES: u32 = 32 * 1024;
+
 /// Largest header list a listener reads, in bytes.
 pub const HEADER_LIST_BYTES: u32 = 16 * 1024;
 
