@@ -3,4 +3,6 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod demo;
+mod slow_link;
 mod smoke;
