@@ -35,8 +35,9 @@ pub const REQUEST_BODY_BYTES: usize = 3 * 1024 * 1024;
 
 /// Bytes of a tunnelled body in one message.
 ///
-/// Small, so that many streams of one connection take turns on a slow link.
-pub const BODY_CHUNK_BYTES: usize = 16 * 1024;
+/// Small, so that many streams of one connection take turns on a slow link: what a small answer
+/// waits for is one chunk of each stream that has something to send, twice.
+pub const BODY_CHUNK_BYTES: usize = 4 * 1024;
 
 /// Bytes of a request body that travel inside the dispatch itself.
 pub const DISPATCH_BODY_BYTES: usize = 16 * 1024;

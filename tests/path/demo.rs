@@ -45,7 +45,10 @@ async fn once(arguments: &[&str]) -> (Ran, Value) {
     let all = [&["--once", "--report", &file], arguments].concat();
     let mut command = tokio::process::Command::from(command(&all, &temporary));
     let ran = command.stdin(Stdio::null()).kill_on_drop(true).output();
-    let ran = tokio::time::timeout(LIMIT, ran).await.expect("it ends").unwrap();
+    let ran = tokio::time::timeout(LIMIT, ran)
+        .await
+        .expect("it ends")
+        .unwrap();
     assert_eq!(left(&temporary), 0, "its folder has gone");
     let text = std::fs::read_to_string(report).unwrap_or_default();
     (ran.into(), serde_json::from_str(&text).unwrap_or_default())
@@ -109,5 +112,9 @@ impl Staged {
 }
 
 fn kubeconfig(agent: PathBuf, auditor: PathBuf) -> Source {
-    Source::Kubeconfig { agent, auditor, context: None }
+    Source::Kubeconfig {
+        agent,
+        auditor,
+        context: None,
+    }
 }

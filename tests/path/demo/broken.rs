@@ -48,14 +48,25 @@ async fn without_anything_broken_the_double_passes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_missing_mask_is_found_in_frames_facade_and_store() {
     let scrub = include_str!("../../../policies/scrub.yaml");
-    let scrub = scrub.replace("kind: Secret", "kind: Other").replace("resource: secrets", "resource: others");
+    let scrub = scrub
+        .replace("kind: Secret", "kind: Other")
+        .replace("resource: secrets", "resource: others");
     let rules = Rules::from_texts(include_str!("../../../policies/levels.yaml"), &scrub).unwrap();
-    let staged = Staged { rules, ..Staged::on(Source::Embedded) };
+    let staged = Staged {
+        rules,
+        ..Staged::on(Source::Embedded)
+    };
     let report = staged.report(|| {}).await;
     assert!(report.canaries.found > 0);
-    says(&report, &format!("planted values found: {}", report.canaries.found));
+    says(
+        &report,
+        &format!("planted values found: {}", report.canaries.found),
+    );
     for source in ["frames", "facade", "store"] {
-        says(&report, &format!("planted values left the agent: seen in {source}"));
+        says(
+            &report,
+            &format!("planted values left the agent: seen in {source}"),
+        );
     }
     says(&report, "no masked value was seen");
     says(&report, "the view differs from the cluster");
@@ -123,18 +134,26 @@ async fn an_event_that_the_facade_doubles_is_told() {
         let text = std::fs::read_to_string(path).unwrap();
         Reader::new(&Context::read(&text, None).unwrap().endpoint, &tasks).unwrap()
     };
-    let (cluster, facade) = (reader(double.write_kubeconfig()), reader(double.faulty_door()));
+    let (cluster, facade) = (
+        reader(double.write_kubeconfig()),
+        reader(double.faulty_door()),
+    );
     let pods = Collection {
         gvr: Gvr::new("", "v1", "pods"),
         kind: "Pod".to_owned(),
         scope: Scope::Cluster,
     };
     let entropy = entropy::system();
-    let observer = Observer::start(&cluster, &facade, &[pods], &entropy, &tasks).await.unwrap();
+    let observer = Observer::start(&cluster, &facade, &[pods], &entropy, &tasks)
+        .await
+        .unwrap();
     double.trick("pods", Trick::Repeat);
     double.change("pods", 7, Change::Modified);
     assert!(observer.quiet(&CancellationToken::new()).await);
-    let mut report = Report { events: observer.figures(0, 0), ..Report::default() };
+    let mut report = Report {
+        events: observer.figures(0, 0),
+        ..Report::default()
+    };
     assert_eq!((report.events.sent, report.events.lost), (1, 0));
     report.judge();
     says(&report, "events duplicated: 1");

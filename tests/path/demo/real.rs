@@ -21,13 +21,20 @@ async fn on_a_real_cluster_secrets_are_read_only_where_they_were_planted() {
     let file = &cluster.kubeconfig;
 
     let before = testbed.audit().len();
-    let report = Staged::on(kubeconfig(file.clone(), file.clone())).report(|| {}).await;
+    let report = Staged::on(kubeconfig(file.clone(), file.clone()))
+        .report(|| {})
+        .await;
     assert!(report.ok, "{:?}", report.failed);
     assert_eq!(report.accounts[0].objects["Pod"], PODS as u64);
     assert_eq!(report.accounts[0].objects["Deployment"], DEPLOYMENTS as u64);
     let asked = testbed.audit().split_off(before);
     println!("{} requests without --plant", asked.len());
-    assert!(asked.iter().any(|entry| entry["objectRef"]["resource"] == "pods"), "the log is complete");
+    assert!(
+        asked
+            .iter()
+            .any(|entry| entry["objectRef"]["resource"] == "pods"),
+        "the log is complete"
+    );
     assert_eq!(secrets(&asked), Vec::<&Value>::new());
 
     let before = testbed.audit().len();
@@ -40,7 +47,11 @@ async fn on_a_real_cluster_secrets_are_read_only_where_they_were_planted() {
         let line = line.unwrap_or_else(|| panic!("no {lead} in {}", ran.stdout));
         line.rsplit(' ').next().unwrap_or_default().to_owned()
     };
-    assert!(ran.stdout.contains("planted  200 Secrets in namespace "), "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("planted  200 Secrets in namespace "),
+        "{}",
+        ran.stdout
+    );
     let namespace = said("planted ");
     assert_eq!(said("removed "), namespace);
     let asked = testbed.audit().split_off(before);
@@ -48,26 +59,41 @@ async fn on_a_real_cluster_secrets_are_read_only_where_they_were_planted() {
     for entry in &touched {
         assert_eq!(entry["objectRef"]["namespace"], *namespace, "{entry}");
     }
-    let created = touched.iter().filter(|entry| entry["verb"] == "create").count();
+    let created = touched
+        .iter()
+        .filter(|entry| entry["verb"] == "create")
+        .count();
     assert_eq!(created, 200);
-    assert!(touched.iter().any(|entry| entry["verb"] == "watch"), "the agent has watched them");
+    assert!(
+        touched.iter().any(|entry| entry["verb"] == "watch"),
+        "the agent has watched them"
+    );
     // Without controllers nobody finishes what has been asked for.
-    let left = cluster.api().get(&format!("/api/v1/namespaces/{namespace}")).await;
+    let left = cluster
+        .api()
+        .get(&format!("/api/v1/namespaces/{namespace}"))
+        .await;
     assert!(left["metadata"]["deletionTimestamp"].is_string(), "{left}");
 }
 
 /// What somebody other than the API server itself has asked of Secrets.
 fn secrets(asked: &[Value]) -> Vec<&Value> {
-    let of_secrets = asked.iter().filter(|entry| entry["objectRef"]["resource"] == "secrets");
-    of_secrets.filter(|entry| entry["user"]["username"] != "system:apiserver").collect()
+    let of_secrets = asked
+        .iter()
+        .filter(|entry| entry["objectRef"]["resource"] == "secrets");
+    of_secrets
+        .filter(|entry| entry["user"]["username"] != "system:apiserver")
+        .collect()
 }
 
 /// Makes pods that are bound to nodes which do not exist, and deployments that nobody deploys.
 async fn fill(api: &Api) {
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "full"}});
     api.create("/api/v1/namespaces", &namespace).await;
-    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
-    api.create("/api/v1/namespaces/full/serviceaccounts", &account).await;
+    let account =
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+    api.create("/api/v1/namespaces/full/serviceaccounts", &account)
+        .await;
     let pods = (0..PODS).map(|number| {
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": format!("pod-{number}")},
             "spec": {"nodeName": format!("node-{}", number % 20), "automountServiceAccountToken": false,

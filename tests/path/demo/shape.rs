@@ -18,8 +18,21 @@ async fn a_demonstration_holds_and_its_report_has_the_promised_shape() {
     println!("{report}");
     assert_eq!(ran.code, Some(0), "{ran:?}\n{report}");
     assert_eq!(ran.stderr, "", "the terminal is quiet");
-    for line in ["cluster  ", "hub      ", "enrolled ", "synced   ", "masked   ", "try      ", "rotated  ", "ok       "] {
-        assert!(ran.stdout.lines().any(|said| said.starts_with(line)), "{line}: {}", ran.stdout);
+    for line in [
+        "cluster  ",
+        "hub      ",
+        "enrolled ",
+        "synced   ",
+        "masked   ",
+        "try      ",
+        "rotated  ",
+        "ok       ",
+    ] {
+        assert!(
+            ran.stdout.lines().any(|said| said.starts_with(line)),
+            "{line}: {}",
+            ran.stdout
+        );
     }
     assert_eq!(report["ok"], true);
     assert_eq!(report["failed"], serde_json::json!([]));
@@ -31,15 +44,35 @@ async fn a_demonstration_holds_and_its_report_has_the_promised_shape() {
     };
     assert!(number("/accounts/0/objects/Pod") > 0.0);
     assert!(number("/rotations") >= 2.0);
-    for pointer in ["/events/sent", "/events/applied", "/masked_values", "/canaries/planted", "/canaries/scanned_bytes", "/lag_ms/p50", "/lag_ms/p99", "/rss_mib"] {
+    for pointer in [
+        "/events/sent",
+        "/events/applied",
+        "/masked_values",
+        "/canaries/planted",
+        "/canaries/scanned_bytes",
+        "/lag_ms/p50",
+        "/lag_ms/p99",
+        "/rss_mib",
+    ] {
         assert!(number(pointer) > 0.0, "{pointer}");
     }
-    for pointer in ["/events/lost", "/events/duplicated", "/events/relists", "/canaries/found"] {
+    for pointer in [
+        "/events/lost",
+        "/events/duplicated",
+        "/events/relists",
+        "/canaries/found",
+    ] {
         assert!(number(pointer).abs() < f64::EPSILON, "{pointer}");
     }
     assert_eq!(report["canaries"]["control_found"], true);
-    assert_eq!(report["state_hash"]["cluster"], report["state_hash"]["view"]);
-    assert_eq!(report["state_hash"]["view"].as_str().map(str::len), Some(64));
+    assert_eq!(
+        report["state_hash"]["cluster"],
+        report["state_hash"]["view"]
+    );
+    assert_eq!(
+        report["state_hash"]["view"].as_str().map(str::len),
+        Some(64)
+    );
 }
 
 /// A demonstration that goes on until it is told to stop, with a folder for temporary files.
@@ -59,7 +92,10 @@ async fn an_interrupt_ends_a_demonstration_well_and_leaves_no_folder() {
     demo.signal(Signal::INT);
     assert_eq!(demo.ended().await, 0, "{}", demo.stderr());
     assert_eq!(demo.stderr(), "", "the terminal is quiet");
-    eventually("its folder has gone", || (left(&folder.path().join("tmp")) == 0).then_some(())).await;
+    eventually("its folder has gone", || {
+        (left(&folder.path().join("tmp")) == 0).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
