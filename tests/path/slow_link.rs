@@ -35,7 +35,7 @@ const READ: usize = 24;
 const AT_ONCE: usize = 6;
 
 /// Small writes whose answers are timed.
-const PATCHES: usize = 60;
+const PATCHES: usize = 50;
 
 /// Pods of 10 KB in the snapshot; `SORTIE_SLOW_LINK_PODS` for another number.
 const PODS: usize = 2_000;
