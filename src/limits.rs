@@ -35,8 +35,9 @@ pub const REQUEST_BODY_BYTES: usize = 3 * 1024 * 1024;
 
 /// Bytes of a tunnelled body in one message.
 ///
-/// Small, so that many streams of one connection take turns on a slow link.
-pub const BODY_CHUNK_BYTES: usize = 16 * 1024;
+/// Small, so that many streams of one connection take turns on a slow link: what a small answer
+/// waits for is one chunk of each stream that has something to send, twice.
+pub const BODY_CHUNK_BYTES: usize = 4 * 1024;
 
 /// Bytes of a request body that travel inside the dispatch itself.
 pub const DISPATCH_BODY_BYTES: usize = 16 * 1024;
@@ -76,6 +77,13 @@ pub const AGENT_STREAM_WINDOW: u32 = 256 * 1024;
 
 /// HTTP/2 connection window the agent grants, in bytes.
 pub const AGENT_CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+
+/// Bytes that a socket between agent and hub takes before they are on their way.
+///
+/// More of them would be a queue that no later answer can pass: without this bound the kernel
+/// takes megabytes, which are seconds on a link of 10 Mbit/s. What is on its way does not count,
+/// so a fast link with a long delay is still filled.
+pub const SOCKET_UNSENT_BYTES: u32 = 32 * 1024;
 
 /// Largest header list a listener reads, in bytes.
 pub const HEADER_LIST_BYTES: u32 = 16 * 1024;

@@ -195,6 +195,8 @@ async fn shake(
 ) -> Option<Connection> {
     // Small answers must not wait for full segments.
     let _best_effort = socket.set_nodelay(true);
+    let _best_effort =
+        socket2::SockRef::from(&socket).set_tcp_notsent_lowat(limits::SOCKET_UNSENT_BYTES);
     let shaken = accept(config, socket).await;
     place.shaken();
     drop(permit);

@@ -29,7 +29,7 @@ pub(super) type SessionClient = v1::session_client::SessionClient<Hub>;
 const CONTROL_QUEUE: usize = 64;
 
 /// Messages of one operation that may wait, each way.
-const OPERATION_QUEUE: usize = 2;
+const OPERATION_QUEUE: usize = 1;
 
 /// Time until the hub's welcome.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);

@@ -44,16 +44,16 @@ impl fmt::Display for Format {
     }
 }
 
-/// Which events are written: ours from `level` on, audit records always, other crates' warnings
-/// and errors only.
+/// Which events are written: ours from `level` on, audit records from `audit` on, other crates'
+/// warnings and errors only.
 ///
 /// Several libraries print whole answers at DEBUG or TRACE; their levels are not for operators to
 /// open.
-fn filter(level: LevelFilter) -> Targets {
+fn filter(level: LevelFilter, audit: LevelFilter) -> Targets {
     Targets::new()
         .with_default(level.min(LevelFilter::WARN))
         .with_target("sortie", level)
-        .with_target("sortie::audit", LevelFilter::INFO)
+        .with_target("sortie::audit", audit)
         // Prints undecodable answers at WARN.
         .with_target("rustify", LevelFilter::OFF)
         .with_target("vaultrs", LevelFilter::OFF)
@@ -94,7 +94,12 @@ pub fn subscriber<W>(
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    Registry::default().with(layer(filter(level), format, color, writer))
+    Registry::default().with(layer(
+        filter(level, LevelFilter::INFO),
+        format,
+        color,
+        writer,
+    ))
 }
 
 /// As [`subscriber`] without audit records, for a terminal that shows something else; everything
@@ -110,9 +115,11 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
     A: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let everything = layer(filter(LevelFilter::TRACE), Format::Text, false, auditor);
+    let trace = filter(LevelFilter::TRACE, LevelFilter::TRACE);
+    let everything = layer(trace, Format::Text, false, auditor);
+    let quiet = filter(level, LevelFilter::OFF);
     Registry::default()
-        .with(layer(filter(level), format, color, writer))
+        .with(layer(quiet, format, color, writer))
         .with(everything)
 }
 
@@ -133,7 +140,7 @@ mod tests {
     #[test]
     fn other_crates_never_write_below_warnings() {
         use tracing::Level;
-        let filter = filter(LevelFilter::TRACE);
+        let filter = filter(LevelFilter::TRACE, LevelFilter::INFO);
         assert!(filter.would_enable("sortie::stream", &Level::TRACE));
         assert!(!filter.would_enable("hyper::proto", &Level::INFO));
         assert!(filter.would_enable("hyper::proto", &Level::WARN));
@@ -142,7 +149,7 @@ mod tests {
 
     #[test]
     fn audit_records_are_written_at_every_level() {
-        let filter = filter(LevelFilter::ERROR);
+        let filter = filter(LevelFilter::ERROR, LevelFilter::INFO);
         assert!(filter.would_enable("sortie::audit", &tracing::Level::INFO));
         assert!(!filter.would_enable("sortie::hub", &tracing::Level::INFO));
     }

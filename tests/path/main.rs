@@ -3,9 +3,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod demo;
 mod engines;
 mod kubectl;
 mod refusals;
 mod returns;
 mod revocation;
+mod slow_link;
 mod smoke;

@@ -20,6 +20,10 @@ const CHUNK_BYTES: usize = 8 * 1024;
 /// Chunks under way in one direction while they are delayed.
 const CHUNKS_UNDER_WAY: usize = 1024;
 
+/// Chunks that wait in front of a throttle, as in a router: 128 KiB, a tenth of a second on a link
+/// of 10 Mbit/s. What a connection begins with counts.
+const CHUNKS_QUEUED: usize = 16;
+
 /// What the link between the two ends is like.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Link {
@@ -258,7 +262,11 @@ async fn pump(
     shared: &Shared,
     direction: Direction,
 ) -> io::Result<()> {
-    let (under_way, mut arriving) = mpsc::channel(CHUNKS_UNDER_WAY);
+    let room = match shared.rate(direction) {
+        Some(_) => CHUNKS_QUEUED,
+        None => CHUNKS_UNDER_WAY,
+    };
+    let (under_way, mut arriving) = mpsc::channel(room);
     let read = async {
         loop {
             let mut chunk = vec![0; CHUNK_BYTES];

@@ -127,6 +127,11 @@ pub(crate) async fn hub(agent_ttl: &str) -> Sortie {
 
 /// An agent of `hub` named `name`, joined by a token that names the accounts of the plan.
 pub(crate) async fn agent(hub: &Sortie, name: &str, plan: &Plan) -> Sortie {
+    agent_with(hub, name, plan, "").await
+}
+
+/// As [`agent`], with more top-level keys of `agent.yaml`, such as another way to the hub.
+pub(crate) async fn agent_with(hub: &Sortie, name: &str, plan: &Plan, more: &str) -> Sortie {
     let join = hub.folder().join(format!("{name}.join"));
     let join = join.display().to_string();
     let mut arguments = vec!["token", "create", name, "--out", &join];
@@ -144,7 +149,7 @@ pub(crate) async fn agent(hub: &Sortie, name: &str, plan: &Plan) -> Sortie {
             "name: {name}\n\
              listen: {{ health: \"127.0.0.1:0\", metrics: \"127.0.0.1:0\" }}\n\
              identity:\n  join: {{ method: token, join-file: {join} }}\n\
-             {engines}\
+             {more}{engines}\
              accounts:\n{accounts}"
         )
     })

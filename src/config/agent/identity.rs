@@ -42,7 +42,7 @@ pub(super) fn read(root: &Map<'_>) -> Option<Identity> {
     hub.optional("proxy", proxy);
     match join.required("method", method)? {
         Method::Kubernetes => kubernetes(root, &hub, &trust, &join, written),
-        Method::Token => token(&hub, &trust, &join, written),
+        Method::Token => token(&trust, &join, written),
     }
 }
 
@@ -117,7 +117,7 @@ fn need(map: &Map<'_>, key: &str) {
     }
 }
 
-fn token(hub: &Map<'_>, trust: &Map<'_>, join: &Map<'_>, written: Written) -> Option<Identity> {
+fn token(trust: &Map<'_>, join: &Map<'_>, written: Written) -> Option<Identity> {
     if join.field("token-file").is_some() {
         join.tell("token-file", "belongs to the method `kubernetes`");
     }
@@ -129,17 +129,8 @@ fn token(hub: &Map<'_>, trust: &Map<'_>, join: &Map<'_>, written: Written) -> Op
             return None;
         }
     };
-    let differs = |map: &Map<'_>, key, written: Option<&String>, found: &str| {
-        if written.is_some_and(|written| written != found) {
-            let found = printable(found);
-            map.tell(
-                key,
-                format!("differs from the join string's `{found}`; leave it out"),
-            );
-        }
-    };
-    differs(hub, "data", written.data.as_ref(), &found.data);
-    differs(hub, "enrol", written.enrol.as_ref(), &found.enrol);
+    // An address in the file wins: the way to the hub may lead through a forwarder. Who answers
+    // there is still held against the join string's root and the hub's name.
     if written.pin.is_some_and(|pin| pin != found.root_spki_sha256) {
         trust.tell(
             "root-spki-sha256",
@@ -148,8 +139,8 @@ fn token(hub: &Map<'_>, trust: &Map<'_>, join: &Map<'_>, written: Written) -> Op
     }
     Some(Identity {
         hub: Hub {
-            data: found.data,
-            enrol: found.enrol,
+            data: written.data.unwrap_or(found.data),
+            enrol: written.enrol.unwrap_or(found.enrol),
             root_spki_sha256: found.root_spki_sha256,
         },
         evidence: Evidence::Token {

@@ -1,6 +1,6 @@
 //! Looks for planted values in byte streams, in every form they could leave in.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,6 +44,8 @@ struct Shared {
     scanned: AtomicU64,
     /// Source → whether the plain marker was seen in it.
     sources: Mutex<BTreeMap<&'static str, bool>>,
+    /// Sources in which a planted value was seen.
+    leaking: Mutex<BTreeSet<&'static str>>,
 }
 
 impl fmt::Debug for Canaries {
@@ -64,6 +66,7 @@ impl Canaries {
             found: Vec::with_capacity(planted.len()),
             scanned: AtomicU64::new(0),
             sources: Mutex::new(BTreeMap::new()),
+            leaking: Mutex::default(),
         };
         shared.note(&marker);
         for (number, canary) in planted.iter().enumerate() {
@@ -105,6 +108,13 @@ impl Canaries {
             .filter(|(_, found)| found.load(Ordering::Relaxed))
             .map(|(place, _)| place.clone())
             .collect()
+    }
+
+    /// Sources in which planted values were found.
+    pub fn leaking(&self) -> Vec<&'static str> {
+        let leaking = self.0.leaking.lock();
+        let leaking = leaking.unwrap_or_else(PoisonError::into_inner);
+        leaking.iter().copied().collect()
     }
 
     /// Sources in which the marker has not been seen.
@@ -196,6 +206,10 @@ impl Scan {
             let canary = shared.windows.get(window);
             if let Some((_, found)) = canary.and_then(|number| shared.found.get(*number)) {
                 found.store(true, Ordering::Relaxed);
+                let leaking = shared.leaking.lock();
+                leaking
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(self.source);
             }
         }
     }

@@ -236,7 +236,7 @@ async fn real(
         })?;
         say(&format!(
             "planted  {} Secrets in namespace {}",
-            planted.canaries().len(),
+            audit::SECRETS,
             planted.namespace()
         ));
         Some(planted)

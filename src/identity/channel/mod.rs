@@ -28,7 +28,9 @@ use tonic::body::Body;
 use super::proof::{self, Exporter, Purpose};
 use super::tls::ALPN_H2;
 use super::verify::{self, VerifiedPeer};
-use crate::limits::{AGENT_CONNECTION_WINDOW, AGENT_STREAM_WINDOW, HEADER_LIST_BYTES};
+use crate::limits::{
+    AGENT_CONNECTION_WINDOW, AGENT_STREAM_WINDOW, HEADER_LIST_BYTES, SOCKET_UNSENT_BYTES,
+};
 use crate::tasks::Tasks;
 
 use closed::Watched;
@@ -239,6 +241,7 @@ async fn start(
 async fn open(address: &str) -> io::Result<TcpStream> {
     let tcp = TcpStream::connect(address).await?;
     tcp.set_nodelay(true)?;
+    SockRef::from(&tcp).set_tcp_notsent_lowat(SOCKET_UNSENT_BYTES)?;
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE)
         .with_interval(PING_INTERVAL);

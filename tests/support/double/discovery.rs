@@ -34,14 +34,18 @@ fn groups() -> Value {
 fn resources(root: &str) -> Option<Value> {
     let kinds: Vec<&Kind> = KINDS.iter().filter(|kind| kind.root() == root).collect();
     let version = kinds.first()?.api_version();
-    let resources: Vec<Value> = kinds
+    let mut resources: Vec<Value> = kinds
         .iter()
         .map(|kind| {
             json!({"name": kind.resource, "singularName": kind.name.to_lowercase(),
                 "kind": kind.name, "namespaced": kind.namespaced,
-                "verbs": ["get", "list", "watch"]})
+                "verbs": ["get", "list", "patch", "watch"]})
         })
         .collect();
+    if kinds.iter().any(|kind| kind.resource == "pods") {
+        resources.push(json!({"name": "pods/log", "singularName": "", "kind": "Pod",
+            "namespaced": true, "verbs": ["get"]}));
+    }
     Some(
         json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version,
         "resources": resources}),

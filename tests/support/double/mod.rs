@@ -85,7 +85,9 @@ pub(crate) struct Double {
     runtime: Option<Runtime>,
     tasks: Tasks,
     shared: Arc<Shared>,
+    faulty: Arc<Shared>,
     address: SocketAddr,
+    faulty_address: SocketAddr,
     folder: TempDir,
     ca_pem: String,
     emitted: Arc<AtomicU64>,
@@ -103,9 +105,11 @@ impl Double {
             .expect("a runtime");
         let tasks = Tasks::new();
         let shared = Arc::new(Shared::new(settings));
-        let address = {
+        let faulty = Arc::new(shared.faulty());
+        let (address, faulty_address) = {
             let _entered = runtime.enter();
-            serve::listen(&tasks, &identity, &shared)
+            let listen = |door| serve::listen(&tasks, &identity, door);
+            (listen(&shared), listen(&faulty))
         };
         let folder = TempDir::with_prefix("sortie-double-").expect("a folder");
         let ca_pem = authority.pem();
@@ -114,7 +118,9 @@ impl Double {
             runtime: Some(runtime),
             tasks,
             shared,
+            faulty,
             address,
+            faulty_address,
             folder,
             ca_pem,
             emitted: Arc::default(),
@@ -159,6 +165,20 @@ impl Double {
         let path = self.folder.path().join("kubeconfig");
         fs::write(&path, self.kubeconfig(&self.url())).expect("the kubeconfig is written");
         path
+    }
+
+    /// Writes [`Double::kubeconfig`] of a second door to the same objects, which lies about
+    /// events on command ([`Trick::Hide`], [`Trick::Repeat`], [`Double::freeze_faulty_door`]).
+    pub(crate) fn faulty_door(&self) -> PathBuf {
+        let path = self.folder.path().join("faulty-kubeconfig");
+        let url = format!("https://{}", self.faulty_address);
+        fs::write(&path, self.kubeconfig(&url)).expect("the kubeconfig is written");
+        path
+    }
+
+    /// Stops all answers and events of the second door only.
+    pub(crate) fn freeze_faulty_door(&self, frozen: bool) {
+        self.faulty.frozen.send_replace(frozen);
     }
 
     /// Changes one object, by its number; gives its new version.

@@ -19,11 +19,12 @@ use hyper_util::server::conn::auto;
 use serde_json::json;
 use sortie::tasks::Tasks;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use super::discovery::{discovery, failure};
 use super::object::{Instance, KINDS, Kind};
-use super::store::Store;
+use super::store::{Change, Store};
 use super::{Settings, TOKEN, watching};
 use crate::support::pki::{self, Identity};
 
@@ -55,8 +56,12 @@ pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
 /// What requests and the handle share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) store: Store,
+    pub(crate) store: Arc<Store>,
     pub(crate) settings: Settings,
+    /// Whether this is the door that lies on command.
+    pub(crate) faulty: bool,
+    /// While true, nothing is answered and no event is sent at this door.
+    pub(crate) frozen: watch::Sender<bool>,
     pub(crate) faults: Mutex<Vec<(String, Fault)>>,
     /// Counts calls of `drive`; only the last one goes on.
     pub(crate) drives: AtomicU64,
@@ -65,11 +70,33 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(settings: Settings) -> Self {
         Self {
-            store: Store::new(&settings),
+            store: Arc::new(Store::new(&settings)),
             settings,
+            faulty: false,
+            frozen: watch::Sender::new(false),
             faults: Mutex::default(),
             drives: AtomicU64::new(0),
         }
+    }
+
+    /// A second door to the same store.
+    pub(crate) fn faulty(&self) -> Self {
+        Self {
+            store: Arc::clone(&self.store),
+            settings: self.settings.clone(),
+            faulty: true,
+            frozen: watch::Sender::new(false),
+            faults: Mutex::default(),
+            drives: AtomicU64::new(0),
+        }
+    }
+
+    /// Waits until this door is not frozen, nor the store.
+    pub(crate) async fn thawed(&self) {
+        self.store.thawed().await;
+        let mut frozen = self.frozen.subscribe();
+        let seen = frozen.wait_for(|frozen| !frozen).await;
+        seen.expect("the door has its own sender");
     }
 
     fn fault_of(&self, path: &str) -> Option<Fault> {
@@ -196,7 +223,7 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Bo
         &verb,
         target.as_ref().map_or(path.as_str(), |t| t.kind.resource),
     );
-    shared.store.thawed().await;
+    shared.thawed().await;
     if !authorized(request.headers()) {
         return status(StatusCode::UNAUTHORIZED);
     }
@@ -224,6 +251,7 @@ fn objects(shared: &Arc<Shared>, target: Target, verb: &str) -> Response<Body> {
         "list" => list(shared, &target),
         "watch" => stream_body(watching::events(Arc::clone(shared), target)),
         "get" => get(shared, &target),
+        "patch" => patch(shared, &target),
         "log" => log(target.flag("follow")),
         _ => status(StatusCode::METHOD_NOT_ALLOWED),
     }
@@ -253,6 +281,20 @@ fn get(shared: &Shared, target: &Target) -> Response<Body> {
     let mut out = Vec::new();
     template.render(&mut out, instance, true);
     json_body(out)
+}
+
+/// Whatever the patch says, the object has a new version afterwards.
+fn patch(shared: &Shared, target: &Target) -> Response<Body> {
+    let resource = target.kind.resource;
+    let number = {
+        let mut inner = shared.store.lock();
+        let template = &inner.collection(resource).template;
+        template.number(target.name.as_deref().unwrap_or_default())
+    };
+    if let Some(number) = number {
+        shared.store.change(resource, number, Change::Modified);
+    }
+    get(shared, target)
 }
 
 /// A page of a list, rendered while it is read.

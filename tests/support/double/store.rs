@@ -35,6 +35,8 @@ impl Change {
 pub(crate) struct Entry {
     pub(crate) change: Change,
     pub(crate) instance: Instance,
+    /// How often the faulty door tells it.
+    pub(crate) faulty: usize,
 }
 
 /// What the next change of a kind shall look like to watches.
@@ -47,6 +49,10 @@ pub(crate) enum Trick {
     Drop,
     /// It is told twice.
     Duplicate,
+    /// It is not told at [`Double::faulty_door`](super::Double::faulty_door).
+    Hide,
+    /// It is told twice there.
+    Repeat,
 }
 
 /// All objects of one kind.
@@ -136,14 +142,20 @@ impl Collection {
             instance.life += 1;
         }
         *exists = change != Change::Deleted;
+        let trick = std::mem::take(&mut self.trick);
         let entry = Entry {
             change,
             instance: *instance,
+            faulty: match trick {
+                Trick::Hide => 0,
+                Trick::Repeat => 2,
+                _ => 1,
+            },
         };
-        let times = match std::mem::take(&mut self.trick) {
-            Trick::None => 1,
+        let times = match trick {
             Trick::Drop => 0,
             Trick::Duplicate => 2,
+            _ => 1,
         };
         self.log.extend(std::iter::repeat_n(entry, times));
         self.forget_down_to(capacity);

@@ -10,7 +10,6 @@ use tokio::time::{Instant, sleep_until};
 use super::discovery::failure;
 use super::object::{Instance, Template};
 use super::serve::{Shared, Target};
-use super::store::Entry;
 
 /// Events rendered into one chunk.
 const CHUNK_EVENTS: usize = 16;
@@ -91,7 +90,7 @@ pub(crate) fn events(shared: Arc<Shared>, target: Target) -> impl Stream<Item = 
 impl Watch {
     async fn next(&mut self) -> Option<Vec<u8>> {
         loop {
-            self.shared.store.thawed().await;
+            self.shared.thawed().await;
             if *self.shared.store.closes.borrow() != self.closes || Instant::now() >= self.ends {
                 return None;
             }
@@ -157,19 +156,24 @@ impl Watch {
         self.phase = Phase::Live {
             position: position + entries.len() as u64,
         };
-        for Entry { change, instance } in &entries {
-            self.event(&mut out, change.event(), *instance);
+        for entry in &entries {
+            let times = if self.shared.faulty { entry.faulty } else { 1 };
+            for _ in 0..times {
+                self.event(&mut out, entry.change.event(), entry.instance);
+            }
         }
         if !entries.is_empty() {
             return out;
         }
         let mut closes = store.closes.subscribe();
         let mut frozen = store.frozen.subscribe();
+        let mut shut = self.shared.frozen.subscribe();
         let opened = self.closes;
         tokio::select! {
             _ = version.changed() => {}
             _ = closes.wait_for(|closes| *closes != opened) => {}
             _ = frozen.wait_for(|frozen| *frozen) => {}
+            _ = shut.wait_for(|frozen| *frozen) => {}
             () = sleep_until(self.next_bookmark.min(self.ends)) => {
                 self.next_bookmark = Instant::now() + self.shared.settings.bookmark_every;
                 if self.target.flag("allowWatchBookmarks") {
