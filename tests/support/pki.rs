@@ -216,6 +216,17 @@ pub(crate) fn client_config(
     roots: impl IntoIterator<Item = CertificateDer<'static>>,
     identity: Option<&Identity>,
 ) -> ClientConfig {
+    client_config_with(
+        roots,
+        identity.map(|identity| (identity.chain(), identity.key())),
+    )
+}
+
+/// As [`client_config`], with the chain and the key of a client.
+pub(crate) fn client_config_with(
+    roots: impl IntoIterator<Item = CertificateDer<'static>>,
+    client: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+) -> ClientConfig {
     let mut store = RootCertStore::empty();
     for root in roots {
         store.add(root).expect("a root certificate");
@@ -224,9 +235,9 @@ pub(crate) fn client_config(
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("the provider has TLS 1.3")
         .with_root_certificates(store);
-    let mut config = match identity {
-        Some(identity) => builder
-            .with_client_auth_cert(identity.chain(), identity.key())
+    let mut config = match client {
+        Some((chain, key)) => builder
+            .with_client_auth_cert(chain, key)
             .expect("the key is the certificate's"),
         None => builder.with_no_client_auth(),
     };

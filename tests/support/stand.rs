@@ -65,9 +65,15 @@ pub(crate) struct Stand {
 impl Stand {
     /// Starts both, and waits until every account of the plan is ACTIVE.
     pub(crate) async fn start(plan: Plan) -> Self {
-        let accounts = plan.accounts.clone();
-        let stand = Self::joining(plan).await;
-        for account in &accounts {
+        Self::start_with(&[], plan).await
+    }
+
+    /// As [`Stand::start`], both with these options.
+    pub(crate) async fn start_with(options: &[&str], plan: Plan) -> Self {
+        let hub = hub_with(options, plan.agent_ttl).await;
+        let agent = agent_with(options, &hub, "lab", &plan).await;
+        let stand = Self { hub, agent };
+        for account in &plan.accounts {
             stand.wait(account, "ACTIVE").await;
         }
         stand
@@ -84,9 +90,22 @@ impl Stand {
     pub(crate) async fn wait(&self, account: &str, state: &str) {
         let waited = self
             .hub
-            .command(&["get", "accounts", account, "--wait", state, "--timeout", "60s"])
+            .command(&[
+                "get",
+                "accounts",
+                account,
+                "--wait",
+                state,
+                "--timeout",
+                "60s",
+            ])
             .await;
-        assert_eq!(waited.code, Some(0), "{waited:?}\nagent: {:?}", self.agent.log());
+        assert_eq!(
+            waited.code,
+            Some(0),
+            "{waited:?}\nagent: {:?}",
+            self.agent.log()
+        );
     }
 
     /// A kubeconfig for `client`, which may use `account`; it goes with the hub's folder.
@@ -96,7 +115,10 @@ impl Stand {
 
     /// The row of an account as `sortie get accounts NAME -o json` tells it.
     pub(crate) async fn account(&self, account: &str) -> serde_json::Value {
-        let ran = ok(self.hub.command(&["get", "accounts", account, "-o", "json"]).await);
+        let ran = ok(self
+            .hub
+            .command(&["get", "accounts", account, "-o", "json"])
+            .await);
         let answer: serde_json::Value = serde_json::from_str(&ran.stdout).expect("JSON");
         answer["items"][0].clone()
     }
@@ -104,13 +126,23 @@ impl Stand {
 
 /// A hub that is ready.
 pub(crate) async fn hub(agent_ttl: &str) -> Sortie {
-    let hub = Sortie::hub(|folder| hub_yaml(folder, agent_ttl));
+    hub_with(&[], agent_ttl).await
+}
+
+/// A hub that is ready, started with these options.
+pub(crate) async fn hub_with(options: &[&str], agent_ttl: &str) -> Sortie {
+    let hub = Sortie::start("hub", options, |folder| hub_yaml(folder, agent_ttl));
     hub.ready().await;
     hub
 }
 
 /// An agent of `hub` named `name`, joined by a token that names the accounts of the plan.
 pub(crate) async fn agent(hub: &Sortie, name: &str, plan: &Plan) -> Sortie {
+    agent_with(&[], hub, name, plan).await
+}
+
+/// As [`agent`], started with these options.
+pub(crate) async fn agent_with(options: &[&str], hub: &Sortie, name: &str, plan: &Plan) -> Sortie {
     let join = hub.folder().join(format!("{name}.join"));
     let join = join.display().to_string();
     let mut arguments = vec!["token", "create", name, "--out", &join];
@@ -123,7 +155,7 @@ pub(crate) async fn agent(hub: &Sortie, name: &str, plan: &Plan) -> Sortie {
         engines => format!("engines:\n{engines}"),
     };
     let accounts = &plan.accounts_yaml;
-    Sortie::agent(|_folder| {
+    Sortie::start("agent", options, |_folder| {
         format!(
             "name: {name}\n\
              listen: {{ health: \"127.0.0.1:0\", metrics: \"127.0.0.1:0\" }}\n\
@@ -136,10 +168,14 @@ pub(crate) async fn agent(hub: &Sortie, name: &str, plan: &Plan) -> Sortie {
 
 /// A kubeconfig for `client`, which may use `account`; it goes with the hub's folder.
 pub(crate) async fn kubeconfig(hub: &Sortie, account: &str, client: &str) -> PathBuf {
-    ok(hub.command(&["client", "create", client, "--account", account]).await);
+    ok(hub
+        .command(&["client", "create", client, "--account", account])
+        .await);
     let path = hub.folder().join(format!("{account}-{client}.kubeconfig"));
     let out = path.display().to_string();
-    ok(hub.command(&["kubeconfig", account, "--client", client, "--out", &out]).await);
+    ok(hub
+        .command(&["kubeconfig", account, "--client", client, "--out", &out])
+        .await);
     path
 }
 
