@@ -6,7 +6,6 @@
     clippy::expect_used,
     clippy::print_stdout,
     clippy::indexing_slicing,
-    clippy::panic,
     reason = "a benchmark stops at the first surprise and prints its figures"
 )]
 
@@ -24,7 +23,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use support::double::{Double, Settings};
 use support::facade::Facade;
 use support::hand_over;
-use support::kube::Watch;
+use support::kube::{Api, Watch};
 use support::stand::{self, Plan, Stand};
 use support::testbed::Testbed;
 
@@ -93,16 +92,23 @@ async fn rest_and_latency(latency_too: bool) {
     if !latency_too {
         return;
     }
-    let api = cluster.api();
-    let pods = "/api/v1/namespaces/default/services";
+    let kubeconfig = stand.kubeconfig("lab", "watcher").await;
+    latency(&cluster.api(), &Facade::of(&kubeconfig)).await;
+    let rss = |pid| memory(pid, "VmRSS");
+    row("agent after that, RSS", rss(stand.agent.pid()), "MiB", None);
+    row("hub after that, RSS", rss(stand.hub.pid()), "MiB", None);
+}
+
+/// From the answer to a write until its event at the facade.
+async fn latency(api: &Api, facade: &Facade) {
+    let services = "/api/v1/namespaces/default/services";
     let object = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "measured"},
         "spec": {"clusterIP": "None", "selector": {"app": "measured"}}});
-    api.create(pods, &object).await;
-    let facade = Facade::of(&stand.kubeconfig("lab", "watcher").await);
+    api.create(services, &object).await;
     let mut watch = facade
-        .watch(&format!("{pods}?watch=1&timeoutSeconds=600"))
+        .watch(&format!("{services}?watch=1&timeoutSeconds=600"))
         .await;
-    let path = format!("{pods}/measured");
+    let path = format!("{services}/measured");
     let (mut written, mut seen) = (BTreeMap::new(), BTreeMap::new());
     let writing = async {
         let mut ticks = interval(EVERY);
@@ -158,18 +164,6 @@ async fn rest_and_latency(latency_too: bool) {
         "write answered to event at the facade, largest",
         at(100),
         "ms",
-        None,
-    );
-    row(
-        "agent after that, RSS",
-        memory(stand.agent.pid(), "VmRSS"),
-        "MiB",
-        None,
-    );
-    row(
-        "hub after that, RSS",
-        memory(stand.hub.pid(), "VmRSS"),
-        "MiB",
         None,
     );
 }
