@@ -97,7 +97,7 @@ pub const API_STREAMS_PER_CONNECTION: usize = 90;
 pub const HANDSHAKES: usize = 64;
 
 /// TLS handshakes under way from one address.
-pub const HANDSHAKES_PER_ADDRESS: usize = 8;
+pub const HANDSHAKES_PER_ADDRESS: usize = 32;
 
 /// Connections one address may hold on one listener.
 pub const CONNECTIONS_PER_ADDRESS: usize = 1024;

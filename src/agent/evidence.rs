@@ -6,12 +6,28 @@ use std::sync::Arc;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::Evidence;
+use super::{Evidence, Hub};
 use crate::identity::client;
+use crate::identity::join::{Join, JoinError};
 use crate::secret::SecretBytes;
 
 /// Largest token that is read, in bytes.
 const TOKEN_BYTES: u64 = 16 * 1024;
+
+/// What a join string says: which hub, and the token that opens it.
+///
+/// # Errors
+/// It is not a join string.
+pub fn joining(text: &[u8]) -> Result<(Hub, Evidence), JoinError> {
+    let join = Join::parse(text)?;
+    let hub = Hub {
+        data: join.data,
+        enrol: join.enrol,
+        root_spki_sha256: join.root_spki_sha256,
+    };
+    let secret = Arc::new(join.secret);
+    Ok((hub, Evidence::Token { id: join.id, secret }))
+}
 
 /// The evidence cannot be read.
 #[derive(Debug, Error)]

@@ -43,6 +43,7 @@ use crate::telemetry::health::Latches;
 use crate::telemetry::{health, metrics};
 
 pub use accounts::Counts;
+pub use evidence::joining;
 
 /// What an agent is made of; checked.
 #[derive(Debug)]
@@ -188,6 +189,16 @@ impl Running {
     /// What was counted per account.
     pub fn counts(&self) -> Vec<(String, StreamCounts)> {
         self.accounts.counts()
+    }
+
+    /// Lists that no 410 preceded: snapshots beyond the first of each stream and those that a 410
+    /// asked for.
+    pub fn relists(&self) -> u64 {
+        let of = |counts: &StreamCounts| {
+            let excused = counts.streams + counts.expired;
+            counts.snapshots.saturating_sub(excused)
+        };
+        self.counts().iter().map(|(_, counts)| of(counts)).sum()
     }
 
     /// Stops: links drain, watches end.

@@ -238,9 +238,14 @@ impl Core {
                 begin,
             },
         );
-        let (first, rest) = order
-            .body
-            .split_at(order.body.len().min(limits::DISPATCH_BODY_BYTES));
+        // The control stream lives on, and with it the buffers of its encoder and decoder: a
+        // secret body takes the operation's own stream, whose buffers go with it.
+        let with_head = if order.secret {
+            0
+        } else {
+            limits::DISPATCH_BODY_BYTES
+        };
+        let (first, rest) = order.body.split_at(order.body.len().min(with_head));
         if !session.tell(v1::hub_control::Message::Dispatch(head(
             id,
             &order,

@@ -15,7 +15,7 @@ use crate::limits;
 use crate::policy::{AllowedKind, Decision};
 use crate::resource::{ResourceVersion, Target, Verb};
 use crate::scrub::{self, AnswerFilter, BodyRefused, RequestPlan};
-use crate::secret::Buffer;
+use crate::secret::{Buffer, clear_stack};
 use crate::wire::v1::{self, OperationFailureKind as Kind};
 
 /// Bytes of an answer that are looked at for the version of what was written.
@@ -215,6 +215,9 @@ impl Operation {
         let rules = context.policy.scrub_rules();
         let content_type = headers::value(&self.headers, "content-type");
         let plan = scrub::check_request(rules, &self.target, &self.query, content_type, &body);
+        if self.kind.masked() {
+            clear_stack();
+        }
         match plan.map_err(body_refused)? {
             RequestPlan::SendOn => Ok(body),
             RequestPlan::RestoreLastApplied => self.restore(context, cluster, &body).await,

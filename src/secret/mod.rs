@@ -15,6 +15,7 @@
 mod alloc;
 mod buffer;
 mod harden;
+mod stack;
 
 use std::fmt;
 
@@ -23,6 +24,7 @@ use secrecy::{ExposeSecret, SecretSlice};
 pub use alloc::WipingAllocator;
 pub use buffer::Buffer;
 pub use harden::{HardenError, harden};
+pub use stack::clear_stack;
 
 /// Secret bytes: wiped when dropped, printed as `[REDACTED]`.
 ///

@@ -23,6 +23,7 @@
 
 mod batch;
 mod feed;
+mod follow;
 mod pump;
 mod queue;
 mod sequence;
@@ -34,4 +35,4 @@ pub use feed::{Feed, FeedSettings, StreamCounts};
 pub use queue::Queue;
 pub use sequence::{Receiver, Verdict};
 pub use session::{Decision, Link, LinkEnd, Offers, Operations, SessionSettings, Shared};
-pub use watch::Follow;
+pub use follow::Follow;

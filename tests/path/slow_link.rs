@@ -80,6 +80,7 @@ async fn unread_logs_and_a_snapshot_do_not_hold_up_a_small_write_on_a_slow_link(
     };
     let relay = Relay::shaped(hub.address("data").await, link);
     let agent = stand::agent_with(
+        &[],
         &hub,
         "lab",
         &plan,

@@ -216,13 +216,16 @@ pub(crate) fn client_config(
     roots: impl IntoIterator<Item = CertificateDer<'static>>,
     identity: Option<&Identity>,
 ) -> ClientConfig {
-    client_config_with(roots, identity.map(|identity| (identity.chain(), identity.key())))
+    client_config_with(
+        roots,
+        identity.map(|identity| (identity.chain(), identity.key())),
+    )
 }
 
-/// As [`client_config`], with a chain and a key from elsewhere.
+/// As [`client_config`], with the chain and the key of a client.
 pub(crate) fn client_config_with(
     roots: impl IntoIterator<Item = CertificateDer<'static>>,
-    identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    client: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
 ) -> ClientConfig {
     let mut store = RootCertStore::empty();
     for root in roots {
@@ -232,7 +235,7 @@ pub(crate) fn client_config_with(
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("the provider has TLS 1.3")
         .with_root_certificates(store);
-    let mut config = match identity {
+    let mut config = match client {
         Some((chain, key)) => builder
             .with_client_auth_cert(chain, key)
             .expect("the key is the certificate's"),

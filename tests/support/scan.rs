@@ -22,7 +22,7 @@ const FRAGMENT_BYTES: usize = 16;
 pub(crate) enum Form {
     /// Base64, standard or for URLs, at any of the three alignments.
     Base64,
-    /// Sixteen bytes of the value.
+    /// Sixteen bytes of the value, or sixteen characters of its base64.
     Fragment,
     /// Hexadecimal, in either case.
     Hex,
@@ -85,6 +85,14 @@ impl Needles {
             meaning,
             longest,
         }
+    }
+
+    /// Looks through bytes: a log, a file, an answer.
+    pub(crate) fn look(&self, bytes: &[u8]) -> Found {
+        let mut found = Found::default();
+        self.count(bytes, 0, "bytes", &mut found);
+        found.scanned = bytes.len() as u64;
+        found
     }
 
     /// Looks through all readable memory of a process.
@@ -180,6 +188,10 @@ fn patterns_of(value: &[u8]) -> BTreeSet<(Form, Vec<u8>)> {
         let groups = &rest[..rest.len() / 3 * 3];
         patterns.insert((Form::Base64, STANDARD_NO_PAD.encode(groups).into_bytes()));
         patterns.insert((Form::Base64, URL_SAFE_NO_PAD.encode(groups).into_bytes()));
+        let text = STANDARD_NO_PAD.encode(groups);
+        for fragment in text.as_bytes().chunks_exact(FRAGMENT_BYTES) {
+            patterns.insert((Form::Fragment, fragment.to_vec()));
+        }
     }
     if value.len() > FRAGMENT_BYTES {
         let last = &value[value.len() - FRAGMENT_BYTES..];

@@ -1,6 +1,6 @@
 //! The built program as hub, agent and command line.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,11 @@ use super::eventually::{bounded, eventually_async};
 use super::kubectl::Ran;
 use super::server::Server;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_sortie");
+/// The program: `$SORTIE_PROGRAM`, or what was built beside the tests.
+fn program() -> OsString {
+    let built = || env!("CARGO_BIN_EXE_sortie").into();
+    std::env::var_os("SORTIE_PROGRAM").unwrap_or_else(built)
+}
 
 /// A hub or an agent, with a folder of its own.
 #[derive(Debug)]
@@ -24,28 +28,36 @@ pub(crate) struct Sortie {
     role: &'static str,
     server: Server,
     folder: TempDir,
+    options: Vec<String>,
     starts: u32,
 }
 
 impl Sortie {
     /// Runs `sortie hub`; `config` makes its YAML from the folder it may write to.
     pub(crate) fn hub(config: impl FnOnce(&Path) -> String) -> Self {
-        Self::start("hub", config)
+        Self::start("hub", &[], config)
     }
 
     /// Runs `sortie agent`, likewise.
     pub(crate) fn agent(config: impl FnOnce(&Path) -> String) -> Self {
-        Self::start("agent", config)
+        Self::start("agent", &[], config)
     }
 
-    fn start(role: &'static str, config: impl FnOnce(&Path) -> String) -> Self {
+    /// Runs `sortie hub` or `sortie agent` with further options, as `--allow-dump`.
+    pub(crate) fn start(
+        role: &'static str,
+        options: &[&str],
+        config: impl FnOnce(&Path) -> String,
+    ) -> Self {
         let folder = TempDir::with_prefix(format!("sortie-{role}-")).expect("a folder");
         fs::write(folder.path().join("config.yaml"), config(folder.path())).expect("written");
-        let server = launch(role, folder.path(), 0);
+        let options: Vec<String> = options.iter().map(ToString::to_string).collect();
+        let server = launch(role, &options, folder.path(), 0);
         Self {
             role,
             server,
             folder,
+            options,
             starts: 1,
         }
     }
@@ -128,7 +140,7 @@ impl Sortie {
             "the {} still runs",
             self.role
         );
-        self.server = launch(self.role, self.folder.path(), self.starts);
+        self.server = launch(self.role, &self.options, self.folder.path(), self.starts);
         self.starts += 1;
     }
 
@@ -149,13 +161,16 @@ impl Sortie {
     }
 }
 
-fn launch(role: &str, folder: &Path, start: u32) -> Server {
-    let mut command = Command::new(PROGRAM);
+fn launch(role: &str, options: &[String], folder: &Path, start: u32) -> Server {
+    let mut command = Command::new(program());
     command
         .arg(role)
         .arg("--config")
         .arg(folder.join("config.yaml"));
-    command.args(["--log-format", "json"]).current_dir(folder);
+    command
+        .args(["--log-format", "json"])
+        .args(options)
+        .current_dir(folder);
     // What it does may not depend on the shell that runs the tests.
     for name in [
         "HTTPS_PROXY",
@@ -171,7 +186,7 @@ fn launch(role: &str, folder: &Path, start: u32) -> Server {
 
 /// Runs a subcommand to its end, with `input` on its standard input.
 pub(crate) async fn run<A: AsRef<OsStr>>(arguments: &[A], input: &str) -> Ran {
-    let mut child = tokio::process::Command::new(PROGRAM)
+    let mut child = tokio::process::Command::new(program())
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

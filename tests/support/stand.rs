@@ -65,9 +65,15 @@ pub(crate) struct Stand {
 impl Stand {
     /// Starts both, and waits until every account of the plan is ACTIVE.
     pub(crate) async fn start(plan: Plan) -> Self {
-        let accounts = plan.accounts.clone();
-        let stand = Self::joining(plan).await;
-        for account in &accounts {
+        Self::start_with(&[], plan).await
+    }
+
+    /// As [`Stand::start`], both with these options.
+    pub(crate) async fn start_with(options: &[&str], plan: Plan) -> Self {
+        let hub = hub_with(options, plan.agent_ttl).await;
+        let agent = agent_with(options, &hub, "lab", &plan, "").await;
+        let stand = Self { hub, agent };
+        for account in &plan.accounts {
             stand.wait(account, "ACTIVE").await;
         }
         stand
@@ -120,18 +126,30 @@ impl Stand {
 
 /// A hub that is ready.
 pub(crate) async fn hub(agent_ttl: &str) -> Sortie {
-    let hub = Sortie::hub(|folder| hub_yaml(folder, agent_ttl));
+    hub_with(&[], agent_ttl).await
+}
+
+/// A hub that is ready, started with these options.
+pub(crate) async fn hub_with(options: &[&str], agent_ttl: &str) -> Sortie {
+    let hub = Sortie::start("hub", options, |folder| hub_yaml(folder, agent_ttl));
     hub.ready().await;
     hub
 }
 
 /// An agent of `hub` named `name`, joined by a token that names the accounts of the plan.
 pub(crate) async fn agent(hub: &Sortie, name: &str, plan: &Plan) -> Sortie {
-    agent_with(hub, name, plan, "").await
+    agent_with(&[], hub, name, plan, "").await
 }
 
-/// As [`agent`], with more top-level keys of `agent.yaml`, such as another way to the hub.
-pub(crate) async fn agent_with(hub: &Sortie, name: &str, plan: &Plan, more: &str) -> Sortie {
+/// As [`agent`], started with these options, and with more top-level keys of `agent.yaml`, such as
+/// another way to the hub.
+pub(crate) async fn agent_with(
+    options: &[&str],
+    hub: &Sortie,
+    name: &str,
+    plan: &Plan,
+    more: &str,
+) -> Sortie {
     let join = hub.folder().join(format!("{name}.join"));
     let join = join.display().to_string();
     let mut arguments = vec!["token", "create", name, "--out", &join];
@@ -144,7 +162,7 @@ pub(crate) async fn agent_with(hub: &Sortie, name: &str, plan: &Plan, more: &str
         engines => format!("engines:\n{engines}"),
     };
     let accounts = &plan.accounts_yaml;
-    Sortie::agent(|_folder| {
+    Sortie::start("agent", options, |_folder| {
         format!(
             "name: {name}\n\
              listen: {{ health: \"127.0.0.1:0\", metrics: \"127.0.0.1:0\" }}\n\

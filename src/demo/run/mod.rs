@@ -1,7 +1,9 @@
 //! One run: a cluster, a hub, an agent, an auditor; and what they have shown.
 
 mod parts;
+mod sources;
 mod verdict;
+mod waiting;
 
 use std::path::PathBuf;
 use std::sync::Arc;

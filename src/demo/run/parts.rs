@@ -1,29 +1,25 @@
 //! Starts the parts of a run and waits for what it has to show.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
+use super::sources::{Sources, read_context, sources, write_private};
 use super::verdict::{self, Evidence};
-use super::{Progress, RunError, Settings, Source, look_into};
+use super::waiting::{Rows, Waiting, admin_ask, refused, rotations, serial, state};
+use super::{Progress, RunError, Settings, look_into};
 use crate::agent;
 use crate::credential;
-use crate::demo::audit::{Canaries, Collection, Context, Plant, Reader, Report};
-use crate::demo::cluster::{self, Cluster};
-use crate::demo::{Canary, audit};
+use crate::demo::audit::{self, Canaries, Collection, Plant, Reader, Report};
 use crate::fault::Chain;
-use crate::hub::admin::{self, Answer, Request, SOCKET, Sort, ask};
+use crate::hub::admin::{self, Answer, Request, SOCKET};
 use crate::hub::{self, Frames, STORE_FILE};
-use crate::identity::join::Join;
 use crate::policy::{AccountSettings, KindPattern, NamespacePattern, OperationRule};
 use crate::resource::{Gvr, Scope, Verb};
-use crate::secret::SecretBytes;
 use crate::tasks::Tasks;
 
 /// Name of the demonstration's account.
@@ -37,9 +33,6 @@ const CLIENT: &str = "visitor";
 
 /// How long the printed kubeconfig's certificate lasts.
 const CLIENT_TTL: Duration = Duration::from_hours(12);
-
-/// How often the hub is asked how things are.
-const POLL: Duration = Duration::from_millis(200);
 
 /// The kinds that are cached by default: group, version, resource, kind.
 const CACHED: [(&str, &str, &str, &str); 12] = [
@@ -67,17 +60,6 @@ const CACHED: [(&str, &str, &str, &str); 12] = [
     ),
 ];
 
-/// What is served, and how it is read.
-struct Sources {
-    embedded: Option<Cluster>,
-    agent_kubeconfig: PathBuf,
-    auditor: Context,
-    context: Option<String>,
-    plant: Option<Plant>,
-    planted: Vec<Canary>,
-    marker: [u8; 16],
-}
-
 /// What an account of the run shows.
 pub(super) struct Shown {
     pub(super) name: &'static str,
@@ -92,12 +74,7 @@ pub(super) async fn start_and_watch(
     planting: &Tasks,
 ) -> Result<Option<Report>, RunError> {
     let mut sources = sources(settings, say, tasks, planting).await?;
-    let canaries = Canaries::new(&sources.planted, sources.marker)?;
-    if !sources.planted.is_empty() {
-        settings.logs.search(canaries.scan("logs"));
-        let marker = String::from_utf8_lossy(&sources.marker).into_owned();
-        tracing::trace!(marker, "what a search of the log has to find");
-    }
+    let canaries = search_logs(settings, &sources)?;
     let hub = hub(settings, &canaries, &sources, tasks).await?;
     let socket = settings.folder.join("hub").join(SOCKET);
     say(&format!(
@@ -112,20 +89,7 @@ pub(super) async fn start_and_watch(
         deadline,
         timeout: settings.timeout,
     };
-    waiting
-        .until("enrolled", |agents, _| serial(agents).is_some())
-        .await?;
-    say(&format!(
-        "enrolled agent demo, serial {}",
-        agent.identity().serial
-    ));
-    waiting
-        .until("synced", |_, rows| {
-            accounts
-                .iter()
-                .all(|name| state(rows, name) == Some("ACTIVE"))
-        })
-        .await?;
+    wait_until_synced(&waiting, &agent, &accounts, say).await?;
     let shown = shown(settings, &sources, &canaries, &socket, &accounts, tasks).await?;
     say_synced(&shown, &sources, say).await?;
     let kubeconfig = settings.folder.join(format!("{ACCOUNT}.kubeconfig"));
@@ -159,144 +123,52 @@ pub(super) async fn start_and_watch(
         coalesced: hub.coalesced(),
         relists: match &sources.embedded {
             Some(embedded) => embedded.relists(audit::AGENT),
-            None => relists(&agent),
+            None => agent.relists(),
         },
     };
     let report = facts.report(&evidence).await?;
     if let Some(plant) = sources.plant {
-        let namespace = plant.namespace().to_owned();
-        if plant.remove().await {
-            say(&format!("removed  namespace {namespace}"));
-        }
+        remove(plant, say).await;
     }
     Ok(Some(report))
 }
 
-// ---------------------------------------------------------------- the cluster
+/// Has the logs looked through for the planted values, and shows them the marker.
+fn search_logs(settings: &Settings, sources: &Sources) -> Result<Canaries, RunError> {
+    let canaries = Canaries::new(&sources.planted, sources.marker)?;
+    if !sources.planted.is_empty() {
+        settings.logs.search(canaries.scan("logs"));
+        let marker = String::from_utf8_lossy(&sources.marker).into_owned();
+        tracing::trace!(marker, "what a search of the log has to find");
+    }
+    Ok(canaries)
+}
 
-async fn sources(
-    settings: &Settings,
+async fn wait_until_synced(
+    waiting: &Waiting<'_>,
+    agent: &agent::Running,
+    accounts: &[&'static str],
     say: &Progress,
-    tasks: &Tasks,
-    planting: &Tasks,
-) -> Result<Sources, RunError> {
-    match &settings.source {
-        Source::Embedded => embedded(settings, say, tasks).await,
-        Source::Kubeconfig {
-            agent,
-            auditor,
-            context,
-        } => {
-            real(
-                settings,
-                say,
-                planting,
-                (agent, auditor, context.as_deref()),
-            )
-            .await
-        }
+) -> Result<(), RunError> {
+    waiting
+        .until("enrolled", |agents, _| serial(agents).is_some())
+        .await?;
+    let serial = agent.identity().serial;
+    say(&format!("enrolled agent demo, serial {serial}"));
+    let active = |name: &&str, rows: &Rows| state(rows, name) == Some("ACTIVE");
+    waiting
+        .until("synced", |_, rows| accounts.iter().all(|name| active(name, rows)))
+        .await
+}
+
+async fn remove(plant: Plant, say: &Progress) {
+    let namespace = plant.namespace().to_owned();
+    if plant.remove().await {
+        say(&format!("removed  namespace {namespace}"));
     }
 }
 
-async fn embedded(settings: &Settings, say: &Progress, tasks: &Tasks) -> Result<Sources, RunError> {
-    let wanted = cluster::Settings::new(Arc::clone(&settings.entropy), Arc::clone(&settings.clock));
-    let (embedded, running) = Cluster::start(wanted, tasks).await?;
-    say(&format!("cluster  embedded, at {}", running.url));
-    let path = settings.folder.join("cluster.kubeconfig");
-    write_private(&path, &running.kubeconfig_yaml)?;
-    let auditor = read_context(&path, None)?;
-    Ok(Sources {
-        planted: embedded.planted(),
-        marker: embedded.marker(),
-        embedded: Some(embedded),
-        agent_kubeconfig: path,
-        auditor,
-        context: None,
-        plant: None,
-    })
-}
-
-async fn real(
-    settings: &Settings,
-    say: &Progress,
-    planting: &Tasks,
-    (agent, auditor, context): (&Path, &Path, Option<&str>),
-) -> Result<Sources, RunError> {
-    let auditor = read_context(auditor, context)?;
-    say(&format!(
-        "cluster  context {}, server {}",
-        auditor.name, auditor.endpoint.url
-    ));
-    let plant = if settings.plant {
-        let endpoint = &auditor.endpoint;
-        let planted = Plant::start(endpoint, audit::SECRETS, &settings.entropy, planting).await;
-        let planted = planted.map_err(|source| RunError::Read {
-            side: "the cluster",
-            source,
-        })?;
-        say(&format!(
-            "planted  {} Secrets in namespace {}",
-            audit::SECRETS,
-            planted.namespace()
-        ));
-        Some(planted)
-    } else {
-        say("reading  only; Secrets are not read");
-        None
-    };
-    Ok(Sources {
-        embedded: None,
-        agent_kubeconfig: agent.to_owned(),
-        context: Some(auditor.name.clone()),
-        auditor,
-        planted: plant
-            .as_ref()
-            .map(|plant| plant.canaries().to_vec())
-            .unwrap_or_default(),
-        marker: plant.as_ref().map_or([0; 16], Plant::marker),
-        plant,
-    })
-}
-
-fn read_context(path: &Path, context: Option<&str>) -> Result<Context, RunError> {
-    let text = std::fs::read_to_string(path).map_err(|source| RunError::File {
-        path: path.to_owned(),
-        source,
-    })?;
-    Context::read(&text, context).map_err(|source| RunError::Kubeconfig {
-        path: path.to_owned(),
-        source,
-    })
-}
-
-fn write_private(path: &Path, content: &SecretBytes) -> Result<(), RunError> {
-    use std::io::Write;
-    let failed = |source| RunError::File {
-        path: path.to_owned(),
-        source,
-    };
-    let mut options = std::fs::OpenOptions::new();
-    let opened = options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path);
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a kubeconfig of the demonstration, mode 0600"
-    )]
-    opened
-        .and_then(|mut file| file.write_all(content.expose_secret()))
-        .map_err(failed)
-}
-
 // ---------------------------------------------------------------- hub and agent
-
-fn name(text: &'static str) -> Result<crate::identity::Name, RunError> {
-    text.parse()
-        .map_err(|error| refused("naming a part", &Chain(&error).to_string()))
-}
 
 async fn hub(
     settings: &Settings,
@@ -308,7 +180,9 @@ async fn hub(
     let frames =
         (!sources.planted.is_empty()).then(|| Frames(Arc::new(look_into(canaries, "frames"))));
     let wanted = hub::Settings {
-        name: name("demo")?,
+        name: "demo"
+            .parse()
+            .map_err(|error| refused("naming a part", &Chain(&error).to_string()))?,
         trust_domain: "demo.sortie.example"
             .parse()
             .map_err(|error| refused("naming the trust domain", &Chain(&error).to_string()))?,
@@ -360,23 +234,18 @@ async fn agent(
             "another answer than asked for",
         ));
     };
-    let join = Join::parse(join.as_bytes())
+    let (hub, evidence) = agent::joining(join.as_bytes())
         .map_err(|error| refused("reading the join token", &Chain(&error).to_string()))?;
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let wanted = agent::Settings {
-        name: name("demo")?,
+        name: "demo"
+            .parse()
+            .map_err(|error| refused("naming a part", &Chain(&error).to_string()))?,
         health: any,
         metrics: any,
         state_dir: None,
-        hub: agent::Hub {
-            data: join.data,
-            enrol: join.enrol,
-            root_spki_sha256: join.root_spki_sha256,
-        },
-        evidence: agent::Evidence::Token {
-            id: join.id,
-            secret: Arc::new(join.secret),
-        },
+        hub,
+        evidence,
         engines: Vec::new(),
         accounts: accounts.iter().map(|name| account(name, sources)).collect(),
         host: "demo".to_owned(),
@@ -435,18 +304,6 @@ fn everything() -> OperationRule {
         kinds: KindPattern::parse("*").into_iter().collect(),
         namespaces: vec![NamespacePattern::parse("*")],
     }
-}
-
-/// Lists that no 410 preceded: snapshots beyond the first of each stream and those that 410 asked
-/// for, by the agent's own count.
-fn relists(agent: &agent::Running) -> u64 {
-    let of = |counts: &crate::stream::StreamCounts| {
-        counts
-            .snapshots
-            .saturating_sub(counts.streams)
-            .saturating_sub(counts.expired)
-    };
-    agent.counts().iter().map(|(_, counts)| of(counts)).sum()
 }
 
 // ---------------------------------------------------------------- reading the facade
@@ -544,144 +401,4 @@ async fn say_synced(shown: &[Shown], sources: &Sources, say: &Progress) -> Resul
         }
     }
     Ok(())
-}
-
-// ---------------------------------------------------------------- waiting
-
-type Rows = Vec<BTreeMap<String, serde_json::Value>>;
-
-struct Waiting<'a> {
-    socket: &'a Path,
-    deadline: Instant,
-    timeout: Duration,
-}
-
-impl Waiting<'_> {
-    /// Polls the hub until `wanted` holds of its agents and accounts.
-    async fn until(
-        &self,
-        what: &'static str,
-        wanted: impl Fn(&Rows, &Rows) -> bool,
-    ) -> Result<(), RunError> {
-        let mut tick = tokio::time::interval(POLL);
-        loop {
-            tick.tick().await;
-            let agents = rows(self.socket, Sort::Agents).await?;
-            let accounts = rows(self.socket, Sort::Accounts).await?;
-            if wanted(&agents, &accounts) {
-                return Ok(());
-            }
-            if Instant::now() >= self.deadline {
-                let state = accounts.iter().map(describe).collect::<Vec<_>>().join("; ");
-                return Err(RunError::TimedOut {
-                    what,
-                    timeout: self.timeout,
-                    state,
-                });
-            }
-        }
-    }
-
-    async fn states(&self) -> Result<BTreeMap<String, String>, RunError> {
-        let accounts = rows(self.socket, Sort::Accounts).await?;
-        let text = |row: &BTreeMap<String, serde_json::Value>, key: &str| {
-            row.get(key)
-                .and_then(|value| value.as_str())
-                .unwrap_or_default()
-                .to_owned()
-        };
-        Ok(accounts
-            .iter()
-            .map(|row| (text(row, "name"), text(row, "state")))
-            .collect())
-    }
-}
-
-fn describe(row: &BTreeMap<String, serde_json::Value>) -> String {
-    let text = |key: &str| {
-        row.get(key)
-            .and_then(|value| value.as_str())
-            .unwrap_or_default()
-    };
-    format!(
-        "{} is {} {} {}",
-        text("name"),
-        text("state"),
-        text("reason"),
-        text("message")
-    )
-}
-
-/// Follows the agent's certificate at the hub until it has changed twice, or for ever.
-async fn rotations(
-    settings: &Settings,
-    waiting: &Waiting<'_>,
-    mut plant: Option<&mut Plant>,
-    say: &Progress,
-) -> Result<u64, RunError> {
-    let mut tick = tokio::time::interval(POLL);
-    let (mut known, mut rotations) = (None, 0);
-    loop {
-        tick.tick().await;
-        let now = serial(&rows(waiting.socket, Sort::Agents).await?);
-        if let (Some(old), Some(new)) = (&known, &now)
-            && old != new
-        {
-            rotations += 1;
-            say(&format!("rotated  {old} → {new}"));
-        }
-        if let Some(plant) = &mut plant {
-            let changed = plant.change().await;
-            changed.map_err(|source| RunError::Read {
-                side: "the cluster",
-                source,
-            })?;
-        }
-        known = now.or(known);
-        let over = rotations >= 2 || Instant::now() >= waiting.deadline;
-        if settings.once && over {
-            return Ok(rotations);
-        }
-    }
-}
-
-fn serial(agents: &Rows) -> Option<String> {
-    agents
-        .first()?
-        .get("certificate-serial")?
-        .as_str()
-        .map(str::to_owned)
-}
-
-fn state<'a>(accounts: &'a Rows, name: &str) -> Option<&'a str> {
-    let row = accounts
-        .iter()
-        .find(|row| row.get("name").and_then(|n| n.as_str()) == Some(name))?;
-    row.get("state")?.as_str()
-}
-
-async fn rows(socket: &Path, what: Sort) -> Result<Rows, RunError> {
-    match admin_ask(socket, "asking the hub", &Request::Get { what }).await? {
-        Answer::List { rows, .. } => Ok(rows),
-        _ => Err(refused("asking the hub", "another answer than asked for")),
-    }
-}
-
-async fn admin_ask(
-    socket: &Path,
-    what: &'static str,
-    request: &Request,
-) -> Result<Answer, RunError> {
-    match ask(socket, request).await {
-        Ok(Answer::Error { message }) => Err(refused(what, &message)),
-        Ok(answer) => Ok(answer),
-        Err(error) => Err(refused(what, &Chain(&error).to_string())),
-    }
-}
-
-fn refused(what: &'static str, message: &str) -> RunError {
-    RunError::Admin {
-        what,
-        message: message.to_owned(),
-    }
 }

@@ -53,6 +53,8 @@ pub(crate) struct Settings {
     pub(crate) log_entries: usize,
     /// How often a watch that asked for them gets a bookmark.
     pub(crate) bookmark_every: Duration,
+    /// Whether an object's content changes with its version.
+    pub(crate) changing: bool,
 }
 
 impl Default for Settings {
@@ -63,6 +65,7 @@ impl Default for Settings {
             namespaces: 4,
             log_entries: 100_000,
             bookmark_every: Duration::from_secs(1),
+            changing: false,
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use super::Settings;
+
 /// A kind that the double serves.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Kind {
@@ -107,8 +109,14 @@ enum Part {
 
 impl Template {
     /// Objects of about `bytes` bytes, spread over this many namespaces.
-    pub(crate) fn new(kind: &'static Kind, bytes: usize, namespaces: usize) -> Self {
-        let parts = text(kind, bytes)
+    pub(crate) fn new(kind: &'static Kind, settings: &Settings) -> Self {
+        let Settings {
+            bytes,
+            namespaces,
+            changing,
+            ..
+        } = *settings;
+        let parts = text(kind, bytes, changing)
             .split('@')
             .map(|part| match part {
                 "NAME" => Part::Name,
@@ -173,13 +181,14 @@ impl Template {
 }
 
 /// An object behind its opening brace and its kind, with `@MARKS@` for what differs.
-fn text(kind: &Kind, bytes: usize) -> String {
+/// `changing`: it tells its version in an annotation as well.
+fn text(kind: &Kind, bytes: usize, changing: bool) -> String {
     let mut out = String::from(r#""metadata":{"name":"@NAME@","#);
     if kind.namespaced {
         out.push_str(r#""namespace":"@NAMESPACE@","#);
     }
     out.push_str(
-        r#""uid":"@UID@","resourceVersion":"@VERSION@","generation":1,"creationTimestamp":"2026-01-01T00:00:00Z","labels":{"app.kubernetes.io/name":"@NAME@","app.kubernetes.io/managed-by":"spinnaker"},"annotations":{"moniker.spinnaker.io/application":"shop"},"managedFields":[{"manager":"kubectl-client-side-apply","operation":"Update","apiVersion":""#,
+        r#""uid":"@UID@","resourceVersion":"@VERSION@","generation":1,"creationTimestamp":"2026-01-01T00:00:00Z","labels":{"app.kubernetes.io/name":"@NAME@","app.kubernetes.io/managed-by":"spinnaker"},"annotations":{"moniker.spinnaker.io/application":"shop","moniker.spinnaker.io/sequence":"@SEQUENCE@"},"managedFields":[{"manager":"kubectl-client-side-apply","operation":"Update","apiVersion":""#,
     );
     let _into_a_string = write!(
         out,
@@ -192,6 +201,8 @@ fn text(kind: &Kind, bytes: usize) -> String {
         )
     });
     out.push_str("}}}}]},");
+    let sequence = if changing { "@VERSION@" } else { "1" };
+    out = out.replace("@SEQUENCE@", sequence);
     let (open, close) = body(kind);
     out.push_str(open);
     let left = bytes.saturating_sub(close.len());

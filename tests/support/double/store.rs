@@ -87,7 +87,7 @@ impl Collection {
             .collect();
         Self {
             kind,
-            template: Arc::new(Template::new(kind, settings.bytes, settings.namespaces)),
+            template: Arc::new(Template::new(kind, settings)),
             objects,
             log: VecDeque::new(),
             forgotten: 0,

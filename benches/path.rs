@@ -1,0 +1,303 @@
+//! What hub and agent cost, as processes of their own: memory, the first sync, latency, rotations.
+//!
+//! `cargo bench --bench path` prints a table; `-- rest` or another part's name runs that part
+//! alone. Bars are for an idle machine.
+#![expect(
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    reason = "a benchmark stops at the first surprise and prints its figures"
+)]
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+use http::Method;
+use serde_json::json;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use support::double::{Double, Settings};
+use support::facade::Facade;
+use support::hand_over;
+use support::kube::{Api, Watch};
+use support::stand::{self, Plan, Stand};
+use support::testbed::Testbed;
+
+/// Time before memory at rest is read.
+const REST: Duration = Duration::from_mins(1);
+
+/// Pods of the first sync.
+const PODS: usize = 10_000;
+
+/// Writes of the latency measurement, and the pause between two.
+const WRITES: usize = 3_000;
+const EVERY: Duration = Duration::from_millis(20);
+
+const ROTATIONS: usize = 200;
+const EVENTS: u64 = 1_000;
+
+fn main() {
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|part| part != "--bench")
+        .collect();
+    let runs = |part: &str| wanted.is_empty() || wanted.iter().any(|name| name == part);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        println!("{:<52}{:>14}{:>14}", "", "measured", "bar");
+        if runs("rest") || runs("latency") {
+            rest_and_latency(runs("latency")).await;
+        }
+        if runs("sync") {
+            sync().await;
+        }
+        if runs("rotations") {
+            let report = hand_over::rotate(ROTATIONS, EVENTS).await;
+            println!("{report:?}");
+        }
+    });
+}
+
+fn row(what: &str, measured: f64, unit: &str, bar: Option<f64>) {
+    let bar = bar.map_or_else(String::new, |bar| format!("{bar} {unit}"));
+    println!("{what:<52}{:>14}{bar:>14}", format!("{measured:.2} {unit}"));
+}
+
+/// One cluster with little in it, after a minute; then a change every 20 ms.
+async fn rest_and_latency(latency_too: bool) {
+    let testbed = Testbed::start(&["-nodes", "0", "-controllers=false", "-gogc", "200"]).await;
+    let cluster = testbed.cluster();
+    let stand =
+        Stand::start_with(&["--allow-dump"], Plan::one("lab", &cluster.kubeconfig, "")).await;
+    idle(REST).await;
+    row(
+        "agent at rest, 12 kinds, RSS",
+        memory(stand.agent.pid(), "VmRSS"),
+        "MiB",
+        Some(25.0),
+    );
+    row(
+        "hub at rest, 1 account, RSS",
+        memory(stand.hub.pid(), "VmRSS"),
+        "MiB",
+        None,
+    );
+    if !latency_too {
+        return;
+    }
+    let kubeconfig = stand.kubeconfig("lab", "watcher").await;
+    latency(&cluster.api(), &Facade::of(&kubeconfig)).await;
+    let rss = |pid| memory(pid, "VmRSS");
+    row("agent after that, RSS", rss(stand.agent.pid()), "MiB", None);
+    row("hub after that, RSS", rss(stand.hub.pid()), "MiB", None);
+}
+
+/// From the answer to a write until its event at the facade.
+async fn latency(api: &Api, facade: &Facade) {
+    let services = "/api/v1/namespaces/default/services";
+    let object = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "measured"},
+        "spec": {"clusterIP": "None", "selector": {"app": "measured"}}});
+    api.create(services, &object).await;
+    let mut watch = facade
+        .watch(&format!("{services}?watch=1&timeoutSeconds=600"))
+        .await;
+    let path = format!("{services}/measured");
+    let (mut written, mut seen) = (BTreeMap::new(), BTreeMap::new());
+    let writing = async {
+        let mut ticks = interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        for number in 0..WRITES {
+            ticks.tick().await;
+            let patch = json!({"metadata": {"annotations": {"number": number.to_string()}}});
+            let answer = api.patch(&path, &patch).await;
+            let version = answer["metadata"]["resourceVersion"]
+                .as_str()
+                .expect("a version");
+            written.insert(version.to_owned(), Instant::now());
+        }
+    };
+    let watching = async {
+        loop {
+            let (number, version) = next(&mut watch).await;
+            seen.insert(version, Instant::now());
+            if number == (WRITES - 1).to_string() {
+                return;
+            }
+        }
+    };
+    let start = Instant::now();
+    tokio::join!(writing, watching);
+    let rate = f64::from(u32::try_from(WRITES).expect("few")) / start.elapsed().as_secs_f64();
+    // An event may come before the answer to the write that made it.
+    let mut latencies: Vec<f64> = seen
+        .iter()
+        .filter_map(|(version, at)| Some((*at).saturating_duration_since(*written.get(version)?)))
+        .map(|latency| latency.as_secs_f64() * 1_000.0)
+        .collect();
+    latencies.sort_by(f64::total_cmp);
+    let at = |percent: usize| latencies[(latencies.len() - 1) * percent / 100];
+    println!(
+        "{} writes at {rate:.1}/s, {} of their events seen",
+        WRITES,
+        latencies.len()
+    );
+    row(
+        "write answered to event at the facade, p50",
+        at(50),
+        "ms",
+        None,
+    );
+    row(
+        "write answered to event at the facade, p99",
+        at(99),
+        "ms",
+        Some(20.0),
+    );
+    row(
+        "write answered to event at the facade, largest",
+        at(100),
+        "ms",
+        None,
+    );
+}
+
+async fn next(watch: &mut Watch) -> (String, String) {
+    let event = watch.next().await.expect("the watch goes on");
+    let meta = &event["object"]["metadata"];
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    (
+        text(&meta["annotations"]["number"]),
+        text(&meta["resourceVersion"]),
+    )
+}
+
+/// 10,000 pods against none: memory, and the time to have them all.
+async fn sync() {
+    let (empty, _) = synced(0).await;
+    let (full, double) = synced(PODS).await;
+    let added = |which: fn(&Cost) -> f64| which(&full) - which(&empty);
+    println!(
+        "agent {:.1} → {:.1} MiB, hub {:.1} → {:.1} MiB",
+        empty.agent, full.agent, empty.hub, full.hub
+    );
+    row(
+        "agent, added by 10,000 pods of 10 KB, RSS",
+        added(|cost| cost.agent),
+        "MiB",
+        Some(8.0),
+    );
+    row(
+        "agent, peak over steady",
+        full.peak - full.agent,
+        "MiB",
+        Some(32.0),
+    );
+    row(
+        "hub, added by 10,000 pods of 10 KB, RSS",
+        added(|cost| cost.hub),
+        "MiB",
+        None,
+    );
+    let bare = bare_list(&double).await;
+    row("bare list of the same, pages of 500", bare, "s", None);
+    row(
+        "first sync, agent's start of it to ACTIVE",
+        full.seconds,
+        "s",
+        None,
+    );
+    row(
+        "first sync, ratio to the bare list",
+        full.seconds / bare,
+        "x",
+        Some(1.5),
+    );
+}
+
+struct Cost {
+    agent: f64,
+    peak: f64,
+    hub: f64,
+    seconds: f64,
+}
+
+/// Memory of hub and agent at rest with so many pods, and the time of the sync.
+async fn synced(pods: usize) -> (Cost, Double) {
+    let double = Double::start(Settings {
+        objects: vec![("pods", pods)],
+        ..Settings::default()
+    });
+    let hub = stand::hub_with(&["--allow-dump"], "24h").await;
+    let plan = Plan::one("lab", &double.write_kubeconfig(), "");
+    let agent = stand::agent_with(&["--allow-dump"], &hub, "lab", &plan, "").await;
+    let asked = async || double.count("list", "pods") + double.count("watch", "pods") > 0;
+    support::eventually::eventually_async("pods are asked for", async || {
+        asked().await.then_some(())
+    })
+    .await;
+    let start = Instant::now();
+    let socket = hub.folder().join("state").join("admin.sock");
+    let request = json!({"command": "get", "what": "accounts"});
+    support::eventually::eventually_async("the account is ACTIVE", async || {
+        let answer = hand_over::command(&socket, &request).await;
+        let row = &answer["rows"][0];
+        let all = row["objects"].as_u64() >= Some(pods as u64);
+        (row["state"] == "ACTIVE" && all).then_some(())
+    })
+    .await;
+    let seconds = start.elapsed().as_secs_f64();
+    let peak = memory(agent.pid(), "VmHWM");
+    idle(REST / 3).await;
+    let cost = Cost {
+        agent: memory(agent.pid(), "VmRSS"),
+        peak,
+        hub: memory(hub.pid(), "VmRSS"),
+        seconds,
+    };
+    (cost, double)
+}
+
+/// Seconds to read all pods of a server, without looking at them.
+async fn bare_list(double: &Double) -> f64 {
+    let api = double.api();
+    let start = Instant::now();
+    let mut path = "/api/v1/pods?limit=500".to_owned();
+    loop {
+        let answer = api.ask(Method::GET, &path, None).await;
+        assert!(answer.status.is_success(), "{path}: {}", answer.status);
+        let key = b"\"continue\":\"";
+        let Some(at) = memchr::memmem::find(&answer.body, key) else {
+            return start.elapsed().as_secs_f64();
+        };
+        let rest = &answer.body[at + key.len()..];
+        let end = memchr::memchr(b'"', rest).expect("it ends");
+        let token = String::from_utf8_lossy(&rest[..end]).into_owned();
+        if token.is_empty() {
+            return start.elapsed().as_secs_f64();
+        }
+        path = format!("/api/v1/pods?limit=500&continue={token}");
+    }
+}
+
+/// Nothing is done for a while.
+async fn idle(time: Duration) {
+    let over = tokio::time::timeout(time, std::future::pending::<()>()).await;
+    assert!(over.is_err(), "nothing ends what never does");
+}
+
+/// A line of `/proc/PID/status`, in MiB.
+fn memory(pid: i32, name: &str) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u32>().ok());
+    f64::from(kib.expect("a number")) / 1024.0
+}
