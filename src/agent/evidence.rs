@@ -26,7 +26,13 @@ pub fn joining(text: &[u8]) -> Result<(Hub, Evidence), JoinError> {
         root_spki_sha256: join.root_spki_sha256,
     };
     let secret = Arc::new(join.secret);
-    Ok((hub, Evidence::Token { id: join.id, secret }))
+    Ok((
+        hub,
+        Evidence::Token {
+            id: join.id,
+            secret,
+        },
+    ))
 }
 
 /// The evidence cannot be read.

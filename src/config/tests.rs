@@ -243,13 +243,21 @@ fn a_join_secret_is_never_printed() {
     let (folder, _join, text) = joined();
     let file = folder.path().join("agent.yaml");
     let settings = agent::read(&file, BY_TOKEN, &nowhere()).unwrap();
-    let secret = text.rsplit('.').next().and_then(|secret| secret.get(..40)).unwrap();
+    let secret = text
+        .rsplit('.')
+        .next()
+        .and_then(|secret| secret.get(..40))
+        .unwrap();
     for shown in [agent::print(&settings), format!("{settings:?}")] {
         assert!(!shown.contains(secret), "{shown}");
     }
     assert!(agent::print(&settings).contains("token-id: \"ab12\""));
     // Nor when the file is damaged.
-    fs::write(folder.path().join("join"), text.get(..text.len() - 5).unwrap()).unwrap();
+    fs::write(
+        folder.path().join("join"),
+        text.get(..text.len() - 5).unwrap(),
+    )
+    .unwrap();
     let error = agent::read(&file, BY_TOKEN, &nowhere()).unwrap_err();
     assert!(!error.to_string().contains(secret));
     assert!(
@@ -274,7 +282,10 @@ fn the_way_to_the_hub_may_be_another_than_the_join_strings() {
 fn a_root_that_differs_from_the_join_string_is_refused() {
     let (folder, _join, _text) = joined();
     let file = folder.path().join("agent.yaml");
-    let trust = format!("identity: {{ trust: {{ root-spki-sha256: \"{}\" }}, join", "08".repeat(32));
+    let trust = format!(
+        "identity: {{ trust: {{ root-spki-sha256: \"{}\" }}, join",
+        "08".repeat(32)
+    );
     let text = BY_TOKEN.replace("identity: { join", &trust);
     let error = agent::read(&file, &text, &nowhere()).unwrap_err();
     assert!(told(&error).contains("differs from the one in the join string"));

@@ -200,7 +200,10 @@ pub async fn start(
 }
 
 fn facade_over(core: &Weak<Core>, clock: &SharedClock) -> Arc<Facade> {
-    Arc::new(Facade::new(Arc::new(Port(Weak::clone(core))), Arc::clone(clock)))
+    Arc::new(Facade::new(
+        Arc::new(Port(Weak::clone(core))),
+        Arc::clone(clock),
+    ))
 }
 
 /// Opens the doors; they close when the token is cancelled.

@@ -201,7 +201,10 @@ mod tests {
         let refused = |text: &str| floor(&scrub(text).unwrap());
         assert!(matches!(refused(&weaker), Err(LoadError::SecretsNotMasked)));
         let elsewhere = SCRUB.replace("resource: secrets", "resource: others");
-        assert!(matches!(refused(&elsewhere), Err(LoadError::SecretsNotMasked)));
+        assert!(matches!(
+            refused(&elsewhere),
+            Err(LoadError::SecretsNotMasked)
+        ));
         let padded = SCRUB.replace("masked:v1", "masked:v10");
         assert!(matches!(scrub(&padded), Err(LoadError::Mask)));
         let escaped = SCRUB.replace("sortie.dev/", "sortie.de\\/");

@@ -32,7 +32,7 @@ mod watch;
 
 pub use batch::{BatchError, inflated as inflate_batch, open as open_batch};
 pub use feed::{Feed, FeedSettings, StreamCounts};
+pub use follow::Follow;
 pub use queue::Queue;
 pub use sequence::{Receiver, Verdict};
 pub use session::{Decision, Link, LinkEnd, Offers, Operations, SessionSettings, Shared};
-pub use follow::Follow;

@@ -3,13 +3,16 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(test)]
 mod demo;
 mod engines;
 mod kubectl;
+#[cfg(test)]
 mod memory;
 mod refusals;
 mod returns;
 mod revocation;
 mod rotation;
+#[cfg(test)]
 mod slow_link;
 mod smoke;

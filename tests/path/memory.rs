@@ -122,7 +122,7 @@ async fn no_value_of_a_written_secret_is_left_a_second_after_the_answer() {
         quiescence().await;
         let path = format!("/api/v1/namespaces/{namespace}/secrets/planted-0000");
         let stored = api.get(&path).await["data"]["value"].clone();
-        assert_eq!(stored, json!(STANDARD.encode(&written[round])), "{what}");
+        assert_eq!(stored, json!(STANDARD.encode(written[round])), "{what}");
         let needles = Needles::new(&written);
         let (hub, agent) = (
             needles.scan(stand.hub.pid()),

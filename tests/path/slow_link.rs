@@ -3,17 +3,16 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
 use http::{Method, StatusCode};
-use http_body_util::BodyExt as _;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::ExposeSecret as _;
 use sortie::demo::audit::{Context, Credential};
-use sortie::tasks::Tasks;
+use tokio::time::Instant;
 
 use crate::support::double::{Double, Settings};
 use crate::support::eventually::within;
@@ -34,10 +33,7 @@ const AT_ONCE: usize = 6;
 /// Small writes whose answers are timed.
 const PATCHES: usize = 50;
 
-/// Pods of 10 KB in the snapshot; `SORTIE_SLOW_LINK_PODS` for another number.
-///
-/// Streams that nobody reads stall once every window is full; `SORTIE_SLOW_LINK_READ` adds some
-/// that are read as fast as they come, which keep the link full.
+/// Pods of 10 KB in the snapshot.
 const PODS: usize = 2_000;
 
 /// What the slowest of the writes may take. The goal is one second and is not met while the logs
@@ -50,19 +46,13 @@ const SNAPSHOT: Duration = Duration::from_mins(5);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unread_logs_and_a_snapshot_do_not_hold_up_a_small_write_on_a_slow_link() {
-    let number = |name: &str, otherwise| {
-        std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"))
+    let cluster = |kind, count| {
+        Double::start(Settings {
+            objects: vec![(kind, count), ("services", 4)],
+            ..Settings::default()
+        })
     };
-    let pods = number("SORTIE_SLOW_LINK_PODS", PODS);
-    let streams = LOGS + number("SORTIE_SLOW_LINK_READ", 0);
-    let double = Double::start(Settings {
-        objects: vec![("pods", streams), ("services", 4)],
-        ..Settings::default()
-    });
-    let late = Double::start(Settings {
-        objects: vec![("pods", pods)],
-        ..Settings::default()
-    });
+    let (double, late) = (cluster("pods", LOGS), cluster("pods", PODS));
     late.freeze(true);
     let everything = |name, double: &Double| account_yaml(name, &double.write_kubeconfig(), "");
     let plan = Plan {
@@ -79,90 +69,28 @@ async fn unread_logs_and_a_snapshot_do_not_hold_up_a_small_write_on_a_slow_link(
         buffers: Some(64 * 1024),
     };
     let relay = Relay::shaped(hub.address("data").await, link);
-    let agent = stand::agent_with(
-        &[],
-        &hub,
-        "lab",
-        &plan,
-        &format!("hub: {{ data: \"{}\" }}\n", relay.address()),
-    )
-    .await;
+    let way = format!("hub: {{ data: \"{}\" }}\n", relay.address());
+    let agent = stand::agent_with(&[], &hub, "lab", &plan, &way).await;
     wait(&hub, &agent, "logs").await;
     let facade = Facade::of(&stand::kubeconfig(&hub, "logs", "visitor").await);
 
-    let began = Instant::now();
-    let reader = &facade;
-    let opened = (0..streams).map(|number| async move {
-        let namespace = number % 4;
-        let path =
-            format!("/api/v1/namespaces/ns-{namespace}/pods/pods-{number:06}/log?follow=true");
-        let asked = Instant::now();
-        let answer = reader.open(Method::GET, &path).await;
-        assert_eq!(answer.status(), StatusCode::OK, "{path}");
-        (answer, asked.elapsed())
-    });
-    let (mut unread, mut opened): (Vec<_>, Vec<_>) =
-        stream::iter(opened).buffer_unordered(AT_ONCE).unzip().await;
-    let tasks = Tasks::new();
-    for read in unread.split_off(LOGS) {
-        tasks.spawn("log-reader", async move |stop| {
-            let mut body = read.into_body();
-            while let Some(Some(Ok(_lines))) = stop.run_until_cancelled(body.frame()).await {}
-        });
-    }
-    opened.sort_unstable();
-    println!(
-        "log streams opened within {:?}, median {:?}, last {:?}",
-        began.elapsed(),
-        opened[streams / 2],
-        opened[streams - 1]
-    );
+    let unread = open_logs(&facade).await;
     let before = relay.passed().0;
     late.freeze(false);
     let started = Instant::now();
-    let mut times = Vec::new();
-    for _ in 0..PATCHES {
-        let path = facade.path("/api/v1/namespaces/ns-1/services/services-000001");
-        let (body, asked) = (
-            Bytes::from_static(b"{\"metadata\":{\"labels\":{\"a\":\"b\"}}}"),
-            Instant::now(),
-        );
-        let answer = facade
-            .client
-            .send(Method::PATCH, &path, "application/merge-patch+json", body)
-            .await
-            .unwrap();
-        assert_eq!(
-            answer.status,
-            StatusCode::OK,
-            "{}",
-            String::from_utf8_lossy(&answer.body)
-        );
-        times.push(asked.elapsed());
-    }
-    let patched = started.elapsed();
-    let during = relay.passed().0 - before;
-    let rate = during as f64 / patched.as_secs_f64() / LINK as f64;
-    println!("the link was used at {:.0} %", rate * 100.0);
+    let mut times = patch(&facade).await;
+    let (patched, during) = (started.elapsed(), relay.passed().0 - before);
     let account = Facade::of(&stand::kubeconfig(&hub, "snapshot", "visitor").await);
     within(SNAPSHOT, "the snapshot has arrived", async || {
-        let path = account.path("/api/v1/pods");
-        let answer = account
-            .client
-            .send(Method::GET, &path, "application/json", Bytes::new())
-            .await
-            .unwrap();
-        (answer.status.is_success() && answer.json()["items"].as_array()?.len() == pods)
-            .then_some(())
+        (account.pods().await? == PODS).then_some(())
     })
     .await;
     let snapshot = started.elapsed();
     times.sort_unstable();
     let (p50, p99) = (times[PATCHES / 2], times[PATCHES * 99 / 100]);
     println!(
-        "patch p50 {p50:?} p99 {p99:?} max {:?}; {PATCHES} in {patched:?} while {during} bytes passed; \
-         {pods} pods after {snapshot:?}",
-        times[PATCHES - 1]
+        "patch p50 {p50:?} p99 {p99:?}; {PATCHES} in {patched:?} while {during} bytes passed; \
+         {PODS} pods after {snapshot:?}"
     );
     assert_eq!(relay.accepted(), 1, "the agent has had one connection");
     let log = agent.log();
@@ -170,8 +98,42 @@ async fn unread_logs_and_a_snapshot_do_not_hold_up_a_small_write_on_a_slow_link(
         assert!(log.find(lost).is_none(), "{lost}: {log:?}");
     }
     assert!(p99 <= SLOWEST, "p99 {p99:?}");
-    tasks.cancel();
     drop(unread);
+}
+
+/// Opens log streams that never end, and reads nothing of them.
+async fn open_logs(facade: &Facade) -> Vec<http::Response<hyper::body::Incoming>> {
+    let opened = (0..LOGS).map(|number| async move {
+        let namespace = number % 4;
+        let path =
+            format!("/api/v1/namespaces/ns-{namespace}/pods/pods-{number:06}/log?follow=true");
+        let answer = facade.open(Method::GET, &path).await;
+        assert_eq!(answer.status(), StatusCode::OK, "{path}");
+        answer
+    });
+    stream::iter(opened)
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await
+}
+
+/// Writes one label again and again; how long each answer took.
+async fn patch(facade: &Facade) -> Vec<Duration> {
+    let path = facade.path("/api/v1/namespaces/ns-1/services/services-000001");
+    let mut times = Vec::new();
+    for _ in 0..PATCHES {
+        let body = Bytes::from_static(b"{\"metadata\":{\"labels\":{\"a\":\"b\"}}}");
+        let asked = Instant::now();
+        let answer = facade
+            .client
+            .send(Method::PATCH, &path, "application/merge-patch+json", body)
+            .await
+            .unwrap();
+        let text = String::from_utf8_lossy(&answer.body);
+        assert_eq!(answer.status, StatusCode::OK, "{text}");
+        times.push(asked.elapsed());
+    }
+    times
 }
 
 async fn wait(hub: &Sortie, agent: &Sortie, account: &str) {
@@ -218,10 +180,13 @@ impl Facade {
             .unwrap();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         let start = "https://".len();
-        let (url, prefix) = match endpoint.url[start..].find('/') {
-            Some(slash) => endpoint.url.split_at(start + slash),
-            None => (endpoint.url.as_str(), ""),
-        };
+        let slash = endpoint
+            .url
+            .bytes()
+            .skip(start)
+            .position(|byte| byte == b'/');
+        let end = slash.map_or(endpoint.url.len(), |slash| start + slash);
+        let (url, prefix) = endpoint.url.split_at(end);
         let header = ("user-agent", "slow-link".to_owned());
         Self {
             client: Https::new(url, Arc::new(tls), header),
@@ -235,6 +200,18 @@ impl Facade {
             .client
             .open(method, &path, "application/json", Bytes::new());
         opened.await.unwrap()
+    }
+
+    /// How many pods the account has, once it answers.
+    async fn pods(&self) -> Option<usize> {
+        let path = self.path("/api/v1/pods");
+        let answer = self
+            .client
+            .send(Method::GET, &path, "application/json", Bytes::new())
+            .await
+            .unwrap();
+        let items = answer.status.is_success().then(|| answer.json())?;
+        Some(items["items"].as_array()?.len())
     }
 
     fn path(&self, path: &str) -> String {

@@ -157,7 +157,9 @@ async fn wait_until_synced(
     say(&format!("enrolled agent demo, serial {serial}"));
     let active = |name: &&str, rows: &Rows| state(rows, name) == Some("ACTIVE");
     waiting
-        .until("synced", |_, rows| accounts.iter().all(|name| active(name, rows)))
+        .until("synced", |_, rows| {
+            accounts.iter().all(|name| active(name, rows))
+        })
         .await
 }
 

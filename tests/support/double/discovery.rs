@@ -43,8 +43,10 @@ fn resources(root: &str) -> Option<Value> {
         })
         .collect();
     if kinds.iter().any(|kind| kind.resource == "pods") {
-        resources.push(json!({"name": "pods/log", "singularName": "", "kind": "Pod",
-            "namespaced": true, "verbs": ["get"]}));
+        resources.push(
+            json!({"name": "pods/log", "singularName": "", "kind": "Pod",
+            "namespaced": true, "verbs": ["get"]}),
+        );
     }
     Some(
         json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version,
