@@ -132,6 +132,32 @@ pub enum RunError {
     Stopped,
 }
 
+/// Who owns the tasks of a run, in the order in which they are stopped.
+#[derive(Debug, Default)]
+struct Owners {
+    /// The planted namespace; its removal needs the cluster.
+    planting: Tasks,
+    /// The agent, which would complain of a cluster or a hub that is gone.
+    agent: Tasks,
+    /// The cluster, the hub and the auditor.
+    rest: Tasks,
+}
+
+impl Owners {
+    async fn died(&self) -> &'static str {
+        tokio::select! {
+            task = self.agent.died() => task,
+            task = self.rest.died() => task,
+        }
+    }
+
+    async fn stop(&self) {
+        for tasks in [&self.planting, &self.agent, &self.rest] {
+            let _ended = tasks.drain(GRACE).await;
+        }
+    }
+}
+
 /// Tells how a run goes, line by line.
 pub type Progress = Arc<dyn Fn(&str) + Send + Sync>;
 
@@ -145,20 +171,17 @@ pub async fn run(
     say: Progress,
     stop: CancellationToken,
 ) -> Result<Option<Report>, RunError> {
-    let tasks = Tasks::new();
-    let planting = Tasks::new();
-    let running = parts::start_and_watch(&settings, &say, &tasks, &planting);
+    let owners = Owners::default();
+    let running = parts::start_and_watch(&settings, &say, &owners);
     let outcome = tokio::select! {
         outcome = running => outcome,
         () = stop.cancelled() => Err(RunError::Stopped),
-        task = tasks.died() => Err(RunError::Admin {
+        task = owners.died() => Err(RunError::Admin {
             what: "a part of the demonstration stopped",
             message: format!("task `{task}` panicked"),
         }),
     };
-    // The planted namespace goes first: its removal needs the cluster.
-    let _removed = planting.drain(GRACE).await;
-    let _ended = tasks.drain(GRACE).await;
+    owners.stop().await;
     match outcome {
         Err(RunError::Stopped) if !settings.once => Ok(None),
         outcome => outcome,

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::sources::{Sources, read_context, sources, write_private};
 use super::verdict::{self, Evidence};
 use super::waiting::{Rows, Waiting, admin_ask, refused, rotations, serial, state};
-use super::{Progress, RunError, Settings, look_into};
+use super::{Owners, Progress, RunError, Settings, look_into};
 use crate::agent;
 use crate::credential;
 use crate::demo::audit::{self, Canaries, Collection, Plant, Reader, Report};
@@ -70,10 +70,10 @@ pub(super) struct Shown {
 pub(super) async fn start_and_watch(
     settings: &Settings,
     say: &Progress,
-    tasks: &Tasks,
-    planting: &Tasks,
+    owners: &Owners,
 ) -> Result<Option<Report>, RunError> {
-    let mut sources = sources(settings, say, tasks, planting).await?;
+    let tasks = &owners.rest;
+    let mut sources = sources(settings, say, tasks, &owners.planting).await?;
     let canaries = search_logs(settings, &sources)?;
     let hub = hub(settings, &canaries, &sources, tasks).await?;
     let socket = settings.folder.join("hub").join(SOCKET);
@@ -82,7 +82,7 @@ pub(super) async fn start_and_watch(
         hub.addresses.data, hub.addresses.facade
     ));
     let accounts = accounts(&sources);
-    let agent = agent(settings, &socket, &sources, &accounts, tasks).await?;
+    let agent = agent(settings, &socket, &sources, &accounts, &owners.agent).await?;
     let deadline = Instant::now() + settings.timeout;
     let waiting = Waiting {
         socket: &socket,
