@@ -22,6 +22,7 @@
 //!   lists"; `docs/decisions/0002-three-counters.md`.
 
 mod batch;
+mod events;
 mod feed;
 mod follow;
 mod pump;

@@ -10,7 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use prost::Message;
 use tokio::sync::Notify;
 
-use super::batch::{self, PACK_BYTES, PART_BYTES};
+use super::batch::{self, PACK_BYTES};
+use super::events::events_of;
 use crate::limits;
 use crate::resource::{Identity, ResourceVersion};
 use crate::scrub;
@@ -180,8 +181,8 @@ impl Queue {
         if full && !lane.replaces(&item) {
             return Pushed::Full(item);
         }
-        let freed = lane.push(item);
-        state.pending_bytes = state.pending_bytes + bytes - freed;
+        let (added, freed) = lane.push(item);
+        state.pending_bytes = state.pending_bytes + added - freed;
         drop(state);
         self.filled.notify_one();
         Pushed::Taken
@@ -271,28 +272,29 @@ impl Lane {
             .is_some_and(|identity| self.by_uid.contains_key(&identity.uid))
     }
 
-    /// Appends `item`; returns the bytes that it freed.
-    fn push(&mut self, item: Item) -> usize {
+    /// Appends `item`; returns the bytes that were added and those that were freed.
+    fn push(&mut self, item: Item) -> (usize, usize) {
+        let bytes = item.bytes();
         let position = self.base + self.pending.len() as u64;
         match &item {
             Item::SnapshotBegin | Item::SnapshotEnd(_) => {
                 // An object that a snapshot named must stay inside it, or the sweep takes it.
                 self.by_uid.clear();
                 self.pending.push_back(Some(item));
-                return 0;
+                return (bytes, 0);
             }
             Item::Bookmark(_) => {
                 if let Some(Some(last @ Item::Bookmark(_))) = self.pending.back_mut() {
                     let freed = last.bytes();
                     *last = item;
-                    return freed;
+                    return (bytes, freed);
                 }
                 self.pending.push_back(Some(item));
-                return 0;
+                return (bytes, 0);
             }
             Item::Status(..) => {
                 self.pending.push_back(Some(item));
-                return 0;
+                return (bytes, 0);
             }
             Item::Upsert(_) | Item::Opaque(_) | Item::Touch(_) | Item::Delete(_) => {}
         }
@@ -308,8 +310,10 @@ impl Lane {
         if earlier.is_some() {
             self.coalesced = self.coalesced.saturating_add(1);
         }
-        self.pending.push_back(Some(merge(earlier, item)));
-        freed
+        let merged = merge(earlier, item);
+        let added = merged.bytes();
+        self.pending.push_back(Some(merged));
+        (added, freed)
     }
 
     fn take(&mut self, position: u64) -> Option<Item> {
@@ -368,76 +372,6 @@ fn merge(earlier: Option<Item>, later: Item) -> Item {
     }
 }
 
-fn identity_of(identity: &Identity) -> v1::ObjectIdentity {
-    v1::ObjectIdentity {
-        namespace: identity.namespace.clone(),
-        name: identity.name.clone(),
-        uid: identity.uid.clone(),
-        resource_version: identity.resource_version.0,
-    }
-}
-
-/// The events that carry `item`: one, or the parts of a large object.
-fn events_of(item: Item) -> Vec<v1::Event> {
-    use v1::event::Event as E;
-    let event = match item {
-        Item::Upsert(object) if object.bytes.as_bytes().len() > PART_BYTES => {
-            return parts_of(&object);
-        }
-        Item::Upsert(object) => E::Upsert(v1::Upsert {
-            identity: Some(identity_of(&object.identity)),
-            version_at: object.version_at,
-            version_length: object.version_length,
-            object: object.bytes.into_bytes(),
-            opaque: false,
-        }),
-        Item::Opaque(identity) => E::Upsert(v1::Upsert {
-            identity: Some(identity_of(&identity)),
-            opaque: true,
-            ..v1::Upsert::default()
-        }),
-        Item::Touch(identity) => E::Touch(v1::Touch {
-            identity: Some(identity_of(&identity)),
-        }),
-        Item::Delete(identity) => E::Delete(v1::Delete {
-            identity: Some(identity_of(&identity)),
-        }),
-        Item::Bookmark(version) => E::Bookmark(v1::Bookmark {
-            resource_version: version.0,
-        }),
-        Item::SnapshotBegin => E::SnapshotBegin(v1::SnapshotBegin {}),
-        Item::SnapshotEnd(version) => E::SnapshotEnd(v1::SnapshotEnd {
-            resource_version: version.0,
-        }),
-        Item::Status(condition, message) => E::Status(v1::StreamStatus {
-            condition: condition.into(),
-            message,
-        }),
-    };
-    vec![v1::Event { event: Some(event) }]
-}
-
-fn parts_of(object: &scrub::Object) -> Vec<v1::Event> {
-    let bytes = object.bytes.clone().into_bytes();
-    let count = bytes.len().div_ceil(PART_BYTES);
-    (0..count)
-        .map(|part| {
-            let from = part * PART_BYTES;
-            let until = (from + PART_BYTES).min(bytes.len());
-            let part = v1::ObjectPart {
-                identity: Some(identity_of(&object.identity)),
-                version_at: object.version_at,
-                version_length: object.version_length,
-                last: part + 1 == count,
-                bytes: bytes.slice(from..until),
-            };
-            v1::Event {
-                event: Some(v1::event::Event::Part(part)),
-            }
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -449,6 +383,12 @@ mod tests {
             uid: uid.to_string(),
             resource_version: ResourceVersion(version),
         }
+    }
+
+    fn filter() -> scrub::Filter {
+        let rules = crate::policy::load().unwrap();
+        let pods = crate::resource::Gvr::new("", "v1", "pods");
+        scrub::Filter::feed(rules.scrub, pods, "Pod", std::hash::RandomState::new())
     }
 
     fn started() -> Queue {
@@ -496,6 +436,22 @@ mod tests {
             (batch.first_sequence, batch.count, batch.coalesced),
             (1, 2, 2)
         );
+        assert_eq!(queue.pending_bytes(), 0);
+    }
+
+    #[test]
+    fn bytes_are_counted_by_what_is_held_not_by_what_was_said() {
+        let json =
+            br#"{"metadata":{"name":"pod-1","namespace":"shop","uid":"1","resourceVersion":"10"}}"#;
+        let queue = started();
+        push(&queue, Item::Upsert(filter().object(json).unwrap()));
+        let held = queue.pending_bytes();
+        push(&queue, Item::Touch(identity(1, 11)));
+        assert_eq!(queue.pending_bytes(), held, "the object is told still");
+        push(&queue, Item::Delete(identity(1, 12)));
+        assert_eq!(queue.pending_bytes(), 160);
+        let batch = queue.next_batch(1, 1).unwrap();
+        assert_eq!(told(&batch), [("delete 1".into(), 12)]);
         assert_eq!(queue.pending_bytes(), 0);
     }
 

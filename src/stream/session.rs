@@ -268,6 +268,7 @@ impl Link {
         let connection = Arc::clone(&self.connection);
         let closed = connection.closed();
         tokio::pin!(closed);
+        let tasks = self.tasks.clone();
         let end = loop {
             tokio::select! {
                 biased;
@@ -278,6 +279,7 @@ impl Link {
                     None => break LinkEnd::Lost("the hub ended the control stream".into()),
                 },
                 why = &mut closed => break ended(&why),
+                task = tasks.died() => break LinkEnd::Lost(format!("task `{task}` panicked")),
                 Some(tell) = tells.recv() => {
                     if let Some(end) = self.told(tell) { break end }
                     self.pump(&mut feeds, &told);
