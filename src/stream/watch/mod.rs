@@ -161,6 +161,8 @@ impl Watcher {
             resume.mark_unchanged();
             self.begin(now);
             tokio::select! {
+                // First: what fails because everything stops is no failure.
+                biased;
                 () = stop.cancelled() => return,
                 // Another epoch: what is under way belongs to the past.
                 changed = resume.changed() => if changed.is_err() { return },
@@ -206,6 +208,7 @@ impl Watcher {
                     self.stream.count(|counts| counts.resumed += 1);
                 }
                 Err(Failure::OtherEpoch) => return,
+                Err(_) if stop.is_cancelled() => return,
                 Err(Failure::Expired) => {
                     self.stream.count(|counts| counts.expired += 1);
                     needs_snapshot = true;
