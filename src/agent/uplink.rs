@@ -130,7 +130,8 @@ impl Uplink {
 
     /// Keeps a link open until `stop`, or until the hub refuses for good.
     pub(super) async fn run(self, tasks: Tasks, stop: CancellationToken) {
-        // Links outlive `stop` for the time of their drain, so they are not tasks of `tasks`.
+        // Links and their connections outlive `stop` for the time of their drain, so they are not
+        // tasks of `tasks`.
         let links = Tasks::new();
         let _ends = links.stop_on_drop();
         let mut identity = match self.first(&tasks, &stop).await {
@@ -152,9 +153,10 @@ impl Uplink {
         loop {
             let due = renewal.due(&identity.schedule, &*self.clock);
             tokio::select! {
+                biased;
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep_until(dial_at), if current.is_none() => {
-                    match self.open(&identity, &shared, &tasks).await {
+                    match self.open(&identity, &shared, &links).await {
                         Ok(link) => {
                             backoff.reset();
                             current = Some(self.start(link, &links, &directed, &ended));
@@ -184,7 +186,7 @@ impl Uplink {
                     let Some(renewed) = renewed else { continue };
                     identity = renewed;
                     // Make before break: the old link carries the feeds until they have moved.
-                    match self.open(&identity, &shared, &tasks).await {
+                    match self.open(&identity, &shared, &links).await {
                         Ok(link) => {
                             let old = current.replace(self.start(link, &links, &directed, &ended));
                             self.rotated(&identity, old);
