@@ -504,25 +504,12 @@ impl Link {
             self.feeds_stop.cancel();
             let draining = v1::agent_control::Message::Draining(v1::Draining {});
             let _gone = self.up.send(control(draining)).await;
-            self.drain_operations().await;
+            // The feeds were told to stop; what is left are operations.
+            let _in_time = self.tasks.drain_after(DRAIN_OPERATIONS).await;
         }
         self.tasks.cancel();
         let _all_ended = self.tasks.drain(Duration::from_secs(1)).await;
         end
-    }
-
-    /// Goes on serving dispatches that the hub had already sent, until it ends the stream or the
-    /// grace is over.
-    async fn drain_operations(&self) {
-        let deadline = Instant::now() + DRAIN_OPERATIONS;
-        let quiet = async {
-            let mut poll = tokio::time::interval(Duration::from_millis(20));
-            // The feed tasks were told to stop; what is left are operations.
-            while self.tasks.running() > 0 {
-                poll.tick().await;
-            }
-        };
-        let _in_time = tokio::time::timeout_at(deadline, quiet).await;
     }
 }
 
