@@ -106,6 +106,23 @@ pub(super) fn no_tls12() -> rustls::Error {
     rustls::Error::General("TLS 1.2 is not offered".to_owned())
 }
 
+/// Checks the signature of a TLS 1.3 handshake.
+pub(super) fn tls13_signature(
+    message: &[u8],
+    certificate: &CertificateDer<'_>,
+    signed: &DigitallySignedStruct,
+) -> Result<HandshakeSignatureValid, rustls::Error> {
+    let algorithms = &provider().signature_verification_algorithms;
+    rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
+}
+
+/// The schemes that [`tls13_signature`] knows.
+pub(super) fn schemes() -> Vec<SignatureScheme> {
+    provider()
+        .signature_verification_algorithms
+        .supported_schemes()
+}
+
 impl ClientCertVerifier for ClientVerifier {
     /// None: a list of roots would tell strangers about us, and agents know their certificate.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
@@ -139,13 +156,10 @@ impl ClientCertVerifier for ClientVerifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
+        tls13_signature(message, certificate, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider()
-            .signature_verification_algorithms
-            .supported_schemes()
+        schemes()
     }
 }

@@ -5,13 +5,12 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, SignatureScheme};
 use webpki::EndEntityCert;
 
-use super::client::{chain, no_tls12, system_time};
+use super::client::{chain, no_tls12, schemes, system_time, tls13_signature};
 use super::verdict::conclude;
 use super::{PeerError, VerifiedPeer, Wanted, path, peer, rules};
 use crate::identity::id::{Role, TrustDomain};
 use crate::identity::profile::Usage;
 use crate::identity::public_key::SpkiSha256;
-use crate::identity::tls::provider;
 use crate::identity::trust::TrustBundle;
 
 /// Accepts a hub whose chain ends in a trusted root and whose certificate is for the dialled host.
@@ -119,13 +118,10 @@ impl ServerCertVerifier for HubVerifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
+        tls13_signature(message, certificate, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider()
-            .signature_verification_algorithms
-            .supported_schemes()
+        schemes()
     }
 }
