@@ -33,14 +33,29 @@ pub const JSON_DEPTH: usize = 128;
 /// kube-apiserver itself refuses bodies over 3 MiB (`MaxRequestBodyBytes`).
 pub const REQUEST_BODY_BYTES: usize = 3 * 1024 * 1024;
 
-/// Bytes of a tunnelled body in one message.
+/// Bytes of a tunnelled body in one message, at most.
 ///
-/// Small, so that many streams of one connection take turns on a slow link: what a small answer
-/// waits for is one chunk of each stream that has something to send, twice.
+/// Small, so that many streams of one connection take turns on a slow link.
 pub const BODY_CHUNK_BYTES: usize = 4 * 1024;
 
-/// Bytes of a request body that travel inside the dispatch itself.
-pub const DISPATCH_BODY_BYTES: usize = 16 * 1024;
+/// Bytes that all answers of an agent together put into one round of turns.
+///
+/// What a small answer waits for is a round or two; 64 KiB are 50 ms at 10 Mbit/s.
+pub const ROUND_BYTES: usize = 64 * 1024;
+
+/// Bytes of a tunnelled body in one message, however many answers there are: below, the framing
+/// would cost more than it saves.
+pub const LEAST_CHUNK_BYTES: usize = 512;
+
+/// Bytes of one HTTP/2 stream that an agent hands over before they are sent.
+///
+/// What waits there is memory that no budget counts.
+pub const SEND_BUFFER_BYTES: usize = 16 * 1024;
+
+/// Bytes of a body, asked or answered, that travel in one message with its head.
+///
+/// With the head they fit into one HTTP/2 frame of 16 KiB, which is one turn.
+pub const HEAD_BODY_BYTES: usize = 15 * 1024;
 
 /// Operations that may run at once through one agent; the next is answered 429.
 ///

@@ -5,29 +5,45 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tonic::Streaming;
 
 use super::accounts::Accounts;
-use crate::ops;
-use crate::stream::Operations;
+use crate::ops::{self, Turns};
+use crate::stream::{OperationDown, Operations};
 use crate::wire::v1;
 
 /// Runs operations on the accounts that the workers serve.
 #[derive(Debug)]
-pub(super) struct Port(pub(super) Arc<Accounts>);
+pub(super) struct Port {
+    accounts: Arc<Accounts>,
+    turns: Turns,
+}
+
+impl Port {
+    pub(super) fn new(accounts: Arc<Accounts>) -> Self {
+        let turns = Turns::default();
+        Self { accounts, turns }
+    }
+}
 
 impl Operations for Port {
     fn run(
         &self,
         dispatch: v1::Dispatch,
-        down: Streaming<v1::OperationDown>,
+        down: OperationDown,
         up: mpsc::Sender<v1::OperationUp>,
         stop: CancellationToken,
     ) -> BoxFuture<'static, ()> {
-        let Some(context) = self.0.context(&dispatch.account) else {
+        let Some(context) = self.accounts.context(&dispatch.account) else {
             return Box::pin(refuse(dispatch.account, up));
         };
-        Box::pin(ops::run(context, dispatch, down, up, stop))
+        Box::pin(ops::run(
+            context,
+            dispatch,
+            down,
+            up,
+            self.turns.begin(),
+            stop,
+        ))
     }
 }
 

@@ -210,7 +210,7 @@ impl Uplink {
             },
             self.accounts.offers.subscribe(),
             self.accounts.feeds.subscribe(),
-            Arc::new(Port(Arc::clone(&self.accounts))),
+            Arc::new(Port::new(Arc::clone(&self.accounts))),
             Arc::clone(&self.clock),
         )
     }

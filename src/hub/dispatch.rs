@@ -99,6 +99,8 @@ pub(super) struct Answer {
 /// The body of an answer. Dropping it cancels the operation.
 pub(super) struct Body {
     up: Streaming<v1::OperationUp>,
+    /// Came with the head.
+    first: Bytes,
     ended: bool,
     _running: Running,
     _down: mpsc::Sender<Result<v1::OperationDown, Status>>,
@@ -118,6 +120,9 @@ impl Body {
     /// # Errors
     /// The answer broke off.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, &'static str> {
+        if !self.first.is_empty() {
+            return Ok(Some(std::mem::take(&mut self.first)));
+        }
         if self.ended {
             return Ok(None);
         }
@@ -243,7 +248,7 @@ impl Core {
         let with_head = if order.secret {
             0
         } else {
-            limits::DISPATCH_BODY_BYTES
+            limits::HEAD_BODY_BYTES
         };
         let (first, rest) = order.body.split_at(order.body.len().min(with_head));
         if !session.tell(v1::hub_control::Message::Dispatch(head(
@@ -324,7 +329,8 @@ async fn answer(
                     .collect();
                 let body = Body {
                     up,
-                    ended: false,
+                    first: answer.body,
+                    ended: answer.complete,
                     _running: running,
                     _down: down,
                 };

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use futures_util::stream::StreamExt as _;
 use secrecy::ExposeSecret;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tonic::Streaming;
 use zeroize::Zeroizing;
 
-use super::{Context, Failure, Gone, Up, headers};
+use super::up::Up;
+use super::{Context, Down, Failure, Gone, Turn, headers};
 use crate::cluster::{ApiAnswer, ApiRequest, Cluster, ClusterError, RequestBody, Transport};
 use crate::fault::Chain;
 use crate::limits;
@@ -26,14 +27,15 @@ const VERSION_BYTES: usize = 64 * 1024;
 pub async fn run(
     context: Context,
     dispatch: v1::Dispatch,
-    mut down: Streaming<v1::OperationDown>,
+    mut down: Down,
     up: mpsc::Sender<v1::OperationUp>,
+    turn: Turn,
     stop: CancellationToken,
 ) {
-    let up = Up::new(up);
+    let mut up = Up::new(up, turn);
     let (client, account) = (dispatch.client.clone(), context.account.clone());
     let mut record = Record::default();
-    let executing = execute(&context, dispatch, &mut down, &up, &mut record);
+    let executing = execute(&context, dispatch, &mut down, &mut up, &mut record);
     let outcome = stop.run_until_cancelled(executing).await;
     end(up, down, &stop).await;
     let outcome = match outcome {
@@ -58,9 +60,9 @@ pub async fn run(
 
 /// Lets the hub end the stream: dropped from here, it would be reset, and what the hub has not
 /// read yet with it.
-async fn end(up: Up, mut down: Streaming<v1::OperationDown>, stop: &CancellationToken) {
+async fn end(up: Up, mut down: Down, stop: &CancellationToken) {
     drop(up);
-    let ending = async { while let Ok(Some(_)) = down.message().await {} };
+    let ending = async { while let Some(Ok(_)) = down.next().await {} };
     let _cut = stop.run_until_cancelled(ending).await;
 }
 
@@ -89,8 +91,8 @@ impl Record {
 async fn execute(
     context: &Context,
     dispatch: v1::Dispatch,
-    down: &mut Streaming<v1::OperationDown>,
-    up: &Up,
+    down: &mut Down,
+    up: &mut Up,
     record: &mut Record,
 ) -> Result<&'static str, Gone> {
     let prepared = prepare(context, dispatch, down, record).await;
@@ -125,7 +127,7 @@ struct Operation {
 async fn prepare(
     context: &Context,
     dispatch: v1::Dispatch,
-    down: &mut Streaming<v1::OperationDown>,
+    down: &mut Down,
     record: &mut Record,
 ) -> Result<(Operation, Arc<Cluster>, Zeroizing<Vec<u8>>), Failure> {
     let head = dispatch.head.unwrap_or_default();
@@ -176,17 +178,17 @@ async fn prepare(
 async fn collect(
     first: &[u8],
     complete: bool,
-    down: &mut Streaming<v1::OperationDown>,
+    down: &mut Down,
 ) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let mut body = Zeroizing::new(first.to_vec());
     let mut complete = complete;
     while !complete {
         let broke = || Failure::new(Kind::Malformed, "the body broke off on its way");
         let message = down
-            .message()
+            .next()
             .await
-            .map_err(|_status| broke())?
-            .ok_or_else(broke)?;
+            .ok_or_else(broke)?
+            .map_err(|_status| broke())?;
         match message.message {
             Some(v1::operation_down::Message::Body(bytes)) => {
                 if body.len() + bytes.len() > limits::REQUEST_BODY_BYTES {
@@ -295,7 +297,7 @@ impl Operation {
         &self,
         context: &Context,
         mut answer: ApiAnswer,
-        up: &Up,
+        up: &mut Up,
     ) -> Result<&'static str, Gone> {
         let rules = Arc::clone(context.policy.scrub_rules());
         let content_type = answer
@@ -311,8 +313,10 @@ impl Operation {
         up.head(
             answer.status,
             headers::to_client(&answer.headers, self.kind.masked()),
-        )
-        .await?;
+        );
+        if self.is_long_running() {
+            up.flush().await?;
+        }
         let mut buffer = Buffer::new(limits::RAW_OBJECT_BYTES);
         let mut version = VersionSeeker::new(self, answer.status);
         loop {

@@ -7,7 +7,7 @@
 //! - What does not round-trip as a [`Target`], is not an allowed kind, or is not permitted by the
 //!   account's policy, is never sent (tests: `tests/real`).
 //! - The path that is sent is rebuilt from the parsed target.
-//! - Only [`crate::scrub::Scrubbed`] bytes go up (enforced by: [`Up::body`]).
+//! - Only [`crate::scrub::Scrubbed`] bytes go up (enforced by: [`up::Up::body`]).
 //! - Every operation leaves one audit record, which names the client that the hub asserts.
 //! # Failure
 //! - Not sent, or not answered → one [`v1::OperationFailure`]; a write that may have been carried
@@ -15,20 +15,23 @@
 
 mod execute;
 mod headers;
+mod turns;
+mod up;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, watch};
+use futures_util::stream::BoxStream;
+use tokio::sync::watch;
+use tonic::Status;
 
 use crate::cluster::Cluster;
-use crate::limits;
 use crate::policy::{AccountPolicy, AllowedKind};
 use crate::resource::{Gvr, ResourceVersion};
-use crate::scrub::Scrubbed;
 use crate::wire::v1;
 
 pub use execute::run;
+pub use turns::{Turn, Turns};
 
 /// The kinds of an account by where they are served.
 pub type Kinds = BTreeMap<Gvr, AllowedKind>;
@@ -63,54 +66,8 @@ impl std::fmt::Debug for Context {
 #[derive(Debug)]
 pub(crate) struct Gone;
 
-/// Answers one operation.
-#[derive(Debug)]
-pub(crate) struct Up(mpsc::Sender<v1::OperationUp>);
-
-impl Up {
-    pub(crate) const fn new(sender: mpsc::Sender<v1::OperationUp>) -> Self {
-        Self(sender)
-    }
-
-    async fn send(&self, message: v1::operation_up::Message) -> Result<(), Gone> {
-        let message = v1::OperationUp {
-            message: Some(message),
-        };
-        self.0.send(message).await.map_err(|_closed| Gone)
-    }
-
-    async fn head(&self, status: u16, headers: Vec<v1::HttpHeader>) -> Result<(), Gone> {
-        let answer = v1::OperationAnswer {
-            status: status.into(),
-            headers,
-        };
-        self.send(v1::operation_up::Message::Answer(answer)).await
-    }
-
-    /// Sends filtered bytes, in pieces that let other streams take turns.
-    async fn body(&self, bytes: Scrubbed) -> Result<(), Gone> {
-        let mut rest = bytes.into_bytes();
-        while !rest.is_empty() {
-            let piece = rest.split_to(rest.len().min(limits::BODY_CHUNK_BYTES));
-            self.send(v1::operation_up::Message::Body(piece)).await?;
-        }
-        Ok(())
-    }
-
-    async fn end(&self) -> Result<(), Gone> {
-        self.send(v1::operation_up::Message::End(v1::OperationEnd {}))
-            .await
-    }
-
-    async fn fail(&self, failure: Failure) -> Result<(), Gone> {
-        let failure = v1::OperationFailure {
-            kind: failure.kind.into(),
-            message: failure.message,
-            field: failure.field,
-        };
-        self.send(v1::operation_up::Message::Failure(failure)).await
-    }
-}
+/// What the hub sends down an operation's stream.
+pub type Down = BoxStream<'static, Result<v1::OperationDown, Status>>;
 
 /// Why there is no answer, or not all of it.
 #[derive(Debug)]

@@ -1,20 +1,19 @@
 //! One connection to the hub: hello, heartbeats, accounts, directives, operations, feeds.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::stream::StreamExt as _;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use super::feed::Feed;
+use super::operation::{Operations, operate};
 use super::pump::{Credit, Pump, PumpEnd};
 use crate::clock::SharedClock;
 use crate::identity::channel::{Closed, Connection, Hub};
@@ -27,9 +26,6 @@ pub(super) type SessionClient = v1::session_client::SessionClient<Hub>;
 
 /// Control messages that may wait for HTTP/2 to take them.
 const CONTROL_QUEUE: usize = 64;
-
-/// Messages of one operation that may wait, each way.
-const OPERATION_QUEUE: usize = 1;
 
 /// Time until the hub's welcome.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,18 +43,6 @@ pub struct Decision {
     pub admission: v1::Admission,
     /// One line for people.
     pub message: String,
-}
-
-/// Carries out tunnelled operations; the port that the agent fills.
-pub trait Operations: Send + Sync + fmt::Debug {
-    /// Answers one dispatch through `up`; ends soon after `stop`.
-    fn run(
-        &self,
-        dispatch: v1::Dispatch,
-        down: Streaming<v1::OperationDown>,
-        up: mpsc::Sender<v1::OperationUp>,
-        stop: CancellationToken,
-    ) -> BoxFuture<'static, ()>;
 }
 
 /// What does not change while the process lives.
@@ -510,39 +494,6 @@ impl Link {
         self.tasks.cancel();
         let _all_ended = self.tasks.drain(Duration::from_secs(1)).await;
         end
-    }
-}
-
-async fn operate(
-    mut client: SessionClient,
-    session: bytes::Bytes,
-    dispatch: v1::Dispatch,
-    operations: Arc<dyn Operations>,
-    stop: CancellationToken,
-) {
-    let (up, receiver) = mpsc::channel(OPERATION_QUEUE);
-    let open = v1::OperationOpen {
-        session,
-        operation: dispatch.operation.clone(),
-    };
-    let open = v1::OperationUp {
-        message: Some(v1::operation_up::Message::Open(open)),
-    };
-    if up.try_send(open).is_err() {
-        return;
-    }
-    match client.operation(ReceiverStream::new(receiver)).await {
-        Ok(answer) => {
-            operations
-                .run(dispatch, answer.into_inner(), up, stop)
-                .await;
-        }
-        Err(status) => {
-            tracing::debug!(
-                status = status.message(),
-                "the hub no longer wants an operation"
-            );
-        }
     }
 }
 

@@ -487,6 +487,7 @@ async fn an_operation_is_answered_by_the_agent_it_was_sent_to_and_by_nobody_else
         let head = v1::OperationAnswer {
             status: 200,
             headers: vec![header],
+            ..v1::OperationAnswer::default()
         };
         vec![
             v1::operation_up::Message::Answer(head),

@@ -31,15 +31,13 @@ const LOGS: usize = 64;
 const AT_ONCE: usize = 6;
 
 /// Small writes whose answers are timed.
-const PATCHES: usize = 50;
+const PATCHES: usize = 100;
 
 /// Pods of 10 KB in the snapshot.
-const PODS: usize = 2_000;
+const PODS: usize = 10_000;
 
-/// What the slowest of the writes may take. The goal is one second and is not met while the logs
-/// fill the link (1.8 s was seen in a debug build on a busy machine): an answer waits for two ways
-/// up, each behind a chunk of every stream that has something to send.
-const SLOWEST: Duration = Duration::from_secs(3);
+/// What all but one of the writes may take; half a second was seen in a debug build.
+const SLOWEST: Duration = Duration::from_secs(1);
 
 /// How long the snapshot may take on the full link.
 const SNAPSHOT: Duration = Duration::from_mins(5);

@@ -29,7 +29,8 @@ use super::proof::{self, Exporter, Purpose};
 use super::tls::ALPN_H2;
 use super::verify::{self, VerifiedPeer};
 use crate::limits::{
-    AGENT_CONNECTION_WINDOW, AGENT_STREAM_WINDOW, HEADER_LIST_BYTES, SOCKET_UNSENT_BYTES,
+    AGENT_CONNECTION_WINDOW, AGENT_STREAM_WINDOW, HEADER_LIST_BYTES, SEND_BUFFER_BYTES,
+    SOCKET_UNSENT_BYTES,
 };
 use crate::tasks::Tasks;
 
@@ -200,6 +201,7 @@ async fn start(
         .initial_stream_window_size(AGENT_STREAM_WINDOW)
         .initial_connection_window_size(AGENT_CONNECTION_WINDOW)
         .adaptive_window(false)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
         .max_header_list_size(HEADER_LIST_BYTES)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
