@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
+use rustix::process::Signal as Number;
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::level_filters::LevelFilter;
@@ -120,6 +121,9 @@ pub(super) fn block_on(threads: usize, body: impl Future<Output = Exit>) -> Exit
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// Never looked at: with somebody listening, a file that may not grow is an error of its
+    /// write, and not the end of the process.
+    _file_size: Signal,
 }
 
 impl Signals {
@@ -132,6 +136,7 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate()).map_err(failed)?,
             interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
+            _file_size: signal(SignalKind::from_raw(Number::XFSZ.as_raw())).map_err(failed)?,
         })
     }
 

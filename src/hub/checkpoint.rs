@@ -59,7 +59,7 @@ impl Core {
         }
         let store = Arc::clone(&self.store);
         let writing = tokio::task::spawn_blocking(move || store.checkpoint(&streams));
-        let written = writing.await.unwrap_or(Ok(()));
+        let written = writing.await.unwrap_or(Err(StoreError::Panicked));
         if written.is_err() {
             for (account, changes) in taken {
                 account.unstore(changes);

@@ -2,9 +2,15 @@
 //!
 //! A transaction is on disk when it is committed. The file carries a format number: a newer one
 //! is refused, never reset.
+//!
+//! # Failure
+//! - A full disk, or any other error of the file: the transaction is rolled back and its caller
+//!   told. The engine then refuses everything until the file is opened anew, which the next access
+//!   does; what was committed before is there (test: `tests/path/disk.rs`).
 
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use thiserror::Error;
@@ -14,6 +20,10 @@ const FORMAT: u64 = 1;
 
 /// Name of the file within the state folder.
 pub const FILE: &str = "sortie.redb";
+
+/// Bytes of the file that the engine keeps in memory; its own default is a gigabyte. The views
+/// hold what is asked for, so this only has to carry the writing.
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const REGISTRY: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("registry");
@@ -49,6 +59,9 @@ pub enum StoreError {
         #[source]
         source: Box<redb::Error>,
     },
+    /// The engine panicked.
+    #[error("the store's engine failed on the way")]
+    Panicked,
 }
 
 fn access<E: Into<redb::Error>>(what: &'static str) -> impl FnOnce(E) -> StoreError {
@@ -77,7 +90,9 @@ pub(super) struct StreamCheckpoint {
 /// The store.
 #[derive(Debug)]
 pub(super) struct Store {
-    database: Database,
+    path: PathBuf,
+    /// None after an error, until the next access opens it.
+    database: Mutex<Option<Database>>,
 }
 
 impl Store {
@@ -88,129 +103,157 @@ impl Store {
     pub(super) fn open(folder: &Path) -> Result<Self, StoreError> {
         let path = folder.join(FILE);
         make_private(&path)?;
-        let opened = Database::create(&path).map_err(|source| StoreError::Open {
-            path: path.clone(),
-            source: Box::new(source.into()),
-        })?;
-        let store = Self { database: opened };
-        let found = store.prepare()?;
-        if found > FORMAT {
-            return Err(StoreError::Newer { path, found });
-        }
-        Ok(store)
+        let database = Mutex::new(Some(open(&path)?));
+        Ok(Self { path, database })
     }
 
-    /// Makes the tables of a new store and tells the format of this one.
-    fn prepare(&self) -> Result<u64, StoreError> {
-        let transaction = self.database.begin_write().map_err(access("prepare"))?;
-        let found = {
-            let mut meta = transaction.open_table(META).map_err(access("prepare"))?;
-            let found = meta
-                .get("format")
-                .map_err(access("prepare"))?
-                .map(|found| found.value());
-            if found.is_none() {
-                meta.insert("format", FORMAT).map_err(access("prepare"))?;
-            }
-            if found.is_none_or(|found| found <= FORMAT) {
-                transaction
-                    .open_table(REGISTRY)
-                    .map_err(access("prepare"))?;
-                transaction.open_table(CURSORS).map_err(access("prepare"))?;
-                transaction.open_table(OBJECTS).map_err(access("prepare"))?;
-            }
-            found.unwrap_or(FORMAT)
+    /// Runs `work` on the open database. After an error, the next call opens it anew.
+    fn with<T>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut open_one = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        // Out of its place meanwhile, so that a panic of the engine leaves none behind.
+        let database = match open_one.take() {
+            Some(database) => database,
+            None => open(&self.path)?,
         };
-        transaction.commit().map_err(access("prepare"))?;
-        Ok(found)
+        let done = work(&database)?;
+        *open_one = Some(database);
+        Ok(done)
     }
 
     /// Every entry of the registry.
     pub(super) fn registry(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        self.read_all(REGISTRY, "read")
+        self.with(|database| read_all(database, REGISTRY))
     }
 
     /// Every cursor.
     pub(super) fn cursors(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        self.read_all(CURSORS, "read")
+        self.with(|database| read_all(database, CURSORS))
     }
 
     /// Every object of a stream: key within the stream, and value.
     pub(super) fn objects(&self, stream: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        let transaction = self.database.begin_read().map_err(access("read"))?;
-        let table = transaction.open_table(OBJECTS).map_err(access("read"))?;
-        let prefix = format!("{stream}\0");
-        let mut found = Vec::new();
-        for entry in table.range(prefix.as_str()..).map_err(access("read"))? {
-            let (key, value) = entry.map_err(access("read"))?;
-            let Some(object) = key.value().strip_prefix(&prefix) else {
-                break;
-            };
-            found.push((object.to_owned(), value.value().to_vec()));
-        }
-        Ok(found)
-    }
-
-    fn read_all(
-        &self,
-        table: TableDefinition<'_, &str, &[u8]>,
-        what: &'static str,
-    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        let transaction = self.database.begin_read().map_err(access(what))?;
-        let table = transaction.open_table(table).map_err(access(what))?;
-        let entries = table.iter().map_err(access(what))?;
-        entries
-            .map(|entry| {
-                let (key, value) = entry.map_err(access(what))?;
-                Ok((key.value().to_owned(), value.value().to_vec()))
-            })
-            .collect()
+        self.with(|database| {
+            let transaction = database.begin_read().map_err(access("read"))?;
+            let table = transaction.open_table(OBJECTS).map_err(access("read"))?;
+            let prefix = format!("{stream}\0");
+            let mut found = Vec::new();
+            for entry in table.range(prefix.as_str()..).map_err(access("read"))? {
+                let (key, value) = entry.map_err(access("read"))?;
+                let Some(object) = key.value().strip_prefix(&prefix) else {
+                    break;
+                };
+                found.push((object.to_owned(), value.value().to_vec()));
+            }
+            Ok(found)
+        })
     }
 
     /// Writes changes of the registry in one transaction.
     pub(super) fn write_registry(&self, changes: &[Change]) -> Result<(), StoreError> {
-        let transaction = self.database.begin_write().map_err(access("write to"))?;
-        {
-            let mut table = transaction
-                .open_table(REGISTRY)
-                .map_err(access("write to"))?;
-            for (key, value) in changes {
-                put(&mut table, key, value.as_deref())?;
+        self.with(|database| {
+            let transaction = database.begin_write().map_err(access("write to"))?;
+            {
+                let mut table = transaction
+                    .open_table(REGISTRY)
+                    .map_err(access("write to"))?;
+                for (key, value) in changes {
+                    put(&mut table, key, value.as_deref())?;
+                }
             }
-        }
-        transaction.commit().map_err(access("write to"))
+            transaction.commit().map_err(access("write to"))
+        })
     }
 
     /// Writes objects and cursors in one transaction.
     pub(super) fn checkpoint(&self, streams: &[StreamCheckpoint]) -> Result<(), StoreError> {
-        let transaction = self.database.begin_write().map_err(access("write to"))?;
-        {
-            let mut cursors = transaction
-                .open_table(CURSORS)
-                .map_err(access("write to"))?;
-            let mut objects = transaction
-                .open_table(OBJECTS)
-                .map_err(access("write to"))?;
-            for stream in streams {
-                if stream.purge || stream.cursor.is_none() {
-                    let (from, until) =
-                        (format!("{}\0", stream.key), format!("{}\u{1}", stream.key));
-                    objects
-                        .retain_in(from.as_str()..until.as_str(), |_, _| false)
-                        .map_err(access("write to"))?;
+        self.with(|database| {
+            let transaction = database.begin_write().map_err(access("write to"))?;
+            {
+                let mut cursors = transaction
+                    .open_table(CURSORS)
+                    .map_err(access("write to"))?;
+                let mut objects = transaction
+                    .open_table(OBJECTS)
+                    .map_err(access("write to"))?;
+                for stream in streams {
+                    write_stream(&mut cursors, &mut objects, stream)?;
                 }
-                for (key, value) in &stream.objects {
-                    put(
-                        &mut objects,
-                        &format!("{}\0{key}", stream.key),
-                        value.as_deref(),
-                    )?;
-                }
-                put(&mut cursors, &stream.key, stream.cursor.as_deref())?;
+            }
+            transaction.commit().map_err(access("write to"))
+        })
+    }
+}
+
+fn open(path: &Path) -> Result<Database, StoreError> {
+    let opened = Database::builder().set_cache_size(CACHE_BYTES).create(path);
+    let database = opened.map_err(|source| StoreError::Open {
+        path: path.to_owned(),
+        source: Box::new(source.into()),
+    })?;
+    let found = prepare(&database)?;
+    if found > FORMAT {
+        let path = path.to_owned();
+        return Err(StoreError::Newer { path, found });
+    }
+    Ok(database)
+}
+
+/// Makes the tables of a new store and tells the format of this one.
+fn prepare(database: &Database) -> Result<u64, StoreError> {
+    let transaction = database.begin_write().map_err(access("prepare"))?;
+    let found = {
+        let mut meta = transaction.open_table(META).map_err(access("prepare"))?;
+        let found = meta
+            .get("format")
+            .map_err(access("prepare"))?
+            .map(|found| found.value());
+        if found.is_none() {
+            meta.insert("format", FORMAT).map_err(access("prepare"))?;
+        }
+        if found.is_none_or(|found| found <= FORMAT) {
+            for table in [REGISTRY, CURSORS, OBJECTS] {
+                transaction.open_table(table).map_err(access("prepare"))?;
             }
         }
-        transaction.commit().map_err(access("write to"))
+        found.unwrap_or(FORMAT)
+    };
+    transaction.commit().map_err(access("prepare"))?;
+    Ok(found)
+}
+
+fn read_all(
+    database: &Database,
+    table: TableDefinition<'_, &str, &[u8]>,
+) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+    let transaction = database.begin_read().map_err(access("read"))?;
+    let table = transaction.open_table(table).map_err(access("read"))?;
+    let entries = table.iter().map_err(access("read"))?;
+    entries
+        .map(|entry| {
+            let (key, value) = entry.map_err(access("read"))?;
+            Ok((key.value().to_owned(), value.value().to_vec()))
+        })
+        .collect()
+}
+
+fn write_stream(
+    cursors: &mut redb::Table<'_, &'static str, &'static [u8]>,
+    objects: &mut redb::Table<'_, &'static str, &'static [u8]>,
+    stream: &StreamCheckpoint,
+) -> Result<(), StoreError> {
+    if stream.purge || stream.cursor.is_none() {
+        let (from, until) = (format!("{}\0", stream.key), format!("{}\u{1}", stream.key));
+        objects
+            .retain_in(from.as_str()..until.as_str(), |_, _| false)
+            .map_err(access("write to"))?;
     }
+    for (key, value) in &stream.objects {
+        put(objects, &format!("{}\0{key}", stream.key), value.as_deref())?;
+    }
+    put(cursors, &stream.key, stream.cursor.as_deref())
 }
 
 /// Makes the file, readable by its owner only, if it is not there.
@@ -302,13 +345,15 @@ mod tests {
     fn a_newer_format_is_refused_and_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
-        let transaction = store.database.begin_write().unwrap();
-        transaction
-            .open_table(META)
-            .unwrap()
-            .insert("format", FORMAT + 1)
+        store
+            .with(|database| {
+                let transaction = database.begin_write().unwrap();
+                let mut meta = transaction.open_table(META).unwrap();
+                meta.insert("format", FORMAT + 1).unwrap();
+                drop(meta);
+                transaction.commit().map_err(access("write to"))
+            })
             .unwrap();
-        transaction.commit().unwrap();
         drop(store);
         for _ in 0..2 {
             let refused = Store::open(folder.path()).unwrap_err();

@@ -5,6 +5,7 @@ mod support;
 
 #[cfg(test)]
 mod demo;
+mod disk;
 mod engines;
 mod kubectl;
 #[cfg(test)]

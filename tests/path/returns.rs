@@ -170,7 +170,7 @@ async fn a_hub_that_was_killed_serves_what_it_knew_and_goes_on_without_a_list() 
 }
 
 /// Waits until all that the hub shows now is in its store: until the second write from here on.
-async fn checkpointed(hub: &Sortie, change: impl AsyncFn(&str)) {
+pub(crate) async fn checkpointed(hub: &Sortie, change: impl AsyncFn(&str)) {
     let file = hub.folder().join("state").join(sortie::hub::STORE_FILE);
     let written = || fs::metadata(&file).and_then(|meta| meta.modified()).ok();
     for name in ["tick-1", "tick-2"] {

@@ -1,0 +1,112 @@
+//! A hub whose disk is full, and has room again.
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail their test"
+)]
+
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use serde_json::json;
+
+use crate::returns::{checkpointed, keep_addresses};
+use crate::support::eventually::eventually_async;
+use crate::support::kubectl::Kubectl;
+use crate::support::sortie::Sortie;
+use crate::support::stand::{self, Plan, Stand};
+use crate::support::testbed::Testbed;
+
+/// Bytes of a file that the hub may write while its disk is "full": enough for its log, and less
+/// than any store.
+const FULL: u64 = 256 * 1024;
+
+const FAILED: &str =
+    "cannot write the store; accounts are served from memory and stored when it can be";
+
+/// No file of the process may grow past [`FULL`], or any may again. A write beyond fails as one on
+/// a full disk does, with another number.
+fn fill_disk(hub: &Sortie, full: bool) {
+    let limit = Rlimit {
+        current: full.then_some(FULL),
+        maximum: None,
+    };
+    let pid = Pid::from_raw(hub.pid()).expect("a process");
+    prlimit(Some(pid), Resource::Fsize, limit).expect("the limit of a process of our own");
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_once_damages_nothing_and_is_left_behind() {
+    let cluster = Testbed::shared().await.cluster();
+    let namespace = cluster.api().namespace("disk").await;
+    let services = format!("/api/v1/namespaces/{namespace}/services");
+    let create = async |name: &str| {
+        let spec = json!({"ports": [{"port": 80}]});
+        let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec});
+        cluster.api().create(&services, &service).await;
+    };
+    let mut stand = Stand::joining(Plan::one("lab", &cluster.kubeconfig, "")).await;
+    keep_addresses(&stand.hub).await;
+    stand.wait("lab", "ACTIVE").await;
+    let kubectl = Kubectl::pinned(33, &stand.kubeconfig("lab", "visitor").await);
+    let shown = async || {
+        kubectl
+            .ok(&["get", "services", "-n", &namespace, "-o", "name"])
+            .await
+    };
+    create("before").await;
+    checkpointed(&stand.hub, &create).await;
+
+    fill_disk(&stand.hub, true);
+    create("while-full").await;
+    stand.hub.logged(FAILED).await;
+    eventually_async("what changes is still shown", async || {
+        let shown = shown().await;
+        shown.contains("service/while-full").then_some(())
+    })
+    .await;
+    let refused = stand
+        .hub
+        .command(&["client", "create", "late", "--account", "lab"])
+        .await;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(
+        refused.stderr.contains("cannot write to the store"),
+        "{refused:?}"
+    );
+    assert!(refused.stderr.contains("is the disk full?"), "{refused:?}");
+    let clients = stand::ok(stand.hub.command(&["get", "clients"]).await).stdout;
+    assert!(!clients.contains("late"), "{clients}");
+
+    fill_disk(&stand.hub, false);
+    create("after").await;
+    stand.hub.logged("the store can be written again").await;
+    let told = |message: &str| {
+        let log = stand.hub.log();
+        let told = log
+            .entries()
+            .filter(|entry| entry.message() == Some(message));
+        told.count()
+    };
+    assert_eq!(told(FAILED), 1);
+    assert_eq!(told("the store can be written again"), 1);
+    stand::ok(
+        stand
+            .hub
+            .command(&["client", "create", "late", "--account", "lab"])
+            .await,
+    );
+    checkpointed(&stand.hub, async |name| {
+        create(&format!("again-{name}")).await
+    })
+    .await;
+
+    stand.agent.kill().await;
+    stand.hub.kill().await;
+    stand.hub.start_again();
+    stand.hub.ready().await;
+    let shown = shown().await;
+    for name in ["before", "while-full", "after"] {
+        assert!(shown.contains(&format!("service/{name}")), "{shown}");
+    }
+    let clients = stand::ok(stand.hub.command(&["get", "clients"]).await).stdout;
+    assert!(clients.contains("late"), "{clients}");
+}
