@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use http::Method;
 use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -24,6 +25,7 @@ use support::double::{Double, Settings};
 use support::facade::Facade;
 use support::hand_over;
 use support::kube::{Api, Watch};
+use support::sortie::Sortie;
 use support::stand::{self, Plan, Stand};
 use support::testbed::Testbed;
 
@@ -32,6 +34,11 @@ const REST: Duration = Duration::from_mins(1);
 
 /// Pods of the first sync.
 const PODS: usize = 10_000;
+
+/// Annotations that make a pod of the real API server 10 KB large, and requests for it that are
+/// under way at once.
+const FILLERS: usize = 70;
+const AT_ONCE: usize = 32;
 
 /// Writes of the latency measurement, and the pause between two.
 const WRITES: usize = 3_000;
@@ -57,6 +64,9 @@ fn main() {
         }
         if runs("sync") {
             sync().await;
+        }
+        if runs("real-sync") {
+            real_sync().await;
         }
         if runs("rotations") {
             let report = hand_over::rotate(ROTATIONS, EVENTS).await;
@@ -205,7 +215,7 @@ async fn sync() {
         "MiB",
         None,
     );
-    let bare = bare_list(&double).await;
+    let bare = bare_list(&double.api(), "limit=500").await;
     row("bare list of the same, pages of 500", bare, "s", None);
     row(
         "first sync, agent's start of it to ACTIVE",
@@ -219,6 +229,76 @@ async fn sync() {
         "x",
         Some(1.5),
     );
+}
+
+/// The same pods at a real API server: the first sync against a bare list of them.
+async fn real_sync() {
+    let testbed = Testbed::start(&["-nodes", "0", "-controllers=false", "-gogc", "200"]).await;
+    let cluster = testbed.cluster();
+    create_pods(&cluster.api()).await;
+    let bare = [
+        bare_list(&cluster.api(), "").await,
+        bare_list(&cluster.api(), "limit=500").await,
+    ];
+    let hub = stand::hub_with(&["--allow-dump"], "24h").await;
+    let plan = Plan::one("lab", &cluster.kubeconfig, "");
+    let start = Instant::now();
+    let agent = stand::agent_with(&["--allow-dump"], &hub, "lab", &plan, "").await;
+    active(&hub, PODS).await;
+    let seconds = start.elapsed().as_secs_f64();
+    let again = [
+        bare_list(&cluster.api(), "").await,
+        bare_list(&cluster.api(), "limit=500").await,
+    ];
+    println!(
+        "bare lists before {bare:.2?} s and after {again:.2?} s (whole from the server's cache, in pages of 500); agent {:.1} MiB, at most {:.1} MiB; hub {:.1} MiB",
+        memory(agent.pid(), "VmRSS"),
+        memory(agent.pid(), "VmHWM"),
+        memory(hub.pid(), "VmRSS"),
+    );
+    row(
+        "real API server: agent's start to ACTIVE",
+        seconds,
+        "s",
+        None,
+    );
+    let fastest = bare
+        .iter()
+        .chain(&again)
+        .copied()
+        .fold(f64::INFINITY, f64::min);
+    row(
+        "real API server: ratio to the faster bare list",
+        seconds / fastest,
+        "x",
+        Some(1.5),
+    );
+}
+
+/// Creates pods of 10 KB that no node runs.
+async fn create_pods(api: &Api) {
+    let name = "full";
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+    api.create("/api/v1/namespaces", &namespace).await;
+    let account =
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+    api.create("/api/v1/namespaces/full/serviceaccounts", &account)
+        .await;
+    let pods = futures_util::stream::iter(0..PODS);
+    pods.for_each_concurrent(AT_ONCE, async |number| {
+        let annotations: BTreeMap<String, String> = (0..FILLERS)
+            .map(|filler| {
+                let value = format!("value {filler} of pod {number}, ").repeat(4);
+                (format!("example.com/filler-{filler}"), value)
+            })
+            .collect();
+        let pod = json!({"apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": format!("pod-{number}"), "annotations": annotations},
+            "spec": {"nodeName": format!("node-{}", number % 20), "automountServiceAccountToken": false,
+                "containers": [{"name": "main", "image": "example.com/shop:1"}]}});
+        api.create("/api/v1/namespaces/full/pods", &pod).await;
+    })
+    .await;
 }
 
 struct Cost {
@@ -243,15 +323,7 @@ async fn synced(pods: usize) -> (Cost, Double) {
     })
     .await;
     let start = Instant::now();
-    let socket = hub.folder().join("state").join("admin.sock");
-    let request = json!({"command": "get", "what": "accounts"});
-    support::eventually::eventually_async("the account is ACTIVE", async || {
-        let answer = hand_over::command(&socket, &request).await;
-        let row = &answer["rows"][0];
-        let all = row["objects"].as_u64() >= Some(pods as u64);
-        (row["state"] == "ACTIVE" && all).then_some(())
-    })
-    .await;
+    active(&hub, pods).await;
     let seconds = start.elapsed().as_secs_f64();
     let peak = memory(agent.pid(), "VmHWM");
     idle(REST / 3).await;
@@ -264,11 +336,27 @@ async fn synced(pods: usize) -> (Cost, Double) {
     (cost, double)
 }
 
-/// Seconds to read all pods of a server, without looking at them.
-async fn bare_list(double: &Double) -> f64 {
-    let api = double.api();
+/// Waits until the account is ACTIVE with so many pods.
+async fn active(hub: &Sortie, pods: usize) {
+    let socket = hub.folder().join("state").join("admin.sock");
+    let request = json!({"command": "get", "what": "accounts"});
+    support::eventually::eventually_async("the account is ACTIVE", async || {
+        let answer = hand_over::command(&socket, &request).await;
+        let row = &answer["rows"][0];
+        let all = row["objects"].as_u64() >= Some(pods as u64);
+        (row["state"] == "ACTIVE" && all).then_some(())
+    })
+    .await;
+}
+
+/// Seconds to read all pods of a server, without looking at them: in pages, or, without a
+/// `limit`, whole from the server's cache.
+async fn bare_list(api: &Api, limit: &str) -> f64 {
     let start = Instant::now();
-    let mut path = "/api/v1/pods?limit=500".to_owned();
+    let mut path = match limit {
+        "" => "/api/v1/pods?resourceVersion=0".to_owned(),
+        limit => format!("/api/v1/pods?{limit}"),
+    };
     loop {
         let answer = api.ask(Method::GET, &path, None).await;
         assert!(answer.status.is_success(), "{path}: {}", answer.status);
@@ -282,7 +370,7 @@ async fn bare_list(double: &Double) -> f64 {
         if token.is_empty() {
             return start.elapsed().as_secs_f64();
         }
-        path = format!("/api/v1/pods?limit=500&continue={token}");
+        path = format!("/api/v1/pods?{limit}&continue={token}");
     }
 }
 

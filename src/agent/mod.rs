@@ -224,6 +224,9 @@ pub async fn start(
     let engines = Arc::new(Engines::new(settings.engines));
     let accounts = accounts::Accounts::new(Arc::clone(&clock), latches.clone());
     let hash_key = std::hash::RandomState::new();
+    // Operations outlive a stop for the time of their link's drain: so do the connections that
+    // carry them to the clusters. The uplink ends both.
+    let connections = Tasks::new();
     for account in settings.accounts {
         let policy = Arc::new(AccountPolicy::new(account.policy.clone(), rules));
         let worker = worker::Worker {
@@ -234,6 +237,7 @@ pub async fn start(
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
             hash_key: hash_key.clone(),
+            connections: connections.clone(),
         };
         let owner = tasks.clone();
         tasks.spawn("account", move |stop| {
@@ -257,7 +261,7 @@ pub async fn start(
     );
     let identity = uplink.status();
     let owner = tasks.clone();
-    tasks.spawn("uplink", move |stop| uplink.run(owner, stop));
+    tasks.spawn("uplink", move |stop| uplink.run(owner, connections, stop));
     health::serve(&tasks, health_listener, latches);
     metrics::serve(&tasks, metrics_listener, accounts.metrics());
     Ok(Running {

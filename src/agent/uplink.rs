@@ -128,12 +128,13 @@ impl Uplink {
         Backoff::new(REDIAL.0, REDIAL.1, Arc::clone(&self.entropy))
     }
 
-    /// Keeps a link open until `stop`, or until the hub refuses for good.
-    pub(super) async fn run(self, tasks: Tasks, stop: CancellationToken) {
+    /// Keeps a link open until `stop`, or until the hub refuses for good. Ends `clusters`, the
+    /// connections that operations use, when the last operation is over.
+    pub(super) async fn run(self, tasks: Tasks, clusters: Tasks, stop: CancellationToken) {
         // Links and their connections outlive `stop` for the time of their drain, so they are not
         // tasks of `tasks`.
         let links = Tasks::new();
-        let _ends = links.stop_on_drop();
+        let _ends = (clusters.stop_on_drop(), links.stop_on_drop());
         let mut identity = match self.first(&tasks, &stop).await {
             Next::Certified(identity) => *identity,
             Next::Never(fatal) => {
@@ -200,6 +201,7 @@ impl Uplink {
             link.drain.cancel();
         }
         let _all_ended = links.drain_after(limits::DRAIN).await;
+        let _all_ended = clusters.drain(CONNECT).await;
     }
 
     fn shared(&self) -> Arc<Shared> {

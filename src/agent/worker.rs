@@ -44,6 +44,8 @@ pub(super) struct Worker {
     pub(super) clock: SharedClock,
     pub(super) entropy: SharedEntropy,
     pub(super) hash_key: std::hash::RandomState,
+    /// Owns the connections to the cluster, which outlive a stop until their operations are over.
+    pub(super) connections: Tasks,
 }
 
 /// Runs a worker, and runs it again after a panic, until `stop`.
@@ -52,7 +54,12 @@ pub(super) async fn supervise(worker: Worker, owner: Tasks, stop: CancellationTo
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(5), entropy);
     loop {
         let tasks = owner.child();
-        let (one, set) = (worker.clone(), tasks.clone());
+        let connections = worker.connections.child();
+        let one = Worker {
+            connections: connections.clone(),
+            ..worker.clone()
+        };
+        let set = tasks.clone();
         let moved = CancellationToken::new();
         let other_cluster = moved.clone();
         tasks.spawn("worker", move |stop| one.run(set, stop, other_cluster));
@@ -61,20 +68,27 @@ pub(super) async fn supervise(worker: Worker, owner: Tasks, stop: CancellationTo
             () = moved.cancelled() => {
                 // Nothing of the old cluster is carried over; the hub judges the new one.
                 worker.accounts.set_feed(&worker.settings.name, None);
-                let _all_ended = tasks.drain(GRACE).await;
+                let _all_ended = tokio::join!(tasks.drain(GRACE), connections.drain(GRACE));
             }
-            task = tasks.died() => {
+            task = first_of(tasks.died(), connections.died()) => {
                 let pause = backoff.next_pause();
                 let mut status = Status::failed("Internal", format!("task `{task}` panicked"));
                 status.next_retry = Some(worker.clock.now() + pause);
                 worker.accounts.set_feed(&worker.settings.name, None);
                 worker.tell(&BTreeMap::new(), &status);
-                let _all_ended = tasks.drain(GRACE).await;
+                let _all_ended = tokio::join!(tasks.drain(GRACE), connections.drain(GRACE));
                 if !pause_unless(&stop, pause).await {
                     return;
                 }
             }
         }
+    }
+}
+
+async fn first_of<T>(one: impl Future<Output = T>, other: impl Future<Output = T>) -> T {
+    tokio::select! {
+        done = one => done,
+        done = other => done,
     }
 }
 
@@ -113,7 +127,7 @@ impl Worker {
             Arc::clone(&self.entropy),
         );
         tasks.spawn("credential", |stop| keeper.run(stop));
-        let Some((cluster, known)) = self.connect(&mut credential, tasks, stop).await else {
+        let Some((cluster, known)) = self.connect(&mut credential, stop).await else {
             return Next::Stop;
         };
         let (cluster_now, cluster) = watch::channel(cluster);
@@ -145,7 +159,6 @@ impl Worker {
     async fn connect(
         &self,
         credential: &mut watch::Receiver<Published>,
-        tasks: &Tasks,
         stop: &CancellationToken,
     ) -> Option<(Arc<Cluster>, Known)> {
         let entropy = Arc::clone(&self.entropy);
@@ -161,7 +174,7 @@ impl Worker {
                 credential.changed().await.ok()?;
                 continue;
             };
-            let failure = match Cluster::new(held, tasks.clone()) {
+            let failure = match Cluster::new(held, self.connections.clone()) {
                 Ok(cluster) => match learn(&cluster).await {
                     Ok(known) => return Some((Arc::new(cluster), known)),
                     Err(error) => error,
@@ -346,7 +359,7 @@ impl Serving<'_> {
             return Next::GoOn;
         };
         let account = &self.worker.settings.name;
-        let changed = match Cluster::new(credential, self.tasks.clone()) {
+        let changed = match Cluster::new(credential, self.worker.connections.clone()) {
             Ok(cluster) => cluster.uid().await.map(|found| (cluster, found)),
             Err(error) => Err(error),
         };

@@ -138,7 +138,8 @@ impl Session {
         decision.is_some_and(|decision| decision.admission == v1::Admission::Accepted)
     }
 
-    fn is_connected(&self) -> bool {
+    /// Whether it has a link. One without has drained, and may still answer what was asked of it.
+    pub(super) fn is_connected(&self) -> bool {
         !self.lock().links.is_empty()
     }
 }
@@ -180,8 +181,13 @@ impl Sessions {
         session.is_connected().then(|| Arc::clone(session))
     }
 
-    /// Whether `session` is the active instance of its agent; the first to ask is.
+    /// Whether `session` is the active instance of its agent.
     pub(super) fn is_active(&self, session: &Session) -> bool {
+        self.lock().active.get(&session.agent) == Some(&session.instance)
+    }
+
+    /// Makes `session` the active instance of its agent, if there is none; whether it is now.
+    fn claim(&self, session: &Session) -> bool {
         let mut state = self.lock();
         let taken = state
             .active
@@ -190,15 +196,25 @@ impl Sessions {
         *taken == session.instance
     }
 
+    /// Forgets a session whose last connection is closed.
+    fn forget(&self, session: &Session) {
+        let mut state = self.lock();
+        if !session.is_connected() {
+            state.by_id.remove(&session.id);
+        }
+    }
+
     /// Gives the place of an instance that is gone to the one that waits longest.
     fn succeed(&self, gone: &Session) -> Option<Arc<Session>> {
         let mut state = self.lock();
-        state.by_id.remove(&gone.id);
         if state.active.get(&gone.agent) != Some(&gone.instance) {
             return None;
         }
         state.active.remove(&gone.agent);
-        let waiting = state.by_id.values().filter(|s| s.agent == gone.agent);
+        let waiting = state
+            .by_id
+            .values()
+            .filter(|s| s.agent == gone.agent && s.is_connected());
         let next = waiting.min_by_key(|s| (s.since, s.id)).cloned()?;
         state.active.insert(next.agent.clone(), next.instance);
         Some(next)
@@ -247,6 +263,9 @@ impl Core {
                 .await
                 .unwrap_or("the connection is closed");
             core.remove_link(&session, generation, why);
+            // Operations that were under way are still answered over the connection.
+            stop.cancelled().await;
+            core.sessions.forget(&session);
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
@@ -277,7 +296,7 @@ impl Core {
     }
 
     fn welcome(&self, session: &Session, version: u32) -> v1::Welcome {
-        let role = if self.sessions.is_active(session) {
+        let role = if self.sessions.claim(session) {
             v1::InstanceRole::Active
         } else {
             v1::InstanceRole::Standby

@@ -9,9 +9,11 @@ use std::fs;
 
 use bytes::Bytes;
 use http::Method;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::support::eventually::{eventually, eventually_async};
+use crate::support::double::{Double, Settings};
+use crate::support::eventually::{bounded, eventually, eventually_async};
 use crate::support::fake::Client;
 use crate::support::kubectl::Kubectl;
 use crate::support::sortie::Sortie;
@@ -249,4 +251,44 @@ async fn an_account_whose_kubeconfig_points_at_another_cluster_is_suspended_unti
     );
     let row: Value = stand.account("lab").await;
     assert_ne!(row["cluster-uid"], uid);
+}
+
+#[tokio::test]
+async fn an_operation_that_runs_when_its_agent_is_told_to_stop_is_answered() {
+    let double = Double::start(Settings {
+        objects: vec![("services", 1)],
+        ..Settings::default()
+    });
+    let stand = Stand::start(Plan::one("lab", &double.write_kubeconfig(), "")).await;
+    let client = Client::read(&stand.kubeconfig("lab", "visitor").await);
+    let path = format!(
+        "{}/api/v1/namespaces/ns-0/services/services-000000",
+        client.path
+    );
+    let (https, body) = (
+        client.https(),
+        Bytes::from_static(b"{\"metadata\":{\"labels\":{\"a\":\"b\"}}}"),
+    );
+    double.freeze(true);
+    let patching = https.send(Method::PATCH, &path, "application/merge-patch+json", body);
+    let stopping = async {
+        eventually("the API server was asked", || {
+            (double.count("patch", "services") > 0).then_some(())
+        })
+        .await;
+        let agent = Pid::from_raw(stand.agent.pid()).expect("a process");
+        kill_process(agent, Signal::TERM).expect("it runs");
+        stand.wait("lab", "STALE").await;
+        double.freeze(false);
+        stand.agent.ended().await
+    };
+    let (answer, exit) = tokio::join!(bounded("the answer", patching), stopping);
+    let answer = answer.unwrap();
+    assert_eq!(
+        answer.status,
+        200,
+        "{}",
+        String::from_utf8_lossy(&answer.body)
+    );
+    assert_eq!(exit, 0);
 }

@@ -224,10 +224,11 @@ impl Core {
                     .iter()
                     .filter(|s| s.agent == name)
                     .map(|session| {
-                        let state = match (row.revoked, self.sessions.is_active(session)) {
-                            (Some(_), _) => "BANNED",
-                            (None, true) => "ACTIVE",
-                            (None, false) => "STANDBY",
+                        let state = match row.revoked {
+                            Some(_) => "BANNED",
+                            None if !session.is_connected() => "DRAINING",
+                            None if self.sessions.is_active(session) => "ACTIVE",
+                            None => "STANDBY",
                         };
                         let mut row = base.clone();
                         row.insert("state".into(), json!(state));
