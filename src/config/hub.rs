@@ -22,9 +22,6 @@ const MAX_STALE: Duration = Duration::from_mins(15);
 /// Range of `max-stale`.
 const STALE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(24));
 
-/// Shortest life of a certificate; shorter ones would be renewed all the time.
-const SHORTEST_TTL: Duration = Duration::from_secs(10);
-
 const KEYS: [&str; 7] = [
     "certificates",
     "listen",
@@ -99,7 +96,7 @@ pub(super) const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCA
 fn certificates(root: &Map<'_>) -> Ttls {
     let map = root.map("certificates", &["agent-ttl", "client-ttl", "hub-ttl"]);
     let ttl = |key, role| {
-        let read = duration(SHORTEST_TTL..=profile::LONGEST_TTL);
+        let read = duration(profile::SHORTEST_TTL..=profile::LONGEST_TTL);
         let default = profile::profile(role).ttl;
         map.optional(key, read).unwrap_or(default)
     };

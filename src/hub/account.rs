@@ -207,6 +207,8 @@ impl Account {
         if !state.cluster_uid.is_empty() && state.cluster_uid != attach.cluster_uid {
             return Err(Refusal::ClusterChanged);
         }
+        // A refusal changes nothing.
+        let offered = keyed(0, &attach.streams)?;
         let other_rules = state.policy_digest != attach.policy_digest.as_ref();
         state.cluster_uid.clone_from(&attach.cluster_uid);
         state.policy_digest = attach.policy_digest.to_vec();
@@ -218,7 +220,7 @@ impl Account {
             }
             state.lanes.clear();
         }
-        let resumes = self.add_streams(&mut state, &attach.streams)?;
+        let resumes = self.add_streams(&mut state, offered);
         let offered: HashSet<&StreamKey> = state.numbers.values().collect();
         let gone: Vec<StreamKey> = self
             .view
@@ -244,34 +246,29 @@ impl Account {
         if state.owner.as_ref() != Some(owner) {
             return Err(Refusal::Fenced("another feed owns the account".into()));
         }
+        let offered = keyed(state.numbers.len(), &streams.attach)?;
         for number in &streams.detach {
             if let Some(key) = state.numbers.remove(number) {
                 self.view.detach(&key);
                 state.lanes.remove(&key);
             }
         }
-        self.add_streams(&mut state, &streams.attach)
+        Ok(self.add_streams(&mut state, offered))
     }
 
     fn add_streams(
         &self,
         state: &mut State,
-        offered: &[v1::StreamState],
-    ) -> Result<Vec<v1::StreamResume>, Refusal> {
-        if state.numbers.len() + offered.len() > limits::STREAMS_PER_ACCOUNT {
-            return Err(Refusal::Fenced("too many streams".into()));
-        }
+        offered: Vec<(StreamKey, &v1::StreamState)>,
+    ) -> Vec<v1::StreamResume> {
         let mut resumes = Vec::with_capacity(offered.len());
-        for offer in offered {
-            let Some(key) = key_of(offer) else {
-                return Err(Refusal::Fenced("a stream without resource or scope".into()));
-            };
+        for (key, offer) in offered {
             self.view.attach(&key, &offer.kind);
             self.view.mark(&key, ResourceVersion(offer.mark));
             resumes.push(self.resume(state, &key, offer));
             state.numbers.insert(offer.stream, key);
         }
-        Ok(resumes)
+        resumes
     }
 
     fn resume(
@@ -575,6 +572,20 @@ fn identity_of(identity: Option<v1::ObjectIdentity>) -> Result<Identity, String>
         uid: identity.uid,
         resource_version: ResourceVersion(identity.resource_version),
     })
+}
+
+/// The streams that are offered, by their keys; refused as a whole if one has none, or if they are
+/// too many with those `present`.
+fn keyed(
+    present: usize,
+    offered: &[v1::StreamState],
+) -> Result<Vec<(StreamKey, &v1::StreamState)>, Refusal> {
+    if present + offered.len() > limits::STREAMS_PER_ACCOUNT {
+        return Err(Refusal::Fenced("too many streams".into()));
+    }
+    let keyed = offered.iter().map(|offer| Some((key_of(offer)?, offer)));
+    let keyed: Option<Vec<_>> = keyed.collect();
+    keyed.ok_or_else(|| Refusal::Fenced("a stream without resource or scope".into()))
 }
 
 fn key_of(offer: &v1::StreamState) -> Option<StreamKey> {

@@ -67,6 +67,19 @@ fn attach(account: &Account, generation: u64, offer: &v1::Attach) -> v1::StreamR
     resumes.into_iter().next().unwrap()
 }
 
+#[test]
+fn a_refused_offer_leaves_the_account_to_the_next() {
+    let account = account();
+    let mut without_resource = offer(0, 1);
+    without_resource.streams[0].resource = None;
+    account.attach(owner(1), &without_resource).unwrap_err();
+    assert!(account.owner().is_none());
+    let mut too_many = offer(0, 1);
+    too_many.streams = vec![too_many.streams[0].clone(); limits::STREAMS_PER_ACCOUNT + 1];
+    account.attach(owner(1), &too_many).unwrap_err();
+    assert!(account.owner().is_none());
+}
+
 fn identity(name: &str, version: u64) -> v1::ObjectIdentity {
     v1::ObjectIdentity {
         namespace: "shop".into(),

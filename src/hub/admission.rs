@@ -120,7 +120,8 @@ fn judge(tables: &Tables, agent: &str, name: &str, standby: bool) -> Decision {
         let message = format!("waits for `sortie account approve {name}` at the hub");
         (v1::Admission::Pending, message)
     } else if let Some(reason) = &account.suspended {
-        let message = format!("suspended ({reason}); `sortie account approve {name}` ends it");
+        let why = if reason.is_empty() { "by hand" } else { reason };
+        let message = format!("suspended ({why}); `sortie account approve {name}` ends it");
         (v1::Admission::Suspended, message)
     } else if standby {
         (

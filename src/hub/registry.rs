@@ -69,7 +69,7 @@ pub(super) struct Account {
     pub agent: String,
     /// Whether it may be served.
     pub approved: bool,
-    /// Why it is suspended, if it is.
+    /// Why it is suspended, if it is; empty when somebody has said so.
     pub suspended: Option<String>,
     /// UID of the cluster it was first served from.
     pub cluster_uid: String,

@@ -8,7 +8,7 @@ use super::id::Role;
 pub const BACKDATE: Duration = Duration::from_mins(5);
 
 /// Shortest lifetime an operator may configure; below it, renewal is most of what an agent does.
-pub const SHORTEST_TTL: Duration = Duration::from_mins(10);
+pub const SHORTEST_TTL: Duration = Duration::from_secs(10);
 
 /// Longest lifetime that is issued: what a stolen key is worth when no ban reaches the hub.
 pub const LONGEST_TTL: Duration = Duration::from_hours(72);
@@ -97,7 +97,7 @@ mod tests {
         );
         for line in [
             format!("backdate: {}m", BACKDATE.as_secs() / 60),
-            format!("shortest-ttl: {}m", SHORTEST_TTL.as_secs() / 60),
+            format!("shortest-ttl: {}s", SHORTEST_TTL.as_secs()),
             format!("longest-ttl: {}h", LONGEST_TTL.as_secs() / 3600),
             format!("root: {{ ttl: {}d", ROOT_TTL.as_secs() / 86_400),
             format!(

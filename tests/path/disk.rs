@@ -1,9 +1,5 @@
 //! A hub whose disk is full, and has room again.
-#![expect(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "helpers of tests fail their test"
-)]
+#![expect(clippy::expect_used, reason = "helpers of tests fail their test")]
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::json;
@@ -31,6 +27,15 @@ fn fill_disk(hub: &Sortie, full: bool) {
     };
     let pid = Pid::from_raw(hub.pid()).expect("a process");
     prlimit(Some(pid), Resource::Fsize, limit).expect("the limit of a process of our own");
+}
+
+/// How often the hub has logged `message`.
+fn told(hub: &Sortie, message: &str) -> usize {
+    let log = hub.log();
+    let told = log
+        .entries()
+        .filter(|entry| entry.message() == Some(message));
+    told.count()
 }
 
 #[tokio::test]
@@ -79,15 +84,8 @@ async fn a_full_disk_is_told_once_damages_nothing_and_is_left_behind() {
     fill_disk(&stand.hub, false);
     create("after").await;
     stand.hub.logged("the store can be written again").await;
-    let told = |message: &str| {
-        let log = stand.hub.log();
-        let told = log
-            .entries()
-            .filter(|entry| entry.message() == Some(message));
-        told.count()
-    };
-    assert_eq!(told(FAILED), 1);
-    assert_eq!(told("the store can be written again"), 1);
+    assert_eq!(told(&stand.hub, FAILED), 1);
+    assert_eq!(told(&stand.hub, "the store can be written again"), 1);
     stand::ok(
         stand
             .hub
@@ -95,7 +93,7 @@ async fn a_full_disk_is_told_once_damages_nothing_and_is_left_behind() {
             .await,
     );
     checkpointed(&stand.hub, async |name| {
-        create(&format!("again-{name}")).await
+        create(&format!("again-{name}")).await;
     })
     .await;
 

@@ -240,7 +240,7 @@ impl Core {
             let Some(mut row) = tables.accounts.get(&name).cloned() else {
                 return refuse(format!("no account {name}; see `sortie get accounts`"));
             };
-            row.suspended = Some("by hand".to_owned());
+            row.suspended = Some(String::new());
             tables.accounts.put(&name, row);
             Ok(())
         })

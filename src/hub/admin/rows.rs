@@ -174,6 +174,10 @@ impl Core {
             (None, false) if row.approved => "AgentAway",
             (None, _) => offer.map_or("", |offer| offer.reason.as_str()),
         };
+        let message = match row.suspended.as_deref() {
+            Some("") => "suspended by `sortie account suspend`",
+            _ => offer.map_or("", |offer| offer.message.as_str()),
+        };
         let objects: usize = held.as_ref().map_or(0, |held| {
             held.view.counts().iter().map(|(_, _, count)| count).sum()
         });
@@ -184,7 +188,7 @@ impl Core {
             ("reason", json!(reason)),
             ("agent", json!(row.agent)),
             ("objects", json!(objects)),
-            ("message", json!(offer.map_or("", |o| o.message.as_str()))),
+            ("message", json!(message)),
             ("since", json!(offer.map(|o| time(o.since)))),
             ("next-retry", json!(next_retry.map(|o| time(o.next_retry)))),
             ("cluster-uid", json!(row.cluster_uid)),
