@@ -20,7 +20,7 @@ use super::service::{Answer, Asked, Facade};
 use super::status::{Failure, respond};
 use crate::limits::{ANSWER_TIMEOUT, LIVE_READ_TIMEOUT};
 use crate::resource::ResourceVersion;
-use crate::view::{Listing, Object, Selector, Settled, Unavailable};
+use crate::view::{Listing, Object, Selector, SelectorError, Settled, Unavailable};
 
 /// Bytes of a live list in which the version of the collection is looked for.
 const LIST_HEAD_BYTES: usize = 4096;
@@ -123,7 +123,8 @@ impl<U: Upstream> Facade<U> {
     /// GET of a collection.
     pub(super) async fn list(&self, asked: &Asked<'_>) -> Answer {
         // Only who began a list in pieces, which is the cluster, knows how it goes on.
-        if asked.kind.level == Level::Live || !asked.query.get("continue").is_empty() {
+        let begun = !asked.query.get("continue").is_empty();
+        if asked.kind.level == Level::Live || begun || asked.only_cluster_selects() {
             return self.forward_read(asked).await;
         }
         let accepts = Accepts::of(asked.headers);
@@ -201,11 +202,23 @@ impl<U: Upstream> Facade<U> {
 
 impl Asked<'_> {
     pub(super) fn selector(&self) -> Result<Selector, Failure> {
+        Ok(self.parse_selector()?)
+    }
+
+    fn parse_selector(&self) -> Result<Selector, SelectorError> {
         let (labels, fields) = (
             self.query.get("labelSelector"),
             self.query.get("fieldSelector"),
         );
-        Ok(Selector::parse(&self.target.gvr, labels, fields)?)
+        Selector::parse(&self.target.gvr, labels, fields)
+    }
+
+    /// Whether it is selected by a field that the view does not know: of the fields of a custom
+    /// resource, for one, only its API server does.
+    pub(super) fn only_cluster_selects(&self) -> bool {
+        let limited = self.target.gvr.is_namespaces() && !self.account.namespaces.is_empty();
+        let unknown = matches!(self.parse_selector(), Err(SelectorError::Unsupported(_)));
+        unknown && !limited
     }
 
     /// The namespace whose objects are listed; a list of `namespaces` is not within one.

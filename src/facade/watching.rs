@@ -29,7 +29,8 @@ impl<U: Upstream> Facade<U> {
         let connected = account.is_connected();
         let is_plain = accepts.plain_json && !(accepts.transformed && connected);
         // A watch on one object's path is an old form that only the API server knows.
-        if asked.kind.level == Level::Live || !is_plain || asked.target.name.is_some() {
+        let is_live = asked.kind.level == Level::Live || asked.only_cluster_selects();
+        if is_live || !is_plain || asked.target.name.is_some() {
             return self.forward_read(asked).await;
         }
         let selector = asked.selector()?;
