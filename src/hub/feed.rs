@@ -105,17 +105,19 @@ impl Core {
                 // The queue is new: this fits.
                 let _fits = answers.try_send(Ok(attached));
             }
-            Err(Refusal::Fenced(reason)) => {
+            Err(refusal) => {
+                let reason = match refusal {
+                    Refusal::Fenced(reason) => reason,
+                    Refusal::ClusterChanged => {
+                        refused(CLUSTER_CHANGED);
+                        self.suspend(&account.name, CLUSTER_CHANGED).await;
+                        "the account is of another cluster".to_owned()
+                    }
+                };
+                // Not an error of the stream: that would end the link, with its other accounts.
                 let fenced = down(v1::feed_down::Message::Fenced(v1::Fenced { reason }));
                 let _fits = answers.try_send(Ok(fenced));
                 return Ok(Response::new(ReceiverStream::new(receiver)));
-            }
-            Err(Refusal::ClusterChanged) => {
-                refused(CLUSTER_CHANGED);
-                self.suspend(&account.name, CLUSTER_CHANGED).await;
-                return Err(Status::failed_precondition(
-                    "the account is of another cluster",
-                ));
             }
         }
         self.attached(&account).await;

@@ -240,6 +240,9 @@ async fn an_account_whose_kubeconfig_points_at_another_cluster_is_suspended_unti
     let row = stand.account("lab").await;
     assert_eq!(row["reason"], "ClusterChanged", "{row}");
     assert_eq!(row["cluster-uid"], uid);
+    let log = stand.agent.log();
+    let lost = log.find("not connected to the hub");
+    assert!(lost.is_none(), "other accounts of the link go on: {lost:?}");
     let refused = kubectl.run(&get).await;
     assert!(!refused.stdout.contains("of-the-second"), "{refused:?}");
     stand::ok(stand.hub.command(&["account", "approve", "lab"]).await);
