@@ -239,6 +239,7 @@ async fn real_sync() {
     let bare = [
         bare_list(&cluster.api(), "").await,
         bare_list(&cluster.api(), "limit=500").await,
+        bare_stream(&cluster.api()).await,
     ];
     let hub = stand::hub_with(&["--allow-dump"], "24h").await;
     let plan = Plan::one("lab", &cluster.kubeconfig, "");
@@ -246,12 +247,18 @@ async fn real_sync() {
     let agent = stand::agent_with(&["--allow-dump"], &hub, "lab", &plan, "").await;
     active(&hub, PODS).await;
     let seconds = start.elapsed().as_secs_f64();
+    println!(
+        "processor time of the agent {:.2} s, of the hub {:.2} s",
+        processor(agent.pid()),
+        processor(hub.pid()),
+    );
     let again = [
         bare_list(&cluster.api(), "").await,
         bare_list(&cluster.api(), "limit=500").await,
+        bare_stream(&cluster.api()).await,
     ];
     println!(
-        "bare lists before {bare:.2?} s and after {again:.2?} s (whole from the server's cache, in pages of 500); agent {:.1} MiB, at most {:.1} MiB; hub {:.1} MiB",
+        "bare lists before {bare:.2?} s and after {again:.2?} s (whole from the server's cache, in pages of 500, as a streaming list); agent {:.1} MiB, at most {:.1} MiB; hub {:.1} MiB",
         memory(agent.pid(), "VmRSS"),
         memory(agent.pid(), "VmHWM"),
         memory(hub.pid(), "VmRSS"),
@@ -326,6 +333,11 @@ async fn synced(pods: usize) -> (Cost, Double) {
     active(&hub, pods).await;
     let seconds = start.elapsed().as_secs_f64();
     let peak = memory(agent.pid(), "VmHWM");
+    println!(
+        "{pods} pods: processor time of the agent {:.2} s, of the hub {:.2} s",
+        processor(agent.pid()),
+        processor(hub.pid()),
+    );
     idle(REST / 3).await;
     let cost = Cost {
         agent: memory(agent.pid(), "VmRSS"),
@@ -374,10 +386,33 @@ async fn bare_list(api: &Api, limit: &str) -> f64 {
     }
 }
 
+/// Seconds to read the same as a streaming list, without looking at it.
+async fn bare_stream(api: &Api) -> f64 {
+    let start = Instant::now();
+    let path = "/api/v1/pods?watch=1&sendInitialEvents=true&allowWatchBookmarks=true\
+                &resourceVersionMatch=NotOlderThan&timeoutSeconds=60";
+    let mut watch = api.watch(path).await;
+    loop {
+        let line = watch.next_line().await.expect("the watch goes on");
+        if memchr::memmem::find(&line, b"k8s.io/initial-events-end").is_some() {
+            return start.elapsed().as_secs_f64();
+        }
+    }
+}
+
 /// Nothing is done for a while.
 async fn idle(time: Duration) {
     let over = tokio::time::timeout(time, std::future::pending::<()>()).await;
     assert!(over.is_err(), "nothing ends what never does");
+}
+
+/// Processor time of a process so far, in seconds.
+fn processor(pid: i32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    let fields = stat.rsplit_once(')').expect("a name").1;
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    let ticks: u32 = ticks.filter_map(|field| field.parse::<u32>().ok()).sum();
+    f64::from(ticks) / 100.0
 }
 
 /// A line of `/proc/PID/status`, in MiB.
