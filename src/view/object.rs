@@ -35,12 +35,26 @@ struct Facts {
     terminating: bool,
 }
 
+/// What is read of every object.
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Head {
-    #[serde(rename = "apiVersion")]
     api_version: Option<IgnoredAny>,
     kind: Option<IgnoredAny>,
     metadata: Metadata,
+}
+
+/// What is read, in the same pass, of the kinds that have fields to be selected by.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SelectableHead {
+    api_version: Option<IgnoredAny>,
+    kind: Option<IgnoredAny>,
+    metadata: Metadata,
+    #[serde(default)]
+    spec: SelectableSpec,
+    #[serde(default)]
+    status: SelectableStatus,
 }
 
 #[derive(Deserialize)]
@@ -49,14 +63,6 @@ struct Metadata {
     #[serde(default)]
     labels: Option<BTreeMap<String, String>>,
     deletion_timestamp: Option<IgnoredAny>,
-}
-
-#[derive(Default, Deserialize)]
-struct SelectableFields {
-    #[serde(default)]
-    spec: SelectableSpec,
-    #[serde(default)]
-    status: SelectableStatus,
 }
 
 #[derive(Default, Deserialize)]
@@ -91,12 +97,12 @@ impl Object {
         if opaque || !stands_at(&json, place, identity.resource_version) {
             return Self::opaque(gvr, kind, identity);
         }
-        let Ok(head) = serde_json::from_slice::<Head>(&json) else {
+        let Ok((head, fields)) = read(gvr, &json) else {
             return Self::opaque(gvr, kind, identity);
         };
         let facts = Arc::new(Facts {
             labels: head.metadata.labels.unwrap_or_default(),
-            fields: fields(gvr, &json),
+            fields,
             terminating: head.metadata.deletion_timestamp.is_some(),
         });
         let (json, version_at) = if head.api_version.is_some() && head.kind.is_some() {
@@ -279,19 +285,32 @@ pub(super) fn selectable(gvr: &Gvr) -> &'static [&'static str] {
     }
 }
 
-fn fields(gvr: &Gvr, json: &[u8]) -> Vec<(&'static str, String)> {
+type Fields = Vec<(&'static str, String)>;
+
+fn read(gvr: &Gvr, json: &[u8]) -> serde_json::Result<(Head, Fields)> {
     let names = selectable(gvr);
     if names.is_empty() {
-        return Vec::new();
+        return Ok((serde_json::from_slice(json)?, Vec::new()));
     }
-    let mut found = serde_json::from_slice::<SelectableFields>(json).unwrap_or_default();
+    let SelectableHead {
+        api_version,
+        kind,
+        metadata,
+        mut spec,
+        mut status,
+    } = serde_json::from_slice(json)?;
+    let head = Head {
+        api_version,
+        kind,
+        metadata,
+    };
     let mut take = |name: &str| match name {
-        "spec.nodeName" => found.spec.node_name.take(),
-        "spec.restartPolicy" => found.spec.restart_policy.take(),
-        "spec.serviceAccountName" => found.spec.service_account_name.take(),
-        "status.phase" => found.status.phase.take(),
+        "spec.nodeName" => spec.node_name.take(),
+        "spec.restartPolicy" => spec.restart_policy.take(),
+        "spec.serviceAccountName" => spec.service_account_name.take(),
+        "status.phase" => status.phase.take(),
         _ => None,
     };
     let with_value = |name: &&'static str| (*name, take(name).unwrap_or_default());
-    names.iter().map(with_value).collect()
+    Ok((head, names.iter().map(with_value).collect()))
 }
