@@ -324,16 +324,20 @@ impl Serving<'_> {
         }
     }
 
-    /// ACTIVE once every stream has been read once; a failing engine does not end that.
+    /// ACTIVE once every stream has been read once, STALE while none can be; a failing engine does
+    /// not end that.
     fn tell_state(&self, facts: &BTreeMap<&str, String>, credential: &Published) {
-        let active = self.feed.is_ready();
-        let state = if active {
-            v1::AccountState::Active
-        } else {
-            v1::AccountState::Activating
+        let outage = self.feed.outage();
+        let state = match (self.feed.is_ready(), &outage) {
+            (true, None) => v1::AccountState::Active,
+            (true, Some(_)) => v1::AccountState::Stale,
+            (false, _) => v1::AccountState::Activating,
         };
         let mut status = Status::new(state);
-        if let Some(reason) = credential.reason {
+        if let Some(outage) = outage {
+            status.reason = outage.reason.as_str();
+            status.message = outage.message;
+        } else if let Some(reason) = credential.reason {
             status.reason = reason.as_str();
             status.message.clone_from(&credential.message);
             status.next_retry = credential.next_try;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use super::queue::Queue;
+use crate::cluster::Reason;
 use crate::resource::{Gvr, ResourceVersion, Scope};
 use crate::wire::v1;
 
@@ -28,6 +29,29 @@ pub(super) struct Resume {
     pub(super) epoch: u64,
     /// Version to watch from; zero asks for a snapshot.
     pub(super) version: ResourceVersion,
+}
+
+/// Why a stream cannot be read now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outage {
+    /// Its name in the closed list.
+    pub reason: Reason,
+    /// One line for people.
+    pub message: String,
+}
+
+/// How a stream is read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// Nothing is known yet.
+    #[default]
+    Unknown,
+    /// Up to date, or about to be.
+    Live,
+    /// Not offered to this account: it was never read, and its list was answered 403.
+    Absent(Outage),
+    /// Not now; retried.
+    Interrupted(Outage),
 }
 
 /// What happened on one stream, for metrics and reports.
@@ -86,10 +110,15 @@ pub(super) struct Stream {
     mark: AtomicU64,
     /// Whether it has been read once, or is known to be unreadable.
     ready: AtomicBool,
+    reading: Mutex<Reading>,
     pub(super) counts: Mutex<StreamCounts>,
 }
 
 impl Stream {
+    fn reading(&self) -> MutexGuard<'_, Reading> {
+        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn count(&self, change: impl FnOnce(&mut StreamCounts)) {
         change(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner));
     }
@@ -153,6 +182,7 @@ impl Feed {
             resume: watch::Sender::new(resume),
             mark: AtomicU64::new(0),
             ready: AtomicBool::new(false),
+            reading: Mutex::default(),
             counts: Mutex::default(),
         });
         streams.insert(number, Arc::clone(&stream));
@@ -218,7 +248,20 @@ impl Feed {
             .all(|stream| stream.ready.load(Ordering::Relaxed))
     }
 
-    /// Tells when a stream has become ready.
+    /// Why nothing of the cluster can be read: every stream that the account has is interrupted.
+    pub fn outage(&self) -> Option<Outage> {
+        let mut found = None;
+        for stream in self.lock().values() {
+            match &*stream.reading() {
+                Reading::Absent(_) => {}
+                Reading::Unknown | Reading::Live => return None,
+                Reading::Interrupted(outage) => found = Some(outage.clone()),
+            }
+        }
+        found
+    }
+
+    /// Tells when a stream is read in another way than before.
     pub fn progress(&self) -> watch::Receiver<u64> {
         self.progress.subscribe()
     }
@@ -228,10 +271,17 @@ impl Feed {
         self.definitions.subscribe()
     }
 
-    pub(super) fn set_ready(&self, stream: &Stream) {
-        if !stream.ready.swap(true, Ordering::Relaxed) {
-            self.progress.send_modify(|count| *count += 1);
+    /// Notes how a stream is read from now on.
+    pub(super) fn set_reading(&self, stream: &Stream, reading: &Reading) {
+        let interrupted = matches!(reading, Reading::Interrupted(_));
+        let mut known = stream.reading();
+        if *known == *reading {
+            return;
         }
+        known.clone_from(reading);
+        drop(known);
+        stream.ready.fetch_or(!interrupted, Ordering::Relaxed);
+        self.progress.send_modify(|count| *count += 1);
     }
 
     pub(super) fn definition_changed(&self) {

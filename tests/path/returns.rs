@@ -16,7 +16,7 @@ use crate::support::double::{Double, Settings};
 use crate::support::eventually::{bounded, eventually, eventually_async};
 use crate::support::fake::Client;
 use crate::support::kubectl::Kubectl;
-use crate::support::sortie::Sortie;
+use crate::support::sortie::{Sortie, http_get};
 use crate::support::stand::{self, Plan, Stand};
 use crate::support::testbed::Testbed;
 
@@ -294,4 +294,67 @@ async fn an_operation_that_runs_when_its_agent_is_told_to_stop_is_answered() {
         String::from_utf8_lossy(&answer.body)
     );
     assert_eq!(exit, 0);
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_gone_is_told_and_served_as_it_was_until_it_is_back() {
+    let mut testbed = Testbed::start_audited(&[]).await;
+    let api = testbed.cluster().api();
+    let namespace = api.namespace("gone").await;
+    let services = format!("/api/v1/namespaces/{namespace}/services");
+    let service = |name: &str| {
+        let spec = json!({"ports": [{"port": 80}]});
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec})
+    };
+    api.create(&services, &service("before")).await;
+    let plan = Plan::one("lab", &testbed.cluster().kubeconfig, "");
+    let stand = Stand::start(plan).await;
+    let kubectl = Kubectl::pinned(33, &stand.kubeconfig("lab", "visitor").await);
+    let get = ["get", "services", "-n", &namespace, "-o", "name"];
+    assert!(kubectl.ok(&get).await.contains("service/before"));
+
+    testbed.kill().await;
+    stand.wait("lab", "STALE").await;
+    let address = testbed.cluster().url.trim_start_matches("https://");
+    let row = eventually_async("the address is named", async || {
+        let row = stand.account("lab").await;
+        let named = row["message"].as_str()?.contains(address);
+        named.then_some(row)
+    })
+    .await;
+    assert_eq!(row["reason"], "ApiUnreachable", "{row}");
+    assert!(kubectl.ok(&get).await.contains("service/before"));
+    let create = ["create", "service", "clusterip", "late", "--tcp=80"];
+    let refused = kubectl
+        .run(&[&create[..], &["-n", &namespace]].concat())
+        .await;
+    assert_ne!(refused.code, Some(0));
+    println!("{row}\n{}", refused.stderr);
+
+    let before = lists(&testbed).len();
+    testbed.start_again().await;
+    stand.wait("lab", "ACTIVE").await;
+    let api = testbed.cluster().api();
+    api.create(&services, &service("after")).await;
+    eventually_async("the new service", async || {
+        let listed = kubectl.run(&get).await.stdout;
+        listed.contains("service/after").then_some(())
+    })
+    .await;
+    // A new server's cache begins now: what it answers 410, as a watch's event, has to be read
+    // anew, and nothing else.
+    let after = lists(&testbed).split_off(before);
+    let expired = figure(&stand.agent, "sortie_stream_expired_total").await;
+    println!("{} lists, {expired} answers of 410", after.len());
+    assert!(after.len() <= expired, "{after:?}");
+}
+
+/// The sum of a metric over all its labels.
+async fn figure(server: &Sortie, name: &str) -> usize {
+    let address = server.address("metrics").await;
+    let text = http_get(address, "/metrics").await.expect("metrics");
+    let lines = text.lines().filter(|line| line.starts_with(name));
+    lines
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok())
+        .sum()
 }

@@ -55,6 +55,10 @@ impl Standing {
             } => "ORPHANED",
             Self {
                 connected: false, ..
+            }
+            | Self {
+                told: Some(v1::AccountState::Stale),
+                ..
             } => "STALE",
             Self {
                 told: Some(v1::AccountState::Failed),

@@ -16,10 +16,12 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::Feed;
-use super::feed::{Resume, Stream};
+use super::feed::{Reading, Resume, Stream};
 use super::queue::{Item, Refusal};
-use crate::cluster::{ApiAnswer, ApiRequest, Cluster, ClusterError, RequestBody, Transport};
+use super::{Feed, Outage};
+use crate::cluster::{
+    ApiAnswer, ApiRequest, Cluster, ClusterError, Reason, RequestBody, Transport,
+};
 use crate::entropy::{self, SharedEntropy};
 use crate::fault::Chain;
 use crate::limits;
@@ -101,6 +103,8 @@ pub(super) struct Watcher {
     version: ResourceVersion,
     /// Whether the hub has, or had, a whole snapshot.
     complete: bool,
+    /// Whether only a snapshot tells what there is: nothing is known, or the known version expired.
+    needs_snapshot: bool,
     forced_ends: u32,
     /// How far down the ladder snapshots are taken.
     rung: Rung,
@@ -141,6 +145,7 @@ impl Watcher {
             epoch: 0,
             version: ResourceVersion::ZERO,
             complete: false,
+            needs_snapshot: true,
             forced_ends: 0,
             rung,
             condition: StreamCondition::Unspecified,
@@ -186,6 +191,7 @@ impl Watcher {
         self.epoch = resume.epoch;
         self.version = resume.version;
         self.complete = resume.version > ResourceVersion::ZERO;
+        self.needs_snapshot = !self.complete;
         self.condition = StreamCondition::Unspecified;
     }
 
@@ -194,16 +200,14 @@ impl Watcher {
         let entropy = Arc::clone(&self.shared.entropy);
         let mut backoff =
             Backoff::new(Duration::from_millis(200), Duration::from_secs(30), entropy);
-        let mut needs_snapshot = self.version == ResourceVersion::ZERO;
         loop {
-            let step = if needs_snapshot {
+            let step = if self.needs_snapshot {
                 self.snapshot().await
             } else {
                 self.watch().await
             };
             match step {
                 Ok(()) => {
-                    needs_snapshot = false;
                     backoff.reset();
                     self.stream.count(|counts| counts.resumed += 1);
                 }
@@ -211,7 +215,7 @@ impl Watcher {
                 Err(_) if stop.is_cancelled() => return,
                 Err(Failure::Expired) => {
                     self.stream.count(|counts| counts.expired += 1);
-                    needs_snapshot = true;
+                    self.needs_snapshot = true;
                     self.rung = Rung::StreamingList;
                 }
                 Err(Failure::Unsupported(status)) => {
@@ -250,28 +254,39 @@ impl Watcher {
 
     /// Tells hub and log, once per change, that the stream cannot be read.
     async fn report(&mut self, failure: &Failure) -> Result<(), Failure> {
-        let message = match failure {
-            Failure::Forbidden => "the API server answered 403".to_owned(),
-            Failure::Broken(why) => why.clone(),
-            Failure::Cluster(error) => Chain(error).to_string(),
-            Failure::Unsupported(status) => format!("the API server answered {status}"),
+        let (reason, message) = match failure {
+            Failure::Forbidden => (
+                Reason::ApiUnauthorized,
+                "the API server answered 403".to_owned(),
+            ),
+            Failure::Broken(why) => (Reason::ApiUnreachable, why.clone()),
+            Failure::Cluster(error) => (error.reason(), Chain(error).to_string()),
+            Failure::Unsupported(status) => (
+                Reason::ApiUnreachable,
+                format!("the API server answered {status}"),
+            ),
             Failure::Expired | Failure::OtherEpoch => return Ok(()),
         };
+        let outage = Outage { reason, message };
         let absent = matches!(failure, Failure::Forbidden) && !self.complete;
-        let condition = if absent {
-            StreamCondition::Absent
+        self.tell_reading(if absent {
+            Reading::Absent(outage)
         } else {
-            StreamCondition::Interrupted
-        };
-        self.tell_condition(condition, message).await
+            Reading::Interrupted(outage)
+        })
+        .await
     }
 
-    async fn tell_condition(
-        &mut self,
-        condition: StreamCondition,
-        message: String,
-    ) -> Result<(), Failure> {
+    async fn tell_reading(&mut self, reading: Reading) -> Result<(), Failure> {
+        let (condition, message) = match &reading {
+            Reading::Unknown => return Ok(()),
+            Reading::Live => (StreamCondition::Live, String::new()),
+            Reading::Absent(outage) => (StreamCondition::Absent, outage.message.clone()),
+            Reading::Interrupted(outage) => (StreamCondition::Interrupted, outage.message.clone()),
+        };
         if self.condition == condition {
+            // Another reason, perhaps: that is the account's business, and told with it.
+            self.shared.feed.set_reading(&self.stream, &reading);
             return Ok(());
         }
         let (account, stream) = (self.shared.feed.account(), &self.stream.gvr);
@@ -281,9 +296,7 @@ impl Watcher {
             tracing::warn!(account, %stream, scope = %self.stream.scope, error = message, "stream cannot be read");
         }
         self.condition = condition;
-        if condition != StreamCondition::Interrupted {
-            self.shared.feed.set_ready(&self.stream);
-        }
+        self.shared.feed.set_reading(&self.stream, &reading);
         self.push(Item::Status(condition, message)).await
     }
 
@@ -352,8 +365,7 @@ impl Watcher {
             }
             answer => answer?,
         };
-        self.tell_condition(StreamCondition::Live, String::new())
-            .await?;
+        self.tell_reading(Reading::Live).await?;
         self.events(&mut answer, None).await
     }
 

@@ -10,8 +10,8 @@ use crate::limits;
 use crate::resource::ResourceVersion;
 use crate::scrub::{ListEnd, ListScanner, ListStep};
 use crate::secret::Buffer;
+use crate::stream::feed::Reading;
 use crate::stream::queue::Item;
-use crate::wire::v1::StreamCondition;
 
 impl Watcher {
     /// Tells the hub everything there is, by the way that this API server serves.
@@ -115,10 +115,11 @@ impl Watcher {
         self.push(Item::SnapshotEnd(version)).await?;
         self.version = version;
         self.complete = true;
+        // Also when the same answer goes on as a watch, and breaks.
+        self.needs_snapshot = false;
         self.forced_ends = 0;
         self.previous = Index::new();
-        self.tell_condition(StreamCondition::Live, String::new())
-            .await
+        self.tell_reading(Reading::Live).await
     }
 }
 
