@@ -4,6 +4,8 @@
 //! Everything that decides ownership or applies events happens under one lock, so that a batch of
 //! a fenced feed cannot slip in between.
 
+mod checkpoint;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -11,14 +13,12 @@ use std::time::SystemTime;
 use bytes::BytesMut;
 use tokio::sync::watch;
 
-use super::store::StreamCheckpoint;
-use super::stored::{Cursor, load_object, object_key, store_object, stream_key};
-use crate::clock::{self, SharedClock};
+use crate::clock::SharedClock;
 use crate::entropy::{self, SharedEntropy};
 use crate::limits;
 use crate::resource::{Gvr, Identity, ResourceVersion, Scope};
 use crate::stream::{Receiver, Verdict, open_batch};
-use crate::view::{Changes, Fate, Object, SnapshotEnd, StreamKey, View};
+use crate::view::{SnapshotEnd, StreamKey, View};
 use crate::wire::v1;
 
 /// The feed that may change an account.
@@ -476,84 +476,6 @@ impl Account {
             true
         });
     }
-
-    // ------------------------------------------------------------ store
-
-    /// What has changed since the last call, to be stored in one transaction; [`Account::unstore`]
-    /// takes it back if that fails.
-    pub(super) fn changes(&self) -> (Vec<StreamCheckpoint>, Vec<Changes>) {
-        let state = self.lock();
-        let changes = self.view.take_changes();
-        let at = clock::unix_seconds(self.clock.now());
-        let checkpoints = changes
-            .iter()
-            .map(|change| self.checkpoint(&state, change, at))
-            .collect();
-        (checkpoints, changes)
-    }
-
-    fn checkpoint(&self, state: &State, change: &Changes, at: u64) -> StreamCheckpoint {
-        let lane = state.lanes.get(&change.stream);
-        let cursor = Cursor {
-            kind: change.kind.clone(),
-            epoch: lane.map_or(0, |lane| lane.receiver.epoch),
-            applied: lane.map_or(0, Lane::settled),
-            version: change.version.0,
-            complete: change.complete,
-            at,
-        };
-        let puts = change.puts.iter().map(|object| {
-            let identity = object.identity();
-            (
-                object_key(&identity.namespace, &identity.name),
-                Some(store_object(object)),
-            )
-        });
-        let deletes = change
-            .deletes
-            .iter()
-            .map(|name| (object_key(&name.0, &name.1), None));
-        StreamCheckpoint {
-            key: stream_key(&self.name, &change.stream),
-            cursor: match change.fate {
-                Fate::Gone => None,
-                Fate::Kept | Fate::Replaced => serde_json::to_vec(&cursor).ok(),
-            },
-            objects: puts.chain(deletes).collect(),
-            purge: change.fate != Fate::Kept,
-        }
-    }
-
-    /// Notes changes that could not be stored.
-    pub(super) fn unstore(&self, changes: Vec<Changes>) {
-        self.view.untake_changes(changes);
-    }
-
-    /// Bytes of objects that have changed and are not stored.
-    pub(super) fn changed_bytes(&self) -> usize {
-        self.view.changed_bytes()
-    }
-
-    /// Takes over what the store holds of one stream.
-    pub(super) fn restore(&self, key: &StreamKey, cursor: &[u8], objects: &[(String, Vec<u8>)]) {
-        let Ok(cursor) = serde_json::from_slice::<Cursor>(cursor) else {
-            tracing::warn!(account = self.name, stream = %key.gvr, "a stored cursor cannot be read; the stream starts over");
-            return;
-        };
-        let objects: Vec<Object> = objects
-            .iter()
-            .filter_map(|(name, value)| load_object(key, &cursor.kind, name, value))
-            .collect();
-        let version = ResourceVersion(cursor.version);
-        let at = clock::from_unix_seconds(cursor.at);
-        self.view
-            .restore(key, &cursor.kind, objects, version, cursor.complete, at);
-        let receiver = Receiver {
-            epoch: cursor.epoch,
-            applied: cursor.applied,
-        };
-        self.lock().lanes.insert(key.clone(), Lane::new(receiver));
-    }
 }
 
 const fn ack(batch: &v1::Batch, applied: u64) -> v1::StreamAck {
@@ -601,5 +523,4 @@ fn key_of(offer: &v1::StreamState) -> Option<StreamKey> {
 }
 
 #[cfg(test)]
-#[path = "account_tests.rs"]
 mod tests;

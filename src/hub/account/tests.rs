@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use prost::Message;
 use v1::event::Event as E;
 
+use super::super::store::StreamCheckpoint;
 use super::super::stored::parse_stream_key;
 use super::*;
 use crate::{clock, entropy};
