@@ -91,6 +91,8 @@ pub struct Queue {
 struct State {
     streams: BTreeMap<u32, Lane>,
     pending_bytes: usize,
+    /// An item waits for room: nothing is held back.
+    full: bool,
 }
 
 /// One stream.
@@ -104,6 +106,11 @@ struct Lane {
     /// Position of the front of `pending`.
     base: u64,
     by_uid: HashMap<String, u64>,
+    /// Bytes of `pending`.
+    bytes: usize,
+    /// A snapshot is being told. The hub shows nothing of it before its end, so until then whole
+    /// batches are worth waiting for.
+    in_snapshot: bool,
     /// Parts of an object that has been begun.
     parts: VecDeque<v1::Event>,
     coalesced: u32,
@@ -125,7 +132,7 @@ impl Queue {
                 ..Lane::default()
             },
         );
-        state.pending_bytes -= old.map_or(0, |lane| lane.pending_bytes());
+        state.pending_bytes -= old.map_or(0, |lane| lane.bytes);
         drop(state);
         self.emptied.notify_waiters();
     }
@@ -134,7 +141,7 @@ impl Queue {
     pub(super) fn remove(&self, stream: u32) {
         let mut state = self.lock();
         let old = state.streams.remove(&stream);
-        state.pending_bytes -= old.map_or(0, |lane| lane.pending_bytes());
+        state.pending_bytes -= old.map_or(0, |lane| lane.bytes);
         drop(state);
         self.emptied.notify_waiters();
     }
@@ -179,12 +186,18 @@ impl Queue {
             return Pushed::OtherEpoch;
         };
         if full && !lane.replaces(&item) {
+            state.full = true;
+            drop(state);
+            self.filled.notify_one();
             return Pushed::Full(item);
         }
         let (added, freed) = lane.push(item);
+        let waits = lane.waits_for_more();
         state.pending_bytes = state.pending_bytes + added - freed;
         drop(state);
-        self.filled.notify_one();
+        if !waits {
+            self.filled.notify_one();
+        }
         Pushed::Taken
     }
 
@@ -192,6 +205,7 @@ impl Queue {
     /// before, else a new one.
     pub(super) fn next_batch(&self, stream: u32, cursor: u64) -> Option<v1::Batch> {
         let mut state = self.lock();
+        let full = state.full;
         let lane = state.streams.get_mut(&stream)?;
         if let Some(known) = lane
             .outbox
@@ -200,18 +214,23 @@ impl Queue {
         {
             return Some(known.clone());
         }
+        if lane.waits_for_more() && !full {
+            return None;
+        }
         let (batch, freed) = lane.number(stream)?;
         state.pending_bytes -= freed;
+        state.full = false;
         drop(state);
         self.emptied.notify_waiters();
         Some(batch)
     }
 
-    /// Streams that have something unsent or unacknowledged.
+    /// Streams that have something to send or unacknowledged.
     pub(super) fn busy(&self) -> Vec<u32> {
         let state = self.lock();
+        let unsent = |lane: &Lane| !lane.pending.is_empty() || !lane.parts.is_empty();
         let busy = |lane: &Lane| {
-            !lane.outbox.is_empty() || !lane.pending.is_empty() || !lane.parts.is_empty()
+            !lane.outbox.is_empty() || unsent(lane) && (state.full || !lane.waits_for_more())
         };
         state
             .streams
@@ -262,8 +281,9 @@ pub(super) const fn last_sequence(batch: &v1::Batch) -> u64 {
 }
 
 impl Lane {
-    fn pending_bytes(&self) -> usize {
-        self.pending.iter().flatten().map(Item::bytes).sum()
+    /// Whether what is unsent is better sent with what comes next.
+    fn waits_for_more(&self) -> bool {
+        self.in_snapshot && self.bytes < PACK_BYTES && self.parts.is_empty()
     }
 
     /// Whether `item` takes the place of one that is unsent.
@@ -274,6 +294,17 @@ impl Lane {
 
     /// Appends `item`; returns the bytes that were added and those that were freed.
     fn push(&mut self, item: Item) -> (usize, usize) {
+        match &item {
+            Item::SnapshotBegin => self.in_snapshot = true,
+            Item::SnapshotEnd(_) | Item::Status(..) => self.in_snapshot = false,
+            _ => {}
+        }
+        let (added, freed) = self.append(item);
+        self.bytes = self.bytes + added - freed;
+        (added, freed)
+    }
+
+    fn append(&mut self, item: Item) -> (usize, usize) {
         let bytes = item.bytes();
         let position = self.base + self.pending.len() as u64;
         match &item {
@@ -337,6 +368,7 @@ impl Lane {
             size += next;
             events.extend(self.parts.pop_front());
         }
+        self.bytes -= freed;
         let coalesced = std::mem::take(&mut self.coalesced);
         let batch = batch::pack(stream, self.epoch, self.next_sequence, events, coalesced)?;
         self.next_sequence = last_sequence(&batch) + 1;
@@ -472,6 +504,39 @@ mod tests {
                 ("touch 1".into(), 11)
             ]
         );
+    }
+
+    #[test]
+    fn a_snapshot_is_told_in_whole_batches() {
+        let queue = started();
+        push(&queue, Item::SnapshotBegin);
+        push(&queue, Item::Touch(identity(1, 10)));
+        assert!(queue.busy().is_empty() && queue.next_batch(1, 1).is_none());
+        for uid in 2..=PACK_BYTES as u64 / 160 {
+            push(&queue, Item::Touch(identity(uid, 10)));
+        }
+        assert_eq!(queue.busy(), [1]);
+        let whole = queue.next_batch(1, 1).unwrap();
+        queue.acknowledge(1, 7, last_sequence(&whole));
+        push(&queue, Item::Touch(identity(1_000, 10)));
+        push(&queue, Item::SnapshotEnd(ResourceVersion(10)));
+        assert_eq!(queue.busy(), [1]);
+        assert!(queue.next_batch(1, last_sequence(&whole) + 1).is_some());
+    }
+
+    #[test]
+    fn snapshots_are_not_held_back_once_the_queue_is_full() {
+        let (queue, streams) = (Queue::default(), limits::PENDING_BYTES / PACK_BYTES + 2);
+        let mut full = false;
+        for stream in 1..=u32::try_from(streams).unwrap() {
+            queue.start(stream, 7);
+            let objects = (2..PACK_BYTES as u64 / 160).map(|uid| Item::Touch(identity(uid, 10)));
+            for item in std::iter::once(Item::SnapshotBegin).chain(objects) {
+                full |= matches!(queue.try_push(stream, 7, item), Pushed::Full(_));
+            }
+            assert_eq!(queue.busy().is_empty(), !full);
+        }
+        assert!(full && queue.next_batch(1, 1).is_some());
     }
 
     #[test]
