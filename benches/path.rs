@@ -44,7 +44,7 @@ const AT_ONCE: usize = 32;
 const WRITES: usize = 3_000;
 const EVERY: Duration = Duration::from_millis(20);
 
-const ROTATIONS: usize = 200;
+const ROTATIONS: usize = 1_000;
 const EVENTS: u64 = 1_000;
 
 fn main() {
