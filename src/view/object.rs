@@ -292,17 +292,27 @@ fn read(gvr: &Gvr, json: &[u8]) -> serde_json::Result<(Head, Fields)> {
     if names.is_empty() {
         return Ok((serde_json::from_slice(json)?, Vec::new()));
     }
-    let SelectableHead {
-        api_version,
-        kind,
-        metadata,
-        mut spec,
-        mut status,
-    } = serde_json::from_slice(json)?;
-    let head = Head {
-        api_version,
-        kind,
-        metadata,
+    // Fields of another type than an API server gives them are no fields to select by.
+    let (head, mut spec, mut status) = match serde_json::from_slice::<SelectableHead>(json) {
+        Ok(SelectableHead {
+            api_version,
+            kind,
+            metadata,
+            spec,
+            status,
+        }) => {
+            let head = Head {
+                api_version,
+                kind,
+                metadata,
+            };
+            (head, spec, status)
+        }
+        Err(_) => (
+            serde_json::from_slice(json)?,
+            SelectableSpec::default(),
+            SelectableStatus::default(),
+        ),
     };
     let mut take = |name: &str| match name {
         "spec.nodeName" => spec.node_name.take(),

@@ -252,6 +252,18 @@ fn what_cannot_be_read_is_reduced_to_its_identity() {
 }
 
 #[test]
+fn an_object_whose_fields_have_another_type_is_not_selected_by_them() {
+    let (view, _) = view();
+    let stream = key(Scope::Cluster);
+    snapshot(&view, &stream, &[], 9);
+    let json = Bytes::from_static(br#"{"metadata":{"resourceVersion":"11"},"spec":null}"#);
+    view.upsert(&stream, identity("odd", "odd", 11), json, 32, 2, false);
+    let object = view.get(&pods(), "shop", "odd").unwrap();
+    assert!(!object.is_opaque());
+    assert_eq!(object.field("spec.nodeName"), Some(""));
+}
+
+#[test]
 fn a_kind_that_does_not_fit_is_unavailable_and_comes_back_with_a_snapshot() {
     let clock = Arc::new(ManualClock::new(from_unix_seconds(0)));
     let view = Arc::new(View::with_budget(clock, 3000));
