@@ -14,6 +14,18 @@ pub trait Entropy: Debug + Send + Sync {
 /// A shared source of randomness.
 pub type SharedEntropy = Arc<dyn Entropy>;
 
+/// Draws the same byte for ever.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct Fixed(pub(crate) u8);
+
+#[cfg(test)]
+impl Entropy for Fixed {
+    fn fill(&self, bytes: &mut [u8]) {
+        bytes.fill(self.0);
+    }
+}
+
 /// The operating system's generator, through the crypto provider.
 #[derive(Debug, Default)]
 pub struct SystemEntropy(SystemRandom);

@@ -82,18 +82,8 @@ impl Renewal {
 mod tests {
     use super::*;
     use crate::clock::{ManualClock, from_unix_seconds};
-    use crate::entropy::Entropy;
+    use crate::entropy::Fixed;
     use crate::identity::renewal::{RETRY_CAP, RETRY_CAP_LATE};
-
-    /// Draws the same byte for ever.
-    #[derive(Debug)]
-    struct Fixed(u8);
-
-    impl Entropy for Fixed {
-        fn fill(&self, bytes: &mut [u8]) {
-            bytes.fill(self.0);
-        }
-    }
 
     /// A certificate of 1,000 s that is due at 450 s, and the renewal of its agent.
     fn certified(draw: u8) -> (Schedule, Renewal) {

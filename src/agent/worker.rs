@@ -63,32 +63,27 @@ pub(super) async fn supervise(worker: Worker, owner: Tasks, stop: CancellationTo
         let moved = CancellationToken::new();
         let other_cluster = moved.clone();
         tasks.spawn("worker", move |stop| one.run(set, stop, other_cluster));
-        tokio::select! {
+        let died = tokio::select! {
             () = stop.cancelled() => return,
-            () = moved.cancelled() => {
-                // Nothing of the old cluster is carried over; the hub judges the new one.
-                worker.accounts.set_feed(&worker.settings.name, None);
-                let _all_ended = tokio::join!(tasks.drain(GRACE), connections.drain(GRACE));
-            }
-            task = first_of(tasks.died(), connections.died()) => {
-                let pause = backoff.next_pause();
-                let mut status = Status::failed("Internal", format!("task `{task}` panicked"));
-                status.next_retry = Some(worker.clock.now() + pause);
-                worker.accounts.set_feed(&worker.settings.name, None);
-                worker.tell(&BTreeMap::new(), &status);
-                let _all_ended = tokio::join!(tasks.drain(GRACE), connections.drain(GRACE));
-                if !pause_unless(&stop, pause).await {
-                    return;
-                }
-            }
+            () = moved.cancelled() => None,
+            task = tasks.died() => Some(task),
+            task = connections.died() => Some(task),
+        };
+        // Nothing is carried over, least of all from another cluster, which the hub has to judge.
+        worker.accounts.set_feed(&worker.settings.name, None);
+        let pause = died.map(|task| {
+            let pause = backoff.next_pause();
+            let mut status = Status::failed("Internal", format!("task `{task}` panicked"));
+            status.next_retry = Some(worker.clock.now() + pause);
+            worker.tell(&BTreeMap::new(), &status);
+            pause
+        });
+        let _all_ended = tokio::join!(tasks.drain(GRACE), connections.drain(GRACE));
+        if let Some(pause) = pause
+            && !pause_unless(&stop, pause).await
+        {
+            return;
         }
-    }
-}
-
-async fn first_of<T>(one: impl Future<Output = T>, other: impl Future<Output = T>) -> T {
-    tokio::select! {
-        done = one => done,
-        done = other => done,
     }
 }
 

@@ -124,13 +124,13 @@ impl<U: Upstream> Facade<U> {
     pub(super) async fn list(&self, asked: &Asked<'_>) -> Answer {
         // Only who began a list in pieces, which is the cluster, knows how it goes on.
         let begun = !asked.query.get("continue").is_empty();
-        if asked.kind.level == Level::Live || begun || asked.only_cluster_selects() {
+        let selector = asked.selector();
+        if asked.kind.level == Level::Live || begun || asked.only_cluster_selects(&selector) {
             return self.forward_read(asked).await;
         }
         let accepts = Accepts::of(asked.headers);
         let account = asked.account;
-        let selector = asked.selector();
-        let limited = asked.target.gvr.is_namespaces() && !account.namespaces.is_empty();
+        let limited = asked.is_limited();
         let from_view = accepts.plain_json && !(accepts.transformed && account.is_connected());
         if from_view || limited {
             if !accepts.plain_json {
@@ -201,11 +201,7 @@ impl<U: Upstream> Facade<U> {
 }
 
 impl Asked<'_> {
-    pub(super) fn selector(&self) -> Result<Selector, Failure> {
-        Ok(self.parse_selector()?)
-    }
-
-    fn parse_selector(&self) -> Result<Selector, SelectorError> {
+    pub(super) fn selector(&self) -> Result<Selector, SelectorError> {
         let (labels, fields) = (
             self.query.get("labelSelector"),
             self.query.get("fieldSelector"),
@@ -213,12 +209,15 @@ impl Asked<'_> {
         Selector::parse(&self.target.gvr, labels, fields)
     }
 
-    /// Whether it is selected by a field that the view does not know: of the fields of a custom
-    /// resource, for one, only its API server does.
-    pub(super) fn only_cluster_selects(&self) -> bool {
-        let limited = self.target.gvr.is_namespaces() && !self.account.namespaces.is_empty();
-        let unknown = matches!(self.parse_selector(), Err(SelectorError::Unsupported(_)));
-        unknown && !limited
+    /// Whether only the cluster selects so: by a field that the view does not know, such as one of
+    /// a custom resource.
+    pub(super) fn only_cluster_selects(&self, selector: &Result<Selector, SelectorError>) -> bool {
+        matches!(selector, Err(SelectorError::Unsupported(_))) && !self.is_limited()
+    }
+
+    /// Whether namespaces are asked for that the agent's configuration names, one by one.
+    fn is_limited(&self) -> bool {
+        self.target.gvr.is_namespaces() && !self.account.namespaces.is_empty()
     }
 
     /// The namespace whose objects are listed; a list of `namespaces` is not within one.

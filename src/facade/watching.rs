@@ -29,11 +29,12 @@ impl<U: Upstream> Facade<U> {
         let connected = account.is_connected();
         let is_plain = accepts.plain_json && !(accepts.transformed && connected);
         // A watch on one object's path is an old form that only the API server knows.
-        let is_live = asked.kind.level == Level::Live || asked.only_cluster_selects();
+        let selector = asked.selector();
+        let is_live = asked.kind.level == Level::Live || asked.only_cluster_selects(&selector);
         if is_live || !is_plain || asked.target.name.is_some() {
             return self.forward_read(asked).await;
         }
-        let selector = asked.selector()?;
+        let selector = selector?;
         if connected && !is_settled(asked, FENCE_PATIENCE).await {
             return self.forward_read(asked).await;
         }

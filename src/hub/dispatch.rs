@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 use super::Core;
 use super::audit::Audit;
 use super::peer::Peer;
+use super::services::first_message;
 use super::session::Session;
 use crate::entropy;
 use crate::limits;
@@ -198,8 +199,7 @@ impl Core {
         peer: Peer,
         mut up: Streaming<v1::OperationUp>,
     ) -> Result<Response<ReceiverStream<Result<v1::OperationDown, Status>>>, Status> {
-        let first = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, up.message()).await;
-        let first = first.map_err(|_elapsed| Status::deadline_exceeded("no open within 5 s"))??;
+        let first = first_message(&mut up, "open").await?;
         let Some(v1::OperationUp {
             message: Some(v1::operation_up::Message::Open(open)),
         }) = first

@@ -92,6 +92,12 @@ impl Refused {
         }
     }
 
+    /// Leaves the audit record, and gives the answer.
+    fn told(&self, audit: Audit) -> Status {
+        audit.with("message", &self.message).refuse(self.label);
+        self.status()
+    }
+
     fn status(&self) -> Status {
         let message = format!("{}: {}", self.label, self.message);
         if self.retry {
@@ -145,12 +151,7 @@ impl Core {
                     .admit();
                 Ok(response)
             }
-            Err(refused) => {
-                audit()
-                    .with("message", &refused.message)
-                    .refuse(refused.label);
-                Err(refused.status())
-            }
+            Err(refused) => Err(refused.told(audit())),
         }
     }
 
@@ -378,12 +379,7 @@ impl Core {
                 audit().with("serial", serial).admit();
                 Ok(response)
             }
-            Err(refused) => {
-                audit()
-                    .with("message", &refused.message)
-                    .refuse(refused.label);
-                Err(refused.status())
-            }
+            Err(refused) => Err(refused.told(audit())),
         }
     }
 

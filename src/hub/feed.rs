@@ -15,8 +15,8 @@ use super::account::{Account, Outcome, Owner, Refusal};
 use super::admission::CLUSTER_CHANGED;
 use super::audit::Audit;
 use super::peer::Peer;
+use super::services::first_message;
 use super::session::Session;
-use crate::limits;
 use crate::wire::v1;
 
 /// Answers of one feed that may wait for HTTP/2 to take them.
@@ -68,9 +68,7 @@ impl Core {
         peer: Peer,
         mut up: Streaming<v1::FeedUp>,
     ) -> Result<Response<ReceiverStream<Result<v1::FeedDown, Status>>>, Status> {
-        let first = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, up.message()).await;
-        let first =
-            first.map_err(|_elapsed| Status::deadline_exceeded("no attach within 5 s"))??;
+        let first = first_message(&mut up, "attach").await?;
         let Some(v1::FeedUp {
             message: Some(v1::feed_up::Message::Attach(attach)),
         }) = first

@@ -29,6 +29,18 @@ pub(super) fn enrol(core: Arc<Core>) -> Routes {
     Routes::new(EnrolmentServer::new(Door(core)).max_decoding_message_size(64 * 1024))
 }
 
+/// The first message of a stream, an `expected` one; none if the stream has ended.
+///
+/// # Errors
+/// It did not come in time, or the stream broke.
+pub(super) async fn first_message<T>(
+    up: &mut Streaming<T>,
+    expected: &str,
+) -> Result<Option<T>, Status> {
+    let first = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, up.message()).await;
+    first.map_err(|_elapsed| Status::deadline_exceeded(format!("no {expected} within 5 s")))?
+}
+
 #[derive(Clone, Debug)]
 struct Data(Arc<Core>);
 

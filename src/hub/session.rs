@@ -17,6 +17,7 @@ use super::Core;
 use super::admission::{self, Decisions};
 use super::audit::Audit;
 use super::peer::Peer;
+use super::services::first_message;
 use crate::entropy;
 use crate::limits;
 use crate::wire::{self, v1};
@@ -228,9 +229,7 @@ impl Core {
         peer: Peer,
         mut up: Streaming<v1::AgentControl>,
     ) -> Result<Response<ReceiverStream<Result<v1::HubControl, Status>>>, Status> {
-        let first = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, up.message()).await;
-        let first =
-            first.map_err(|_elapsed| Status::deadline_exceeded("no hello within 5 s"))??;
+        let first = first_message(&mut up, "hello").await?;
         let Some(v1::AgentControl {
             message: Some(v1::agent_control::Message::Hello(hello)),
         }) = first

@@ -129,15 +129,7 @@ mod tests {
 
     use super::*;
     use crate::clock::from_unix_seconds;
-
-    #[derive(Debug)]
-    struct Fixed(u8);
-
-    impl Entropy for Fixed {
-        fn fill(&self, bytes: &mut [u8]) {
-            bytes.fill(self.0);
-        }
-    }
+    use crate::entropy::Fixed;
 
     #[test]
     fn renewal_lies_between_45_and_60_percent_of_the_life() {

@@ -99,12 +99,10 @@ fn with<C, T>(
     work: impl FnOnce(&mut C) -> io::Result<T>,
 ) -> io::Result<T> {
     kept.with_borrow_mut(|kept| {
-        if kept.is_none() {
-            *kept = Some(make()?);
-        }
-        // Filled above.
-        kept.as_mut()
-            .map_or_else(|| Err(io::ErrorKind::Other.into()), work)
+        work(match kept {
+            Some(context) => context,
+            None => kept.insert(make()?),
+        })
     })
 }
 

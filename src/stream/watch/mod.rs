@@ -284,9 +284,9 @@ impl Watcher {
             Reading::Absent(outage) => (StreamCondition::Absent, outage.message.clone()),
             Reading::Interrupted(outage) => (StreamCondition::Interrupted, outage.message.clone()),
         };
+        // Before the condition is compared: the account tells each new reason, the stream does not.
+        self.shared.feed.set_reading(&self.stream, &reading);
         if self.condition == condition {
-            // Another reason, perhaps: that is the account's business, and told with it.
-            self.shared.feed.set_reading(&self.stream, &reading);
             return Ok(());
         }
         let (account, stream) = (self.shared.feed.account(), &self.stream.gvr);
@@ -296,7 +296,6 @@ impl Watcher {
             tracing::warn!(account, %stream, scope = %self.stream.scope, error = message, "stream cannot be read");
         }
         self.condition = condition;
-        self.shared.feed.set_reading(&self.stream, &reading);
         self.push(Item::Status(condition, message)).await
     }
 
