@@ -2,9 +2,8 @@
 #![expect(clippy::expect_used, reason = "helpers of tests fail their test")]
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
-use serde_json::json;
 
-use crate::returns::{checkpointed, keep_addresses};
+use crate::returns::{checkpointed, keep_addresses, service};
 use crate::support::eventually::eventually_async;
 use crate::support::kubectl::Kubectl;
 use crate::support::sortie::Sortie;
@@ -44,9 +43,7 @@ async fn a_full_disk_is_told_once_damages_nothing_and_is_left_behind() {
     let namespace = cluster.api().namespace("disk").await;
     let services = format!("/api/v1/namespaces/{namespace}/services");
     let create = async |name: &str| {
-        let spec = json!({"ports": [{"port": 80}]});
-        let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec});
-        cluster.api().create(&services, &service).await;
+        cluster.api().create(&services, &service(name)).await;
     };
     let mut stand = Stand::joining(Plan::one("lab", &cluster.kubeconfig, "")).await;
     keep_addresses(&stand.hub).await;

@@ -387,39 +387,14 @@ async fn a_pod_joins_with_its_own_token_and_with_no_other() {
             plan.accounts_yaml
         )
     });
-    let wait = async |state: &str| {
-        let wait = [
-            "get",
-            "accounts",
-            "lab",
-            "--wait",
-            state,
-            "--timeout",
-            "60s",
-        ];
-        let ran = hub.command(&wait).await;
-        assert_eq!(ran.code, Some(0), "{ran:?} {:?}", agent.log());
-    };
-    wait("PENDING").await;
+    stand::wait(&hub, &agent, "lab", "PENDING").await;
     stand::ok(hub.command(&["account", "approve", "lab"]).await);
-    wait("ACTIVE").await;
+    stand::wait(&hub, &agent, "lab", "ACTIVE").await;
 
     agent.kill().await;
-    let wait = async |state: &str| {
-        let wait = [
-            "get",
-            "accounts",
-            "lab",
-            "--wait",
-            state,
-            "--timeout",
-            "60s",
-        ];
-        stand::ok(hub.command(&wait).await);
-    };
-    wait("STALE").await;
+    stand::wait(&hub, &agent, "lab", "STALE").await;
     agent.start_again();
-    wait("ACTIVE").await;
+    stand::wait(&hub, &agent, "lab", "ACTIVE").await;
     hub.log().assert_without(&[&good]);
 }
 

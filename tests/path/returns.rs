@@ -86,6 +86,12 @@ async fn an_agent_that_joined_by_token_comes_back_with_a_state_folder_and_says_w
     }
 }
 
+/// A Service with one port.
+pub(crate) fn service(name: &str) -> Value {
+    let spec = json!({"ports": [{"port": 80}]});
+    json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec})
+}
+
 /// Requests for lists, streaming ones too, that `sortie` has sent so far.
 fn lists(testbed: &Testbed) -> Vec<String> {
     let entries = testbed.audit().into_iter().filter(|entry| {
@@ -105,10 +111,6 @@ async fn a_hub_that_was_killed_serves_what_it_knew_and_goes_on_without_a_list() 
     let cluster = testbed.cluster();
     let namespace = cluster.api().namespace("restart").await;
     let services = format!("/api/v1/namespaces/{namespace}/services");
-    let service = |name: &str| {
-        let spec = json!({"ports": [{"port": 80}]});
-        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec})
-    };
     let mut stand = Stand::joining(Plan::one("lab", &cluster.kubeconfig, "")).await;
     keep_addresses(&stand.hub).await;
     stand.wait("lab", "ACTIVE").await;
@@ -218,10 +220,6 @@ async fn an_account_whose_kubeconfig_points_at_another_cluster_is_suspended_unti
     let [first, second] = testbed.clusters() else {
         panic!("two clusters")
     };
-    let service = |name: &str| {
-        let spec = json!({"ports": [{"port": 80}]});
-        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec})
-    };
     let path = "/api/v1/namespaces/default/services";
     first.api().create(path, &service("of-the-first")).await;
     second.api().create(path, &service("of-the-second")).await;
@@ -302,10 +300,6 @@ async fn a_cluster_that_is_gone_is_told_and_served_as_it_was_until_it_is_back() 
     let api = testbed.cluster().api();
     let namespace = api.namespace("gone").await;
     let services = format!("/api/v1/namespaces/{namespace}/services");
-    let service = |name: &str| {
-        let spec = json!({"ports": [{"port": 80}]});
-        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec})
-    };
     api.create(&services, &service("before")).await;
     let plan = Plan::one("lab", &testbed.cluster().kubeconfig, "");
     let stand = Stand::start(plan).await;

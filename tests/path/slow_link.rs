@@ -1,21 +1,16 @@
 //! A slow link between agent and hub, full in one direction, and what still has to get through.
 
-use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
 use http::{Method, StatusCode};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use secrecy::ExposeSecret as _;
-use sortie::demo::audit::{Context, Credential};
 use tokio::time::Instant;
 
 use crate::support::double::{Double, Settings};
 use crate::support::eventually::within;
+use crate::support::fake::Client;
 use crate::support::https::Https;
 use crate::support::relay::{Link, Relay};
 use crate::support::sortie::Sortie;
@@ -157,38 +152,10 @@ struct Facade {
 
 impl Facade {
     fn of(kubeconfig: &Path) -> Self {
-        let text = fs::read_to_string(kubeconfig).unwrap();
-        let endpoint = Context::read(&text, None).unwrap().endpoint;
-        let Credential::Certificate { chain_pem, key_pem } = &endpoint.credential else {
-            panic!("a client has a certificate");
-        };
-        let mut roots = rustls::RootCertStore::empty();
-        for root in CertificateDer::pem_slice_iter(endpoint.ca_pem.as_bytes()) {
-            roots.add(root.unwrap()).unwrap();
-        }
-        let chain = CertificateDer::pem_slice_iter(chain_pem.as_bytes()).map(Result::unwrap);
-        #[expect(clippy::disallowed_methods, reason = "the key is handed to TLS")]
-        let key = PrivateKeyDer::from_pem_slice(key_pem.expose_secret()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_client_auth_cert(chain.collect(), key)
-            .unwrap();
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let start = "https://".len();
-        let slash = endpoint
-            .url
-            .bytes()
-            .skip(start)
-            .position(|byte| byte == b'/');
-        let end = slash.map_or(endpoint.url.len(), |slash| start + slash);
-        let (url, prefix) = endpoint.url.split_at(end);
-        let header = ("user-agent", "slow-link".to_owned());
+        let client = Client::read(kubeconfig);
         Self {
-            client: Https::new(url, Arc::new(tls), header),
-            prefix: prefix.to_owned(),
+            client: client.https(),
+            prefix: client.path,
         }
     }
 

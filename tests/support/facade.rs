@@ -1,18 +1,13 @@
 //! An account at the hub's facade, asked as a client of it, without kubectl.
 
-use std::fs;
 use std::path::Path;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::Method;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 
+use super::fake::Client;
 use super::kube::{Api, Watch};
-use super::pki;
 
 /// One account, as its kubeconfig reaches it.
 #[derive(Clone, Debug)]
@@ -24,33 +19,10 @@ pub(crate) struct Facade {
 impl Facade {
     /// Of a kubeconfig that `sortie kubeconfig` wrote.
     pub(crate) fn of(kubeconfig: &Path) -> Self {
-        let text = fs::read_to_string(kubeconfig).expect("the kubeconfig is readable");
-        let value = |key: &str| {
-            let mark = format!("{key}: ");
-            let line = text
-                .lines()
-                .find_map(|line| line.trim().strip_prefix(&mark));
-            line.unwrap_or_else(|| panic!("no `{key}`"))
-                .trim_matches('"')
-                .to_owned()
-        };
-        let pem = |key| STANDARD.decode(value(key)).expect("base64");
-        let certificates = |pem: &[u8]| -> Vec<CertificateDer<'static>> {
-            CertificateDer::pem_slice_iter(pem)
-                .collect::<Result<_, _>>()
-                .expect("certificates")
-        };
-        let key = PrivateKeyDer::from_pem_slice(&pem("client-key-data")).expect("a key");
-        let mut tls = pki::client_config_with(
-            certificates(&pem("certificate-authority-data")),
-            Some((certificates(&pem("client-certificate-data")), key)),
-        );
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()]; // without, the hub refuses a connection
-        let server = value("server");
-        let (host, path) = server["https://".len()..].split_once('/').expect("a path");
+        let client = Client::read(kubeconfig);
         Self {
-            api: Api::over(&format!("https://{host}"), tls),
-            prefix: format!("/{path}"),
+            api: Api::of(client.https()),
+            prefix: client.path,
         }
     }
 

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use rustls::ClientConfig;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
@@ -39,12 +38,6 @@ impl Api {
     /// Over a client that has been made already.
     pub(crate) const fn of(https: Https) -> Self {
         Self(https)
-    }
-
-    /// A client of the server at `url` by way of `tls` alone, without a token.
-    pub(crate) fn over(url: &str, tls: ClientConfig) -> Self {
-        let header = ("accept", JSON.to_owned());
-        Self(Https::new(url, Arc::new(tls), header))
     }
 
     /// The same server with another token.

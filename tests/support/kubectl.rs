@@ -50,23 +50,32 @@ impl Kubectl {
         self.run_with_input(arguments, "").await
     }
 
+    /// kubectl with nothing of this process's environment; it ends when it is dropped.
+    fn command<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
+            .args(arguments)
+            .env_clear()
+            .env("HOME", self.home.path())
+            // `diff` runs the program of that name.
+            .env("PATH", "/usr/bin:/bin")
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
+        command
+    }
+
     /// As [`Kubectl::run`], with `input` on its standard input.
     pub(crate) async fn run_with_input<A: AsRef<OsStr>>(
         &self,
         arguments: &[A],
         input: &str,
     ) -> Ran {
-        let mut child = Command::new(&self.program)
-            .arg("--kubeconfig")
-            .arg(&self.kubeconfig)
-            .args(arguments)
-            .env_clear()
-            .env("HOME", self.home.path())
-            .env("PATH", "/usr/bin:/bin")
+        let mut child = self
+            .command(arguments)
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .kill_on_drop(true)
             .spawn()
             .expect("kubectl starts");
         let mut stdin = child.stdin.take().expect("its input is a pipe");
@@ -87,15 +96,9 @@ impl Kubectl {
 
     /// Starts a command that goes on until it is dropped: `get --watch`.
     pub(crate) fn start<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Running {
-        let mut child = Command::new(&self.program)
-            .arg("--kubeconfig")
-            .arg(&self.kubeconfig)
-            .args(arguments)
-            .env_clear()
-            .env("HOME", self.home.path())
+        let mut child = self
+            .command(arguments)
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
             .spawn()
             .expect("kubectl starts");
         let stdout = child.stdout.take().expect("its output is a pipe");

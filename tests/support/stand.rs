@@ -88,24 +88,7 @@ impl Stand {
 
     /// Waits until an account has a state.
     pub(crate) async fn wait(&self, account: &str, state: &str) {
-        let waited = self
-            .hub
-            .command(&[
-                "get",
-                "accounts",
-                account,
-                "--wait",
-                state,
-                "--timeout",
-                "60s",
-            ])
-            .await;
-        assert_eq!(
-            waited.code,
-            Some(0),
-            "{waited:?}\nagent: {:?}",
-            self.agent.log()
-        );
+        wait(&self.hub, &self.agent, account, state).await;
     }
 
     /// A kubeconfig for `client`, which may use `account`; it goes with the hub's folder.
@@ -171,6 +154,21 @@ pub(crate) async fn agent_with(
              accounts:\n{accounts}"
         )
     })
+}
+
+/// Waits until an account has a state at the hub; the agent's log tells why it has not.
+pub(crate) async fn wait(hub: &Sortie, agent: &Sortie, account: &str, state: &str) {
+    let arguments = [
+        "get",
+        "accounts",
+        account,
+        "--wait",
+        state,
+        "--timeout",
+        "60s",
+    ];
+    let waited = hub.command(&arguments).await;
+    assert_eq!(waited.code, Some(0), "{waited:?}\nagent: {:?}", agent.log());
 }
 
 /// A kubeconfig for `client`, which may use `account`; it goes with the hub's folder.
