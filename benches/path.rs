@@ -22,6 +22,7 @@ use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use support::double::{Double, Settings};
+use support::eventually::idle;
 use support::facade::Facade;
 use support::hand_over;
 use support::kube::{Api, Watch};
@@ -399,12 +400,6 @@ async fn bare_stream(api: &Api) -> f64 {
             return start.elapsed().as_secs_f64();
         }
     }
-}
-
-/// Nothing is done for a while.
-async fn idle(time: Duration) {
-    let over = tokio::time::timeout(time, std::future::pending::<()>()).await;
-    assert!(over.is_err(), "nothing ends what never does");
 }
 
 /// Processor time of a process so far, in seconds.

@@ -1,32 +1,15 @@
 //! A hub whose disk is full, and has room again.
-#![expect(clippy::expect_used, reason = "helpers of tests fail their test")]
-
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use crate::returns::{checkpointed, keep_addresses, service};
 use crate::support::eventually::eventually_async;
 use crate::support::kubectl::Kubectl;
+use crate::support::matrix::fill_disk;
 use crate::support::sortie::Sortie;
 use crate::support::stand::{self, Plan, Stand};
 use crate::support::testbed::Testbed;
 
-/// Bytes of a file that the hub may write while its disk is "full": enough for its log, and less
-/// than any store.
-const FULL: u64 = 256 * 1024;
-
 const FAILED: &str =
     "cannot write the store; accounts are served from memory and stored when it can be";
-
-/// No file of the process may grow past [`FULL`], or any may again. A write beyond fails as one on
-/// a full disk does, with another number.
-fn fill_disk(hub: &Sortie, full: bool) {
-    let limit = Rlimit {
-        current: full.then_some(FULL),
-        maximum: None,
-    };
-    let pid = Pid::from_raw(hub.pid()).expect("a process");
-    prlimit(Some(pid), Resource::Fsize, limit).expect("the limit of a process of our own");
-}
 
 /// How often the hub has logged `message`.
 fn told(hub: &Sortie, message: &str) -> usize {

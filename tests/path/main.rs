@@ -8,6 +8,7 @@ mod demo;
 mod disk;
 mod engines;
 mod kubectl;
+mod matrix;
 #[cfg(test)]
 mod memory;
 mod refusals;

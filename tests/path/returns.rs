@@ -1,9 +1,5 @@
 //! What comes back by itself and what does not: agents, hubs, accounts.
-#![expect(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "helpers of tests fail their test"
-)]
+#![expect(clippy::expect_used, reason = "helpers of tests fail their test")]
 
 use std::fs;
 
@@ -17,25 +13,9 @@ use crate::support::eventually::{bounded, eventually, eventually_async};
 use crate::support::fake::Client;
 use crate::support::kubectl::Kubectl;
 use crate::support::sortie::{Sortie, http_get};
+pub(crate) use crate::support::stand::keep_addresses;
 use crate::support::stand::{self, Plan, Stand};
 use crate::support::testbed::Testbed;
-
-/// Makes the addresses that the hub has now those of its next starts.
-pub(crate) async fn keep_addresses(hub: &Sortie) {
-    let mut listen = Vec::new();
-    for door in ["data", "enrol", "facade", "health", "metrics"] {
-        listen.push(format!("{door}: \"{}\"", hub.address(door).await));
-    }
-    let text = fs::read_to_string(hub.config_file()).expect("readable");
-    let lines = text.lines().map(|line| {
-        if line.starts_with("listen:") {
-            format!("listen: {{ {} }}\n", listen.join(", "))
-        } else {
-            format!("{line}\n")
-        }
-    });
-    fs::write(hub.config_file(), lines.collect::<String>()).expect("writable");
-}
 
 /// Gives an agent that has been stopped a folder of its own for its identity.
 fn with_state(agent: &Sortie) {
@@ -92,19 +72,6 @@ pub(crate) fn service(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec})
 }
 
-/// Requests for lists, streaming ones too, that `sortie` has sent so far.
-fn lists(testbed: &Testbed) -> Vec<String> {
-    let entries = testbed.audit().into_iter().filter(|entry| {
-        let agent = entry["userAgent"].as_str().unwrap_or_default();
-        let uri = entry["requestURI"].as_str().unwrap_or_default();
-        let is_list = entry["verb"] == "list" || uri.contains("sendInitialEvents=true");
-        agent.starts_with("sortie") && is_list
-    });
-    entries
-        .map(|entry| entry["requestURI"].to_string())
-        .collect()
-}
-
 #[tokio::test]
 async fn a_hub_that_was_killed_serves_what_it_knew_and_goes_on_without_a_list() {
     let testbed = Testbed::start_audited(&[]).await;
@@ -131,7 +98,7 @@ async fn a_hub_that_was_killed_serves_what_it_knew_and_goes_on_without_a_list() 
         cluster.api().create(&services, &service(name)).await;
     };
     checkpointed(&stand.hub, write).await;
-    let before = lists(&testbed);
+    let before = testbed.lists();
     assert!(
         !before.is_empty(),
         "the agent's requests are in the audit log"
@@ -164,7 +131,7 @@ async fn a_hub_that_was_killed_serves_what_it_knew_and_goes_on_without_a_list() 
     stand.agent.pause(false);
     stand.wait("lab", "ACTIVE").await;
     seen("meanwhile").await;
-    let after = lists(&testbed);
+    let after = testbed.lists();
     eprintln!(
         "lists before the kill {}, after it {}",
         before.len(),
@@ -325,7 +292,7 @@ async fn a_cluster_that_is_gone_is_told_and_served_as_it_was_until_it_is_back() 
     assert_ne!(refused.code, Some(0));
     println!("{row}\n{}", refused.stderr);
 
-    let before = lists(&testbed).len();
+    let before = testbed.lists().len();
     testbed.start_again().await;
     stand.wait("lab", "ACTIVE").await;
     let api = testbed.cluster().api();
@@ -337,7 +304,7 @@ async fn a_cluster_that_is_gone_is_told_and_served_as_it_was_until_it_is_back() 
     .await;
     // A new server's cache begins now: what it answers 410, as a watch's event, has to be read
     // anew, and nothing else.
-    let after = lists(&testbed).split_off(before);
+    let after = testbed.lists().split_off(before);
     let expired = figure(&stand.agent, "sortie_stream_expired_total").await;
     println!("{} lists, {expired} answers of 410", after.len());
     assert!(after.len() <= expired, "{after:?}");

@@ -53,3 +53,9 @@ pub(crate) async fn bounded<F: Future>(what: &str, future: F) -> F::Output {
         .await
         .unwrap_or_else(|_| panic!("not within {LIMIT:?}: {what}"))
 }
+
+/// Lets a disturbance last; never a way to wait for something.
+pub(crate) async fn idle(time: Duration) {
+    let over = tokio::time::timeout(time, std::future::pending::<()>()).await;
+    assert!(over.is_err(), "nothing ends what never does");
+}

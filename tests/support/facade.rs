@@ -31,6 +31,13 @@ impl Facade {
         self.api.get(&format!("{}{path}", self.prefix)).await
     }
 
+    /// The same, if it is answered 200.
+    pub(crate) async fn try_get(&self, path: &str) -> Option<Value> {
+        let path = format!("{}{path}", self.prefix);
+        let answer = self.api.try_ask(Method::GET, &path, None).await.ok()?;
+        (answer.status == 200).then(|| answer.json())
+    }
+
     /// The same as it came.
     pub(crate) async fn read(&self, path: &str) -> Bytes {
         let path = format!("{}{path}", self.prefix);

@@ -61,6 +61,22 @@ impl Api {
             .unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
+    /// As [`Api::ask`], for a server that may not be there.
+    pub(crate) async fn try_ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Answer, Box<dyn std::error::Error + Send + Sync>> {
+        let kind = if method == Method::PATCH {
+            "application/merge-patch+json"
+        } else {
+            JSON
+        };
+        let bytes = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
+        self.0.send(method, path, kind, bytes).await
+    }
+
     /// One object, or a list.
     pub(crate) async fn get(&self, path: &str) -> Value {
         self.ask(Method::GET, path, None).await.success()

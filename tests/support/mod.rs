@@ -36,6 +36,7 @@ pub(crate) mod hand_over;
 pub(crate) mod https;
 pub(crate) mod kube;
 pub(crate) mod kubectl;
+pub(crate) mod matrix;
 pub(crate) mod openbao;
 pub(crate) mod pki;
 pub(crate) mod relay;

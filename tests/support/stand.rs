@@ -1,5 +1,6 @@
 //! A hub and an agent of the built program, joined, around clusters that the test chose.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::kubectl::Ran;
@@ -110,6 +111,23 @@ impl Stand {
 /// A hub that is ready.
 pub(crate) async fn hub(agent_ttl: &str) -> Sortie {
     hub_with(&[], agent_ttl).await
+}
+
+/// Makes the addresses that the hub has now those of its next starts.
+pub(crate) async fn keep_addresses(hub: &Sortie) {
+    let mut listen = Vec::new();
+    for door in ["data", "enrol", "facade", "health", "metrics"] {
+        listen.push(format!("{door}: \"{}\"", hub.address(door).await));
+    }
+    let text = fs::read_to_string(hub.config_file()).expect("readable");
+    let lines = text.lines().map(|line| {
+        if line.starts_with("listen:") {
+            format!("listen: {{ {} }}\n", listen.join(", "))
+        } else {
+            format!("{line}\n")
+        }
+    });
+    fs::write(hub.config_file(), lines.collect::<String>()).expect("writable");
 }
 
 /// A hub that is ready, started with these options.

@@ -150,6 +150,20 @@ impl Testbed {
             .map(|line| serde_json::from_str(line).expect("an audit entry is JSON"))
             .collect()
     }
+
+    /// Lists, streaming ones too, that Sortie has asked for so far.
+    pub(crate) fn lists(&self) -> Vec<String> {
+        let lists = self.audit().into_iter().filter_map(|entry| {
+            let agent = entry["userAgent"].as_str().unwrap_or_default();
+            let uri = entry["requestURI"].as_str().unwrap_or_default();
+            // A watch is told when it begins and again when it ends.
+            let streaming =
+                entry["stage"] == "ResponseStarted" && uri.contains("sendInitialEvents=true");
+            let list = entry["stage"] == "ResponseComplete" && entry["verb"] == "list";
+            (agent.starts_with("sortie") && (list || streaming)).then(|| uri.to_owned())
+        });
+        lists.collect()
+    }
 }
 
 /// The testbed's program, built when its sources have changed.
