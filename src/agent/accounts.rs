@@ -138,7 +138,7 @@ impl Accounts {
 
     fn render(&self) -> String {
         let mut out = String::new();
-        let counters: [Counter; 8] = [
+        let counters: [Counter; 9] = [
             (
                 "sortie_stream_events_received_total",
                 "Events taken from API servers.",
@@ -168,6 +168,11 @@ impl Accounts {
                 "sortie_stream_snapshots_total",
                 "Lists and streaming lists.",
                 |c| c.snapshots,
+            ),
+            (
+                "sortie_stream_silent_total",
+                "Watches that told nothing for too long, and were opened again.",
+                |c| c.silent,
             ),
             (
                 "sortie_stream_expired_total",

@@ -75,6 +75,8 @@ pub struct StreamCounts {
     pub snapshots: u64,
     /// Watches that ended and were resumed.
     pub resumed: u64,
+    /// Watches that told nothing for too long, and were opened again.
+    pub silent: u64,
     /// Times the API server no longer knew the version (410).
     pub expired: u64,
     /// Values masked.
@@ -93,6 +95,7 @@ impl StreamCounts {
         self.refused += other.refused;
         self.snapshots += other.snapshots;
         self.resumed += other.resumed;
+        self.silent += other.silent;
         self.expired += other.expired;
         self.masked += other.masked;
     }

@@ -7,6 +7,7 @@ mod support;
 mod demo;
 mod disk;
 mod engines;
+mod half_open;
 mod kubectl;
 mod matrix;
 #[cfg(test)]

@@ -311,7 +311,7 @@ async fn a_cluster_that_is_gone_is_told_and_served_as_it_was_until_it_is_back() 
 }
 
 /// The sum of a metric over all its labels.
-async fn figure(server: &Sortie, name: &str) -> usize {
+pub(crate) async fn figure(server: &Sortie, name: &str) -> usize {
     let address = server.address("metrics").await;
     let text = http_get(address, "/metrics").await.expect("metrics");
     let lines = text.lines().filter(|line| line.starts_with(name));

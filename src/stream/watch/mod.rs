@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::feed::{Reading, Resume, Stream};
@@ -40,6 +41,15 @@ const ABSENT_PAUSE: Duration = Duration::from_mins(5);
 /// kube-apiserver itself ends watches after 30 to 60 minutes; ours end a little earlier and not
 /// all together.
 const WATCH_SECONDS: f64 = 1800.0;
+
+/// Silence after which a watch is opened again, until two bookmarks have told how often they come.
+///
+/// kube-apiserver sends one a minute to each watch that asked for them.
+const SILENCE: Duration = Duration::from_secs(150);
+
+/// The same once they have: so many times the pause between them, and no less than this.
+const PAUSES: f64 = 2.5;
+const SHORTEST_SILENCE: Duration = Duration::from_secs(10);
 
 /// Objects per page of the last rung of the ladder.
 const PAGE: usize = 500;
@@ -109,6 +119,10 @@ pub(super) struct Watcher {
     /// How far down the ladder snapshots are taken.
     rung: Rung,
     condition: StreamCondition,
+    /// Silence after which a watch counts as dead.
+    silence: Duration,
+    /// When the watch under way told its last bookmark.
+    bookmarked: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,6 +163,8 @@ impl Watcher {
             forced_ends: 0,
             rung,
             condition: StreamCondition::Unspecified,
+            silence: SILENCE,
+            bookmarked: None,
         }
     }
 
@@ -376,6 +392,7 @@ impl Watcher {
     ) -> Result<(), Failure> {
         let mut buffer = Buffer::new(limits::RAW_OBJECT_BYTES);
         let mut searched = 0;
+        self.bookmarked = None;
         loop {
             while let Some(end) = find_newline(buffer.filled(), searched) {
                 searched = 0;
@@ -396,9 +413,36 @@ impl Watcher {
                     return ended(initial.is_some(), &mut self.forced_ends);
                 }
             }
-            if answer.body.read(&mut buffer).await? == 0 {
+            let reading = tokio::time::timeout(self.silence, answer.body.read(&mut buffer));
+            let Ok(read) = reading.await else {
+                self.silent();
+                return ended(initial.is_some(), &mut self.forced_ends);
+            };
+            if read? == 0 {
                 return ended(initial.is_some(), &mut self.forced_ends);
             }
+        }
+    }
+
+    /// Nothing came for too long, not even a bookmark: what the watch would have told since is
+    /// told by the next one.
+    fn silent(&self) {
+        self.stream.count(|counts| counts.silent += 1);
+        tracing::info!(
+            account = self.shared.feed.account(),
+            stream = %self.stream.gvr,
+            scope = %self.stream.scope,
+            after = ?self.silence,
+            "watch fell silent; it is opened again"
+        );
+    }
+
+    /// Learns from the pause between two bookmarks of one watch how long silence may last.
+    fn bookmark_came(&mut self) {
+        let now = Instant::now();
+        if let Some(before) = self.bookmarked.replace(now) {
+            let pause = (now - before).mul_f64(PAUSES);
+            self.silence = pause.clamp(SHORTEST_SILENCE, SILENCE);
         }
     }
 
@@ -415,6 +459,7 @@ impl Watcher {
                 version,
                 initial_events_end,
             }) => {
+                self.bookmark_came();
                 let ends = initial && initial_events_end;
                 if ends {
                     self.end_snapshot(version).await?;

@@ -239,6 +239,12 @@ impl Double {
         self.shared.store.closes.send_modify(|closes| *closes += 1);
     }
 
+    /// Lets every watch that is open fall silent, without an end; those opened later are not.
+    pub(crate) fn silence_watches(&self) {
+        let silences = &self.shared.store.silences;
+        silences.send_modify(|silences| *silences += 1);
+    }
+
     /// Plays a trick on the next change of a kind.
     pub(crate) fn trick(&self, resource: &str, trick: Trick) {
         self.shared.store.trick(resource, trick);

@@ -182,6 +182,8 @@ pub(crate) struct Store {
     pub(crate) frozen: watch::Sender<bool>,
     /// Watches end when this differs from what it was at their start.
     pub(crate) closes: watch::Sender<u64>,
+    /// Counts how often the watches that were open fell silent.
+    pub(crate) silences: watch::Sender<u64>,
 }
 
 /// What lies under the lock.
@@ -217,6 +219,7 @@ impl Store {
             version: watch::Sender::new(1),
             frozen: watch::Sender::new(false),
             closes: watch::Sender::new(0),
+            silences: watch::Sender::new(0),
         }
     }
 

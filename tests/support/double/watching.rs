@@ -40,6 +40,7 @@ struct Watch {
     template: Arc<Template>,
     phase: Phase,
     closes: u64,
+    silences: u64,
     next_bookmark: Instant,
     ends: Instant,
 }
@@ -72,10 +73,12 @@ pub(crate) fn events(shared: Arc<Shared>, target: Target) -> impl Stream<Item = 
         .and_then(|text| text.parse().ok());
     let now = Instant::now();
     let closes = *shared.store.closes.borrow();
+    let silences = *shared.store.silences.borrow();
     let watch = Watch {
         template,
         phase,
         closes,
+        silences,
         next_bookmark: now + shared.settings.bookmark_every,
         ends: now + std::time::Duration::from_secs(seconds.unwrap_or(DEFAULT_TIMEOUT_SECONDS)),
         shared,
@@ -91,6 +94,9 @@ impl Watch {
     async fn next(&mut self) -> Option<Vec<u8>> {
         loop {
             self.shared.thawed().await;
+            if *self.shared.store.silences.borrow() != self.silences {
+                std::future::pending::<()>().await;
+            }
             if *self.shared.store.closes.borrow() != self.closes || Instant::now() >= self.ends {
                 return None;
             }
@@ -166,12 +172,15 @@ impl Watch {
             return out;
         }
         let mut closes = store.closes.subscribe();
+        let mut silences = store.silences.subscribe();
+        let heard = self.silences;
         let mut frozen = store.frozen.subscribe();
         let mut shut = self.shared.frozen.subscribe();
         let opened = self.closes;
         tokio::select! {
             _ = version.changed() => {}
             _ = closes.wait_for(|closes| *closes != opened) => {}
+            _ = silences.wait_for(|silences| *silences != heard) => {}
             _ = frozen.wait_for(|frozen| *frozen) => {}
             _ = shut.wait_for(|frozen| *frozen) => {}
             () = sleep_until(self.next_bookmark.min(self.ends)) => {
