@@ -26,6 +26,7 @@ use support::eventually::idle;
 use support::facade::Facade;
 use support::hand_over;
 use support::kube::{Api, Watch};
+use support::rolling;
 use support::sortie::Sortie;
 use support::stand::{self, Plan, Stand};
 use support::testbed::Testbed;
@@ -44,6 +45,9 @@ const AT_ONCE: usize = 32;
 /// Writes of the latency measurement, and the pause between two.
 const WRITES: usize = 3_000;
 const EVERY: Duration = Duration::from_millis(20);
+
+/// Instances that replace each other; the last of each manner is its 99th percentile.
+const REPLACEMENTS: usize = 50;
 
 const ROTATIONS: usize = 1_000;
 const EVENTS: u64 = 1_000;
@@ -68,6 +72,16 @@ fn main() {
         }
         if runs("real-sync") {
             real_sync().await;
+        }
+        if runs("rolling") {
+            let report = rolling::roll(REPLACEMENTS, 500).await;
+            let at = |gaps: &[Duration]| gaps.get(gaps.len() * 99 / 100).copied();
+            println!("{report:?}");
+            println!(
+                "longest gap around a hand-over, p99: drained {:?}, killed {:?}",
+                at(&report.drained),
+                at(&report.killed)
+            );
         }
         if runs("rotations") {
             let report = hand_over::rotate(ROTATIONS, EVENTS).await;

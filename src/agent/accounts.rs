@@ -108,6 +108,19 @@ impl Accounts {
         });
     }
 
+    /// The account is not served any more.
+    pub(super) fn withdraw(&self, name: &str) {
+        self.set_feed(name, None);
+        let mut contexts = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
+        contexts.remove(name);
+        drop(contexts);
+        self.offers.send_modify(|offers| {
+            let mut changed = Offers::clone(offers);
+            changed.remove(name);
+            *offers = Arc::new(changed);
+        });
+    }
+
     pub(super) fn set_context(&self, context: ops::Context) {
         let mut contexts = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
         contexts.insert(context.account.clone(), context);

@@ -2,6 +2,7 @@
 //! hub.
 //!
 //! ```text
+//! roster: a worker per account that the configuration names now
 //! worker (per account): credential ─▶ cluster ─▶ discovery ─▶ feed ─┐
 //! uplink: evidence ─▶ certificate ─▶ connection ─▶ link ◀── feeds ──┘
 //!                         ▲ renewal      │ dispatch ─▶ operations
@@ -19,6 +20,7 @@ mod accounts;
 mod evidence;
 mod operations;
 mod renewal;
+mod roster;
 mod uplink;
 mod worker;
 
@@ -32,10 +34,10 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::clock::SharedClock;
-use crate::credential::{self, Engines, vault};
+use crate::credential::{self, vault};
 use crate::entropy::{self, SharedEntropy};
 use crate::identity::{Name, SpkiSha256};
-use crate::policy::{self, AccountPolicy, Rules};
+use crate::policy::{self, Rules};
 use crate::secret::SecretBytes;
 use crate::stream::StreamCounts;
 use crate::tasks::Tasks;
@@ -44,6 +46,7 @@ use crate::telemetry::{health, metrics};
 
 pub use accounts::Counts;
 pub use evidence::joining;
+pub use roster::Wanted;
 
 /// What an agent is made of; checked.
 #[derive(Debug)]
@@ -97,7 +100,7 @@ pub enum Evidence {
 }
 
 /// One account.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccountSettings {
     /// Its name in Spinnaker.
     pub name: String,
@@ -144,6 +147,7 @@ pub struct Running {
     pub metrics: SocketAddr,
     accounts: Arc<accounts::Accounts>,
     identity: watch::Receiver<uplink::IdentityStatus>,
+    wanted: watch::Sender<Arc<Wanted>>,
     tasks: Tasks,
 }
 
@@ -201,6 +205,11 @@ impl Running {
         self.counts().iter().map(|(_, counts)| of(counts)).sum()
     }
 
+    /// Serves these accounts from now on: stops, starts and changes what differs, and nothing else.
+    pub fn reload(&self, wanted: Wanted) {
+        self.wanted.send_replace(Arc::new(wanted));
+    }
+
     /// Stops: links drain, watches end.
     pub async fn drain(self, grace: Duration) -> bool {
         self.tasks.drain(grace).await
@@ -221,29 +230,25 @@ pub async fn start(
     let (health_listener, health) = bind("health", settings.health).await?;
     let (metrics_listener, metrics) = bind("metrics", settings.metrics).await?;
     let latches = Latches::open(&["identity", "hub", "accounts"]);
-    let engines = Arc::new(Engines::new(settings.engines));
     let accounts = accounts::Accounts::new(Arc::clone(&clock), latches.clone());
-    let hash_key = std::hash::RandomState::new();
     // Operations outlive a stop for the time of their link's drain: so do the connections that
     // carry them to the clusters. The uplink ends both.
     let connections = Tasks::new();
-    for account in settings.accounts {
-        let policy = Arc::new(AccountPolicy::new(account.policy.clone(), rules));
-        let worker = worker::Worker {
-            settings: account,
-            policy,
-            engines: Arc::clone(&engines),
-            accounts: Arc::clone(&accounts),
-            clock: Arc::clone(&clock),
-            entropy: Arc::clone(&entropy),
-            hash_key: hash_key.clone(),
-            connections: connections.clone(),
-        };
-        let owner = tasks.clone();
-        tasks.spawn("account", move |stop| {
-            worker::supervise(worker, owner, stop)
-        });
-    }
+    let roster = roster::Roster::new(roster::Common {
+        rules: rules.clone(),
+        accounts: Arc::clone(&accounts),
+        clock: Arc::clone(&clock),
+        entropy: Arc::clone(&entropy),
+        hash_key: std::hash::RandomState::new(),
+        connections: connections.clone(),
+        tasks: tasks.clone(),
+    });
+    let wanted = watch::Sender::new(Arc::new(Wanted {
+        engines: settings.engines,
+        accounts: settings.accounts,
+    }));
+    let wishes = wanted.subscribe();
+    tasks.spawn("roster", move |stop| roster.run(wishes, stop));
     let instance = entropy::bytes(&*entropy);
     let uplink = uplink::Uplink::new(
         uplink::Settings {
@@ -269,6 +274,7 @@ pub async fn start(
         metrics,
         accounts,
         identity,
+        wanted,
         tasks,
     })
 }

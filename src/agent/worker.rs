@@ -34,6 +34,9 @@ const DISCOVER_SOON: Duration = Duration::from_secs(1);
 /// Time that the tasks of a failed worker get.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// Time that operations get which still run when their account is taken off.
+const OPERATIONS: Duration = Duration::from_secs(10);
+
 /// What one account needs.
 #[derive(Clone)]
 pub(super) struct Worker {
@@ -64,7 +67,9 @@ pub(super) async fn supervise(worker: Worker, owner: Tasks, stop: CancellationTo
         let other_cluster = moved.clone();
         tasks.spawn("worker", move |stop| one.run(set, stop, other_cluster));
         let died = tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => {
+                return leave(&worker, &tasks, &connections, &owner).await;
+            }
             () = moved.cancelled() => None,
             task = tasks.died() => Some(task),
             task = connections.died() => Some(task),
@@ -85,6 +90,21 @@ pub(super) async fn supervise(worker: Worker, owner: Tasks, stop: CancellationTo
             return;
         }
     }
+}
+
+/// Ends what belonged to a worker that was told to stop. When the whole agent stops, its uplink
+/// ends the connections, once their operations are over.
+async fn leave(worker: &Worker, tasks: &Tasks, connections: &Tasks, owner: &Tasks) {
+    let _all_ended = tasks.drain(GRACE).await;
+    worker.accounts.set_feed(&worker.settings.name, None);
+    if owner.stop().is_cancelled() {
+        return;
+    }
+    let (connections, left) = (connections.clone(), worker.connections.clone());
+    left.spawn("leave", |stop| async move {
+        let operating = connections.drain_after(OPERATIONS);
+        let _stopped = stop.run_until_cancelled(operating).await;
+    });
 }
 
 /// What comes after a step of a worker.
@@ -223,12 +243,10 @@ impl Worker {
             .borrow()
             .get(&self.settings.name)
             .cloned();
-        let mut offer = known.unwrap_or_else(|| v1::AccountOffer {
-            name: self.settings.name.clone(),
-            read_roles: self.settings.read_roles.clone(),
-            write_roles: self.settings.write_roles.clone(),
-            ..v1::AccountOffer::default()
-        });
+        let mut offer = known.unwrap_or_default();
+        offer.name.clone_from(&self.settings.name);
+        offer.read_roles.clone_from(&self.settings.read_roles);
+        offer.write_roles.clone_from(&self.settings.write_roles);
         if let Some(uid) = cluster.get("uid") {
             offer.cluster_uid.clone_from(uid);
         }

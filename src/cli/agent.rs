@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::args::{Global, Serve};
 use super::process::{self, Signals};
+use super::reload::Followed;
 use super::{Exit, print};
 use crate::agent::{self, Settings};
 use crate::config::source::{self, Environment};
@@ -13,8 +14,8 @@ use crate::tasks::Tasks;
 use crate::{clock, entropy};
 
 pub(super) fn run(serve: &Serve, global: &Global) -> Exit {
-    let settings = match read(serve) {
-        Ok(settings) => settings,
+    let (settings, followed) = match read(serve) {
+        Ok(read) => read,
         Err(error) => return process::refuse(&error),
     };
     if serve.check {
@@ -29,15 +30,17 @@ pub(super) fn run(serve: &Serve, global: &Global) -> Exit {
         Err(error) => return print::failed(&error),
     };
     // One thread: an agent mostly waits, and each further thread costs memory.
-    process::block_on(1, run_until_told(settings, rules))
+    process::block_on(1, run_until_told(settings, rules, followed))
 }
 
-fn read(serve: &Serve) -> Result<Settings, ConfigError> {
+fn read(serve: &Serve) -> Result<(Settings, Followed), ConfigError> {
     let text = source::load(&serve.config)?;
-    config::read(&serve.config, &text, &Environment::of_process())
+    let environment = Environment::of_process();
+    let settings = config::read(&serve.config, &text, &environment)?;
+    Ok((settings, Followed::new(&serve.config, text, environment)))
 }
 
-async fn run_until_told(settings: Settings, rules: Rules) -> Exit {
+async fn run_until_told(settings: Settings, rules: Rules, followed: Followed) -> Exit {
     log_start(&settings, &rules);
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
@@ -56,6 +59,7 @@ async fn run_until_told(settings: Settings, rules: Rules) -> Exit {
         // Logged where it happened; the rest still drains.
         _task = tasks.died() => None,
         fatal = running.fatal() => Some(fatal),
+        () = followed.follow(&running, tasks.stop()) => None,
     };
     let drained = signals.during(|grace| running.drain(grace)).await;
     match refused {

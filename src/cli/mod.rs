@@ -24,6 +24,7 @@ mod kubeconfig;
 mod output;
 mod print;
 mod process;
+mod reload;
 mod table;
 mod token;
 

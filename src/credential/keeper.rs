@@ -22,7 +22,7 @@ use crate::limits;
 use crate::retry::{Backoff, pause_unless};
 
 /// Where an account's credential comes from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A kubeconfig in a file, with files beside it.
     KubeconfigFile {
@@ -47,6 +47,13 @@ pub enum Source {
         /// The folder with `ca.crt`, `token` and `namespace`.
         mount: PathBuf,
     },
+}
+
+impl Source {
+    /// Whether an engine is asked for it.
+    pub const fn needs_engine(&self) -> bool {
+        matches!(self, Self::Secret { .. })
+    }
 }
 
 /// What a [`Keeper`] tells.

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -27,6 +27,12 @@ const CONTROL_QUEUE: usize = 128;
 
 /// Links one session may have: the current one, and those that drain.
 const LINKS: usize = 4;
+
+/// Time over which agents come back after a drain: so long per agent, and within these bounds.
+///
+/// A handshake costs a hub about 1 ms of one core.
+const RETURN_EACH: Duration = Duration::from_millis(4);
+const RETURN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 
 /// Name of a process: 16 random bytes.
 pub(super) type Instance = [u8; 16];
@@ -368,6 +374,10 @@ impl Core {
         let mut state = session.lock();
         state.links.remove(&generation);
         let gone = state.links.is_empty();
+        if gone {
+            // Another instance may have the accounts by the time that this one is back.
+            state.decisions.clear();
+        }
         drop(state);
         tracing::info!(
             agent = session.agent,
@@ -380,11 +390,7 @@ impl Core {
             return;
         }
         for name in session.offers().keys() {
-            if let Some(account) = self.accounts.get(name)
-                && account.release(&session.agent, session.instance)
-            {
-                self.away(&account);
-            }
+            self.release(session, name);
         }
         if let Some(next) = self.sessions.succeed(session) {
             tracing::info!(
@@ -401,12 +407,42 @@ impl Core {
         }
     }
 
+    /// Tells every agent that the hub goes away, and when to come back: not all at once.
+    pub(super) fn send_away(&self) {
+        let sessions = self.sessions.all();
+        let agents = u32::try_from(sessions.len()).unwrap_or(u32::MAX);
+        let spread = (RETURN_EACH * agents).clamp(RETURN.0, RETURN.1);
+        for session in sessions {
+            let pause = spread.mul_f64(entropy::unit(&*self.entropy));
+            let drain = v1::Drain {
+                grace_millis: millis(limits::DRAIN),
+                retry_after_millis: millis(pause),
+            };
+            // One that does not hear it sees the connection end.
+            session.tell(directive(v1::directive::Directive::Drain(drain)));
+        }
+    }
+
+    /// Takes an account from an instance that does not serve it any more.
+    fn release(self: &Arc<Self>, session: &Session, name: &str) {
+        if let Some(account) = self.accounts.get(name)
+            && account.release(&session.agent, session.instance)
+        {
+            self.away(&account);
+        }
+    }
+
     /// Takes the accounts that an instance offers.
     async fn offered(self: &Arc<Self>, session: &Arc<Session>, offers: v1::AccountOffers) {
         let offers = offers.accounts.into_iter().take(limits::ACCOUNTS_PER_AGENT);
         let offers: BTreeMap<String, v1::AccountOffer> =
             offers.map(|offer| (offer.name.clone(), offer)).collect();
-        session.lock().offers = offers;
+        let before = std::mem::replace(&mut session.lock().offers, offers);
+        let now = session.offers();
+        let withdrawn = before.into_keys().filter(|name| !now.contains_key(name));
+        for name in withdrawn {
+            self.release(session, &name);
+        }
         self.decide(session).await;
     }
 
@@ -484,4 +520,8 @@ pub(super) fn negotiate(theirs: &[u32]) -> Result<u32, Status> {
              upgrade the older side"
         ))
     })
+}
+
+fn millis(time: Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
 }

@@ -93,9 +93,11 @@ pub struct Running {
 }
 
 impl Running {
-    /// Stops accepting, lets what runs finish for up to `grace`, stores everything.
+    /// Stops accepting, tells agents to come back later, lets what runs finish for up to `grace`,
+    /// stores everything.
     pub async fn drain(self, grace: Duration) -> bool {
         self.listeners.cancel();
+        self.core.send_away();
         self.tasks.drain(grace).await
     }
 

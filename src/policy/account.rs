@@ -75,7 +75,7 @@ impl NamespacePattern {
 }
 
 /// An entry of `operations`: everything that all its lists name together is allowed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OperationRule {
     /// What may be done.
     pub verbs: Vec<Verb>,
@@ -111,7 +111,7 @@ impl OperationRule {
 }
 
 /// What an account's configuration says. `None` means the defaults.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AccountSettings {
     /// Kinds that are watched.
     pub cached: Option<Vec<KindPattern>>,

@@ -11,11 +11,14 @@ use crate::returns::{figure, service};
 use crate::support::double::{Change, Double, Settings};
 use crate::support::eventually::{eventually_async, within};
 use crate::support::facade::Facade;
-use crate::support::stand::{Plan, Stand};
+use crate::support::stand::{self, Plan, Stand};
 use crate::support::testbed::Testbed;
 
 /// Time within which whoever depends on a frozen peer has to say so.
 const FOUND: Duration = Duration::from_secs(25);
+
+/// Time within which another instance has to take over.
+const LOST: Duration = Duration::from_secs(30);
 
 fn freeze(pid: i32, frozen: bool) {
     let pid = Pid::from_raw(pid).expect("a process");
@@ -133,6 +136,47 @@ async fn a_frozen_api_server_is_told_and_its_account_served_as_it_was() {
     })
     .await;
     assert_eq!(testbed.lists(), before);
+}
+
+#[tokio::test]
+async fn a_frozen_instance_is_replaced_by_the_one_that_waits_and_waits_itself_when_it_thaws() {
+    let double = Double::start(Settings {
+        objects: vec![("services", 3)],
+        ..Settings::default()
+    });
+    let plan = Plan::one("lab", &double.write_kubeconfig(), "");
+    let stand = Stand::start(plan.clone()).await;
+    let lists = lists(&double);
+    let other = stand::standby(&stand.hub, "lab", &plan, "").await;
+    assert_eq!(
+        double.count("watch", "services"),
+        1,
+        "who waits watches nothing"
+    );
+    freeze(stand.agent.pid(), true);
+    let frozen = Instant::now();
+    within(LOST, "the other instance has the account", async || {
+        (double.count("watch", "services") == 2).then_some(())
+    })
+    .await;
+    stand.wait("lab", "ACTIVE").await;
+    println!("taken over {:?} after the freeze", frozen.elapsed());
+    freeze(stand.agent.pid(), false);
+    eventually_async("the thawed one waits", async || {
+        let mut states = stand::instances(&stand.hub).await;
+        states.sort();
+        (states == ["ACTIVE", "STANDBY"]).then_some(())
+    })
+    .await;
+    let version = double.change("services", 1, Change::Modified).to_string();
+    let facade = Facade::of(&stand.kubeconfig("lab", "visitor").await);
+    eventually_async("the change is seen", async || {
+        let list = facade.get("/api/v1/services").await;
+        list.to_string().contains(&version).then_some(())
+    })
+    .await;
+    assert_eq!(double.count_all("list"), lists);
+    drop(other);
 }
 
 async fn shows(kubeconfig: &Path, name: &str) -> bool {

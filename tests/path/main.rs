@@ -13,8 +13,10 @@ mod matrix;
 #[cfg(test)]
 mod memory;
 mod refusals;
+mod reload;
 mod returns;
 mod revocation;
+mod rolling;
 mod rotation;
 #[cfg(test)]
 mod slow_link;

@@ -24,6 +24,7 @@ use sortie::secret::SecretBytes;
 use sortie::tasks::Tasks;
 use sortie::wire::v1;
 use sortie::{clock, entropy};
+use tokio::time::Instant;
 
 use crate::support::eventually::{bounded, eventually};
 use crate::support::fake::{self, Client, Fake, private, shake};
@@ -262,6 +263,9 @@ async fn a_token_for_another_name_or_with_another_secret_is_refused() {
     ask(fake::by_token(&join), "lab").await.unwrap();
 }
 
+/// Time until an agent that was killed is back.
+pub(crate) const BACK: Duration = Duration::from_secs(10);
+
 /// A pod with a service account of its own; gives the pod's `metadata`.
 async fn pod_of(api: &Api, namespace: &str, account: &str) -> Value {
     let name = json!({"name": account});
@@ -394,7 +398,10 @@ async fn a_pod_joins_with_its_own_token_and_with_no_other() {
     agent.kill().await;
     stand::wait(&hub, &agent, "lab", "STALE").await;
     agent.start_again();
+    let started = Instant::now();
     stand::wait(&hub, &agent, "lab", "ACTIVE").await;
+    println!("ACTIVE {:?} after the start", started.elapsed());
+    assert!(started.elapsed() <= BACK);
     hub.log().assert_without(&[&good]);
 }
 

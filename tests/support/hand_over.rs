@@ -15,10 +15,10 @@ use super::facade::Facade;
 use super::kube::Watch;
 use super::stand::{Plan, Stand};
 
-const PODS: &str = "/api/v1/pods";
+pub(super) const PODS: &str = "/api/v1/pods";
 
 /// How many pods change in turn.
-const OBJECTS: usize = 1_000;
+pub(super) const OBJECTS: usize = 1_000;
 
 /// What was seen.
 #[derive(Debug, Default)]
@@ -117,7 +117,7 @@ pub(crate) async fn command(socket: &Path, request: &Value) -> Value {
 }
 
 /// The versions of a list's objects by uid, and its own.
-fn versions(list: &Value) -> (BTreeMap<String, u64>, u64) {
+pub(super) fn versions(list: &Value) -> (BTreeMap<String, u64>, u64) {
     let number = |meta: &Value| meta["resourceVersion"].as_str()?.parse().ok();
     let items = list["items"].as_array().expect("a list");
     let of = |item: &Value| {
@@ -132,26 +132,27 @@ fn versions(list: &Value) -> (BTreeMap<String, u64>, u64) {
 }
 
 /// The cluster at its end.
-struct Settled {
-    objects: BTreeMap<String, u64>,
-    lists: u64,
+pub(super) struct Settled {
+    pub(super) objects: BTreeMap<String, u64>,
+    pub(super) lists: u64,
 }
 
 /// A watch and what it told.
-struct Seen {
+pub(super) struct Seen {
     watch: Watch,
     pairs: BTreeSet<(String, u64)>,
     newest: BTreeMap<String, u64>,
     latest: u64,
-    events: u64,
-    duplicated: u64,
-    reordered: u64,
+    pub(super) events: u64,
+    pub(super) duplicated: u64,
+    pub(super) reordered: u64,
     last: Option<Instant>,
-    stall: Duration,
+    /// The largest gap between two events so far.
+    pub(super) stall: Duration,
 }
 
 impl Seen {
-    fn new(watch: Watch) -> Self {
+    pub(super) fn new(watch: Watch) -> Self {
         Self {
             watch,
             pairs: BTreeSet::new(),
@@ -166,18 +167,18 @@ impl Seen {
     }
 
     /// Reads the watch until `done` is.
-    async fn until(&mut self, done: impl Future<Output = ()>) {
+    pub(super) async fn until<T>(&mut self, done: impl Future<Output = T>) -> T {
         tokio::pin!(done);
         loop {
             tokio::select! {
-                () = &mut done => return,
+                done = &mut done => return done,
                 line = self.watch.next_line() => self.note(&line.expect("the watch goes on")),
             }
         }
     }
 
     /// Reads the watch until it has told the cluster's newest change.
-    async fn settle(&mut self, double: &Double) -> Settled {
+    pub(super) async fn settle(&mut self, double: &Double) -> Settled {
         let (mut objects, newest) = versions(&double.api().get(PODS).await);
         let mut lists = 1;
         while self.latest < newest {

@@ -40,6 +40,7 @@ pub(crate) mod matrix;
 pub(crate) mod openbao;
 pub(crate) mod pki;
 pub(crate) mod relay;
+pub(crate) mod rolling;
 pub(crate) mod scan;
 pub(crate) mod server;
 pub(crate) mod sortie;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::eventually::eventually_async;
 use super::kubectl::Ran;
 use super::sortie::Sortie;
 
@@ -172,6 +173,30 @@ pub(crate) async fn agent_with(
              accounts:\n{accounts}"
         )
     })
+}
+
+/// Another instance of the agent `name`, joined by a token of its own, once it stands by.
+pub(crate) async fn standby(hub: &Sortie, name: &str, plan: &Plan, more: &str) -> Sortie {
+    let spent = hub.folder().join(format!("{name}.join"));
+    fs::remove_file(spent).expect("the token of the instance before");
+    let standby = agent_with(&[], hub, name, plan, more).await;
+    eventually_async("the second instance stands by", async || {
+        instances(hub)
+            .await
+            .contains(&"STANDBY".to_owned())
+            .then_some(())
+    })
+    .await;
+    standby
+}
+
+/// The states of all agents' instances.
+pub(crate) async fn instances(hub: &Sortie) -> Vec<String> {
+    let listed = ok(hub.command(&["get", "agents", "-o", "json"]).await);
+    let listed: serde_json::Value = serde_json::from_str(&listed.stdout).expect("JSON");
+    let rows = listed["items"].as_array().expect("a list").iter();
+    rows.filter_map(|row| Some(row["state"].as_str()?.to_owned()))
+        .collect()
 }
 
 /// Waits until an account has a state at the hub; the agent's log tells why it has not.

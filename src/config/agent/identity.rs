@@ -29,20 +29,46 @@ struct Written {
 }
 
 pub(super) fn read(root: &Map<'_>) -> Option<Identity> {
-    let hub = root.map("hub", &["data", "enrol", "proxy"]);
-    let identity = root.map("identity", &["join", "trust"]);
-    let trust = identity.map("trust", &["root-spki-sha256"]);
-    let join = identity.map("join", &["join-file", "method", "token-file"]);
-    let written = Written {
-        data: hub.optional("data", host_port),
-        enrol: hub.optional("enrol", host_port),
-        pin: trust.optional("root-spki-sha256", pin),
-        state_dir: root.optional("state-dir", path),
-    };
-    hub.optional("proxy", proxy);
+    let sections = Sections::of(root);
+    let written = sections.written(root);
+    let Sections { hub, trust, join } = &sections;
     match join.required("method", method)? {
-        Method::Kubernetes => kubernetes(root, &hub, &trust, &join, written),
-        Method::Token => token(&trust, &join, written),
+        Method::Kubernetes => kubernetes(root, hub, trust, join, written),
+        Method::Token => token(trust, join, written),
+    }
+}
+
+/// Tells what is wrong with the keys, and reads no other file.
+pub(super) fn check(root: &Map<'_>) {
+    let sections = Sections::of(root);
+    sections.written(root);
+    sections.join.required("method", method);
+}
+
+struct Sections<'a> {
+    hub: Map<'a>,
+    trust: Map<'a>,
+    join: Map<'a>,
+}
+
+impl<'a> Sections<'a> {
+    fn of(root: &Map<'a>) -> Self {
+        let identity = root.map("identity", &["join", "trust"]);
+        Self {
+            hub: root.map("hub", &["data", "enrol", "proxy"]),
+            trust: identity.map("trust", &["root-spki-sha256"]),
+            join: identity.map("join", &["join-file", "method", "token-file"]),
+        }
+    }
+
+    fn written(&self, root: &Map<'_>) -> Written {
+        self.hub.optional("proxy", proxy);
+        Written {
+            data: self.hub.optional("data", host_port),
+            enrol: self.hub.optional("enrol", host_port),
+            pin: self.trust.optional("root-spki-sha256", pin),
+            state_dir: root.optional("state-dir", path),
+        }
     }
 }
 

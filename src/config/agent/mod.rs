@@ -9,6 +9,7 @@
 mod accounts;
 mod engines;
 mod identity;
+mod live;
 mod print;
 
 use std::path::Path;
@@ -20,6 +21,7 @@ use super::source::Environment;
 use super::text::{address, parsed};
 use crate::agent::Settings;
 
+pub use live::{Live, live};
 pub use print::print;
 
 /// Folder of a pod's own account.

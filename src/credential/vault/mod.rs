@@ -45,7 +45,7 @@ pub const REFRESH: Duration = Duration::from_mins(5);
 const DEADLINE: Duration = Duration::from_secs(5);
 
 /// A connection to one Vault or OpenBao.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Its name in references.
     pub name: String,
@@ -62,7 +62,7 @@ pub struct Settings {
 }
 
 /// How to log in.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuthMethod {
     /// With the token of a service account.
     Kubernetes {

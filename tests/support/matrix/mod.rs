@@ -240,7 +240,7 @@ impl World {
     /// Deals one blow at a random instant, and looks at what came of it.
     pub(crate) async fn round(&mut self, blow: Blow) -> Round {
         if blow == Blow::AgentWithStandby {
-            self.second_instance().await;
+            self.standby = Some(stand::standby(&self.hub, "lab", &self.plan, &self.way).await);
         }
         self.poller.take();
         let (lists, expired, written) = (
@@ -323,20 +323,6 @@ impl World {
 }
 
 impl World {
-    /// Starts another agent of the same name, and waits until it stands by.
-    async fn second_instance(&mut self) {
-        let spent = self.hub.folder().join("lab.join");
-        fs::remove_file(spent).expect("the first agent's token");
-        let standby = stand::agent_with(&[], &self.hub, "lab", &self.plan, &self.way).await;
-        let hub = &self.hub;
-        eventually_async("the second instance stands by", async || {
-            let agents = hub.command(&["get", "agents", "-o", "json"]).await;
-            agents.stdout.contains("\"STANDBY\"").then_some(())
-        })
-        .await;
-        self.standby = Some(standby);
-    }
-
     /// How often the agent that runs was told 410.
     async fn expired(&self) -> usize {
         let address = self.agent.address("metrics").await;

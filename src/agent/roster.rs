@@ -1,0 +1,163 @@
+//! The accounts that the configuration names now, and a worker for each.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::AccountSettings;
+use super::accounts::Accounts;
+use super::worker::{self, Worker};
+use crate::clock::SharedClock;
+use crate::credential::{Engines, vault};
+use crate::entropy::SharedEntropy;
+use crate::policy::{AccountPolicy, Rules};
+use crate::tasks::Tasks;
+
+/// What may change while an agent runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Secret engines by profile.
+    pub engines: Vec<vault::Settings>,
+    /// What is served.
+    pub accounts: Vec<AccountSettings>,
+}
+
+/// What the workers of all accounts share.
+pub(super) struct Common {
+    pub(super) rules: Rules,
+    pub(super) accounts: Arc<Accounts>,
+    pub(super) clock: SharedClock,
+    pub(super) entropy: SharedEntropy,
+    pub(super) hash_key: std::hash::RandomState,
+    /// Owns the connections to clusters.
+    pub(super) connections: Tasks,
+    /// Owns the workers.
+    pub(super) tasks: Tasks,
+}
+
+/// A worker that runs.
+struct Member {
+    settings: AccountSettings,
+    stop: CancellationToken,
+    ended: CancellationToken,
+}
+
+/// Starts and stops workers as the wish changes.
+pub(super) struct Roster {
+    common: Common,
+    engines: (Vec<vault::Settings>, Arc<Engines>),
+    members: BTreeMap<String, Member>,
+}
+
+impl Roster {
+    pub(super) fn new(common: Common) -> Self {
+        Self {
+            common,
+            engines: (Vec::new(), Arc::default()),
+            members: BTreeMap::new(),
+        }
+    }
+
+    /// Follows `wanted` until `stop`.
+    pub(super) async fn run(
+        mut self,
+        mut wanted: watch::Receiver<Arc<Wanted>>,
+        stop: CancellationToken,
+    ) {
+        let following = async {
+            let mut first = true;
+            loop {
+                let wish = Arc::clone(&wanted.borrow_and_update());
+                self.become_as(&wish, first).await;
+                first = false;
+                if wanted.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        let _stopped = stop.run_until_cancelled(following).await;
+    }
+
+    /// Stops what is not wanted as it is, then starts what is missing.
+    async fn become_as(&mut self, wish: &Wanted, first: bool) {
+        let other_engines = self.engines.0 != wish.engines;
+        if other_engines {
+            let engines = Engines::new(wish.engines.clone());
+            self.engines = (wish.engines.clone(), Arc::new(engines));
+        }
+        let wanted: BTreeMap<&str, &AccountSettings> = wish
+            .accounts
+            .iter()
+            .map(|account| (account.name.as_str(), account))
+            .collect();
+        let stays = |name: &String, member: &Member| {
+            let same = wanted.get(name.as_str()) == Some(&&member.settings);
+            same && !(other_engines && member.settings.source.needs_engine())
+        };
+        let leaving = self
+            .members
+            .extract_if(.., |name, member| !stays(name, member));
+        let leaving: BTreeMap<String, Member> = leaving.collect();
+        for member in leaving.values() {
+            member.stop.cancel();
+        }
+        for member in leaving.values() {
+            member.ended.cancelled().await;
+        }
+        let (mut added, mut changed) = (Vec::new(), Vec::new());
+        for (name, settings) in &wanted {
+            if self.members.contains_key(*name) {
+                continue;
+            }
+            let known = leaving.contains_key(*name);
+            if known { &mut changed } else { &mut added }.push(*name);
+            self.start((*settings).clone());
+        }
+        let removed: Vec<&str> = leaving
+            .keys()
+            .map(String::as_str)
+            .filter(|name| !wanted.contains_key(name))
+            .collect();
+        for name in &removed {
+            self.common.accounts.withdraw(name);
+        }
+        if !first {
+            let (added, changed, removed) = (added.join(","), changed.join(","), removed.join(","));
+            tracing::info!(added, changed, removed, "accounts follow the configuration");
+        }
+    }
+
+    fn start(&mut self, settings: AccountSettings) {
+        let common = &self.common;
+        let policy = AccountPolicy::new(settings.policy.clone(), &common.rules);
+        let worker = Worker {
+            settings: settings.clone(),
+            policy: Arc::new(policy),
+            engines: Arc::clone(&self.engines.1),
+            accounts: Arc::clone(&common.accounts),
+            clock: Arc::clone(&common.clock),
+            entropy: Arc::clone(&common.entropy),
+            hash_key: common.hash_key.clone(),
+            connections: common.connections.clone(),
+        };
+        let owner = common.tasks.clone();
+        let stop = owner.stop().child_token();
+        let ended = CancellationToken::new();
+        let (own_stop, end) = (stop.clone(), ended.clone());
+        common
+            .tasks
+            .spawn("account", move |_agent_stop| async move {
+                let _ended = end.drop_guard();
+                worker::supervise(worker, owner, own_stop).await;
+            });
+        let name = settings.name.clone();
+        let member = Member {
+            settings,
+            stop,
+            ended,
+        };
+        self.members.insert(name, member);
+    }
+}
