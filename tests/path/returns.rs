@@ -267,6 +267,48 @@ async fn an_operation_that_runs_when_its_agent_is_told_to_stop_is_answered() {
 }
 
 #[tokio::test]
+async fn an_operation_whose_agent_dies_is_answered_with_what_is_known() {
+    let double = Double::start(Settings {
+        objects: vec![("services", 1)],
+        ..Settings::default()
+    });
+    let mut stand = Stand::start(Plan::one("lab", &double.write_kubeconfig(), "")).await;
+    let client = Client::read(&stand.kubeconfig("lab", "visitor").await);
+    let path = format!(
+        "{}/api/v1/namespaces/ns-0/services/services-000000",
+        client.path
+    );
+    let https = client.https();
+    let patch = || {
+        let body = Bytes::from_static(b"{\"metadata\":{\"labels\":{\"a\":\"b\"}}}");
+        https.send(Method::PATCH, &path, "application/merge-patch+json", body)
+    };
+    double.freeze(true);
+    let dying = async {
+        eventually("the API server was asked", || {
+            (double.count("patch", "services") > 0).then_some(())
+        })
+        .await;
+        stand.agent.kill().await;
+    };
+    let (answer, ()) = tokio::join!(bounded("the answer", patch()), dying);
+    let answer = answer.unwrap();
+    let told = answer.json()["message"].to_string();
+    println!("{} {told}", answer.status);
+    assert_eq!(answer.status, 504, "sent, and nobody knows: {told}");
+    assert!(told.contains("its outcome is not known"), "{told}");
+
+    stand.wait("lab", "STALE").await;
+    let answer = bounded("the answer", patch()).await.unwrap();
+    let told = answer.json()["message"].to_string();
+    println!("{} {told}", answer.status);
+    assert_eq!(answer.status, 503, "never sent: {told}");
+    let reading = https.send(Method::GET, &path, "application/json", Bytes::new());
+    let answer = bounded("the answer", reading).await.unwrap();
+    assert_eq!(answer.status, 200, "what is known is served");
+}
+
+#[tokio::test]
 async fn a_cluster_that_is_gone_is_told_and_served_as_it_was_until_it_is_back() {
     let mut testbed = Testbed::start_audited(&[]).await;
     let api = testbed.cluster().api();
