@@ -36,6 +36,11 @@ use crate::wire::v1::StreamCondition;
 /// How often a kind is asked for again whose list was forbidden.
 const ABSENT_PAUSE: Duration = Duration::from_mins(5);
 
+/// First and longest pause before a stream that cannot be read is tried again.
+///
+/// The kinds of an account come back one by one after an outage: this is how far apart.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+
 /// Longest life of a watch, chosen between half of it and all of it.
 ///
 /// kube-apiserver itself ends watches after 30 to 60 minutes; ours end a little earlier and not
@@ -214,8 +219,7 @@ impl Watcher {
     /// Runs within one epoch; ends only when the epoch has.
     async fn follow(&mut self, stop: &CancellationToken) {
         let entropy = Arc::clone(&self.shared.entropy);
-        let mut backoff =
-            Backoff::new(Duration::from_millis(200), Duration::from_secs(30), entropy);
+        let mut backoff = Backoff::new(RETRY.0, RETRY.1, entropy);
         loop {
             let step = if self.needs_snapshot {
                 self.snapshot().await
