@@ -27,7 +27,7 @@ mod worker;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -36,6 +36,7 @@ use tokio::sync::watch;
 use crate::clock::SharedClock;
 use crate::credential::{self, vault};
 use crate::entropy::{self, SharedEntropy};
+use crate::identity::renewal::Schedule;
 use crate::identity::{Name, SpkiSha256};
 use crate::policy::{self, Rules};
 use crate::secret::SecretBytes;
@@ -156,10 +157,33 @@ pub struct Running {
 pub struct IdentityReport {
     /// Serial of the certificate in use, hex; empty before the first.
     pub serial: String,
+    /// Its life; none before the first.
+    pub life: Option<Life>,
     /// Certificates that replaced an earlier one while the agent ran.
     pub rotations: u64,
     /// Whether a link to the hub is open.
     pub connected: bool,
+}
+
+/// The life of a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// When it was issued, by the hub's clock.
+    pub issued_at: SystemTime,
+    /// When it is renewed, unless told to earlier.
+    pub renew_at: SystemTime,
+    /// When it ends.
+    pub not_after: SystemTime,
+}
+
+impl From<Schedule> for Life {
+    fn from(schedule: Schedule) -> Self {
+        Self {
+            issued_at: schedule.issued_at(),
+            renew_at: schedule.renew_at(),
+            not_after: schedule.not_after(),
+        }
+    }
 }
 
 impl Running {

@@ -231,6 +231,7 @@ impl Uplink {
         let serial = identity.certificate.serial();
         self.status.send_modify(|status| {
             let old = std::mem::replace(&mut status.report.serial, serial.clone());
+            status.report.life = Some(identity.schedule.into());
             status.report.rotations += 1;
             tracing::info!(old, new = serial, "certificate rotated");
         });
@@ -376,6 +377,7 @@ impl Uplink {
             let first = status.report.serial.is_empty();
             if first {
                 status.report.serial = certificate.serial();
+                status.report.life = Some(schedule.into());
             }
             first
         });

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::args::{Demo, Global};
+use super::args::{Color, Demo, Global};
+use super::board::{Ended, Lines, Screen};
 use super::process::{self, Signals};
 use super::{Exit, print};
 use crate::config::source::Environment;
-use crate::demo::{self, AGENT_TTL, Logs, Report, Source};
+use crate::demo::{self, AGENT_TTL, Logs, Progress, Report, Source};
 use crate::{clock, entropy, policy};
 
 /// Threads of the demonstration: hub, agent, cluster and auditor share them.
@@ -47,13 +48,13 @@ impl Drop for Folder {
 }
 
 pub(super) fn run(demo: &Demo, global: &Global) -> Exit {
-    let logs = Logs::default();
-    process::prepare_audited(global, logs.clone());
+    let (logs, environment) = (Logs::default(), Environment::of_process());
+    let lines = Lines::for_board(global, &environment);
+    process::prepare_audited(global, logs.clone(), lines.clone());
     let rules = match policy::load() {
         Ok(rules) => rules,
         Err(error) => return print::failed(&error),
     };
-    let environment = Environment::of_process();
     let folder = match private_folder(&environment) {
         Ok(folder) => folder,
         Err(error) => return print::failed(&error),
@@ -70,33 +71,65 @@ pub(super) fn run(demo: &Demo, global: &Global) -> Exit {
         folder: folder.0.clone(),
         agent_ttl: AGENT_TTL,
         rules,
+        board: lines.as_ref().map(Lines::live),
         logs,
         clock: clock::system(),
         entropy: entropy::system(),
     };
-    process::block_on(THREADS, show(settings, demo.report.as_deref()))
+    let showing = show(settings, lines, global.color, demo.report.as_deref());
+    process::block_on(THREADS, showing)
 }
 
-async fn show(settings: demo::Settings, report: Option<&Path>) -> Exit {
+async fn show(
+    settings: demo::Settings,
+    lines: Option<Lines>,
+    color: Color,
+    report: Option<&Path>,
+) -> Exit {
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => return print::failed(&error),
     };
     let stop = CancellationToken::new();
-    let say = Arc::new(print::progress);
+    let say: Progress = match &lines {
+        Some(lines) => {
+            let lines = lines.clone();
+            Arc::new(move |text: &str| lines.progress(text))
+        }
+        None => Arc::new(print::progress),
+    };
+    // A terminal that cannot be taken over gets the plain lines.
+    let mut screen = lines.and_then(|lines| Screen::open(&lines, color).ok());
     let running = demo::run(settings, say, stop.clone());
     tokio::pin!(running);
-    let outcome = tokio::select! {
-        outcome = &mut running => outcome,
-        () = signals.next() => {
-            stop.cancel();
-            running.await
+    let outcome = loop {
+        tokio::select! {
+            outcome = &mut running => break outcome,
+            () = signals.next() => {
+                screen = None;
+                stop.cancel();
+            }
+            ended = shown(screen.as_mut()) => {
+                screen = None;
+                if ended == Ended::Asked {
+                    stop.cancel();
+                }
+            }
         }
     };
+    drop(screen);
     match outcome {
         Ok(None) => Exit::Done,
         Ok(Some(shown)) => conclude(&shown, report),
         Err(error) => print::failed(&error),
+    }
+}
+
+/// Shows the board, if there is one, until that is over.
+async fn shown(screen: Option<&mut Screen>) -> Ended {
+    match screen {
+        Some(screen) => screen.show().await,
+        None => std::future::pending().await,
     }
 }
 

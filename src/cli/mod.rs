@@ -15,6 +15,7 @@ mod admin;
 mod agent;
 pub mod args;
 mod ban;
+mod board;
 mod client;
 mod cluster;
 mod demo;

@@ -8,8 +8,10 @@ use rustix::process::Signal as Number;
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use super::args::{Color, Format, Global, Level};
+use super::board::Lines;
 use super::{Exit, print};
 use crate::config::ConfigError;
 use crate::demo::Logs;
@@ -49,16 +51,20 @@ pub(super) fn prepare(global: &Global, allow_dump: bool) {
     }
 }
 
-/// As [`prepare`]; everything that could ever be logged goes to `auditor`, and to the terminal
-/// warnings only, unless more was asked for.
-pub(super) fn prepare_audited(global: &Global, auditor: Logs) {
+/// As [`prepare`]; everything that could ever be logged goes to `auditor`, and to the terminal, or
+/// the board on it, warnings only, unless more was asked for.
+pub(super) fn prepare_audited(global: &Global, auditor: Logs, board: Option<Lines>) {
     let (level, format, color) = logging(global);
     let level = if level == LevelFilter::INFO {
         LevelFilter::WARN
     } else {
         level
     };
-    let quiet = log::audited(level, format, color, io::stderr, auditor);
+    let (writer, color) = match board {
+        Some(lines) => (BoxMakeWriter::new(lines), false),
+        None => (BoxMakeWriter::new(io::stderr), color),
+    };
+    let quiet = log::audited(level, format, color, writer, auditor);
     let _installed_before = log::install(quiet);
     harden_or_warn();
 }

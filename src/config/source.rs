@@ -20,6 +20,8 @@ pub struct Environment {
     pub kubeconfig: Option<String>,
     /// `HOME`: where kubectl keeps its own.
     pub home: Option<String>,
+    /// `TERM`: what kind of terminal this is.
+    pub terminal: Option<String>,
     /// `TMPDIR`: where temporary files go.
     pub temporary: Option<String>,
 }
@@ -46,6 +48,7 @@ impl Environment {
             host: read("HOSTNAME"),
             kubeconfig: read("KUBECONFIG"),
             home: read("HOME"),
+            terminal: read("TERM"),
             temporary: read("TMPDIR"),
         }
     }

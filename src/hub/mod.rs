@@ -31,6 +31,7 @@ mod feed;
 mod health;
 mod listener;
 mod peer;
+mod recent;
 mod registry;
 mod services;
 mod session;
@@ -46,6 +47,7 @@ use std::time::Duration;
 
 pub use account::Counts;
 pub use admission::is_account_name;
+pub use recent::{Operation, Operations};
 pub use start::{Running, StartError, start};
 pub use store::FILE as STORE_FILE;
 
@@ -136,6 +138,7 @@ pub struct Core {
     accounts: accounts::Accounts,
     live: Arc<peer::Live>,
     dispatcher: dispatch::Dispatcher,
+    recent: recent::Recent,
     facade: Arc<Facade>,
     store: Arc<store::Store>,
     addresses: Addresses,

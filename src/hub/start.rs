@@ -1,5 +1,6 @@
 //! Starts a hub: everything is bound and open before it is said to run.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use super::bans::Bans;
 use super::dispatch::Dispatcher;
 use super::listener::{Door, Listener};
 use super::peer::Live;
+use super::recent::{Operations, Recent};
 use super::registry::{Registry, RegistryError};
 use super::session::Sessions;
 use super::store::{Store, StoreError};
@@ -111,6 +113,32 @@ impl Running {
             .sum()
     }
 
+    /// Bytes of the batches that were applied, compressed as they came.
+    pub fn batch_bytes(&self) -> u64 {
+        self.core
+            .accounts
+            .all()
+            .iter()
+            .map(|account| account.counts().bytes)
+            .sum()
+    }
+
+    /// Objects by kind, over all accounts.
+    pub fn objects(&self) -> BTreeMap<String, usize> {
+        let mut objects = BTreeMap::new();
+        for account in self.core.accounts.all() {
+            for (_, kind, count) in account.view.counts() {
+                *objects.entry(kind).or_default() += count;
+            }
+        }
+        objects
+    }
+
+    /// What clients did, in numbers, and the last of it.
+    pub fn operations(&self) -> Operations {
+        self.core.recent.operations()
+    }
+
     /// SHA-256 of the public key of the root, hex: what agents pin.
     pub fn root_pin(&self) -> String {
         self.core
@@ -171,6 +199,7 @@ pub async fn start(
         accounts: Accounts::default(),
         live: Arc::new(Live::default()),
         dispatcher: Dispatcher::default(),
+        recent: Recent::default(),
         store,
         addresses,
         tasks: tasks.clone(),

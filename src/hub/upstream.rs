@@ -84,6 +84,9 @@ impl Upstream for Port {
     }
 
     fn audit(&self, record: AuditRecord) {
+        if let Some(core) = self.0.upgrade() {
+            core.recent.note(&record);
+        }
         let verb = record.verb.map_or("request", Verb::as_str);
         let mut audit = Audit::new("operation", &format!("client/{}", record.client))
             .with("account", record.account)

@@ -42,6 +42,11 @@ impl Schedule {
         }
     }
 
+    /// When the certificate was issued, by the issuer's clock.
+    pub const fn issued_at(&self) -> SystemTime {
+        self.issued_at
+    }
+
     /// When to start renewing.
     pub const fn renew_at(&self) -> SystemTime {
         self.renew_at

@@ -4,5 +4,6 @@
 mod support;
 
 mod agent;
+mod board;
 mod help;
 mod hub;

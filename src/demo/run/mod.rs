@@ -1,5 +1,6 @@
 //! One run: a cluster, a hub, an agent, an auditor; and what they have shown.
 
+mod follow;
 mod parts;
 mod sources;
 mod verdict;
@@ -13,6 +14,7 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use super::audit::{self, Canaries, Report};
+use super::board::Live;
 use super::cluster;
 use super::logs::Logs;
 use crate::clock::SharedClock;
@@ -43,6 +45,8 @@ pub struct Settings {
     pub agent_ttl: Duration,
     /// What is removed, and which kinds are cached.
     pub rules: Rules,
+    /// Where the figures are put while it runs, if anybody looks at them.
+    pub board: Option<Live>,
     /// Where TRACE logs are looked through.
     pub logs: Logs,
     /// Time.

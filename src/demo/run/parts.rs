@@ -1,13 +1,13 @@
 //! Starts the parts of a run and waits for what it has to show.
 
-use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::follow::Followed;
 use super::sources::{Sources, read_context, sources, write_private};
 use super::verdict::{self, Evidence};
 use super::waiting::{Rows, Waiting, admin_ask, refused, rotations, serial, state};
@@ -28,8 +28,14 @@ const ACCOUNT: &str = "demo";
 /// Name of the account that sees the planted namespace of a real cluster.
 const PLANTED: &str = "demo-planted";
 
-/// Name of the demonstration's client.
-const CLIENT: &str = "visitor";
+/// Name of the demonstration's agent.
+pub(super) const AGENT: &str = "demo";
+
+/// Name of the client that is there to be tried.
+const VISITOR: &str = "visitor";
+
+/// Name of the client that the auditor is.
+const AUDITOR: &str = "auditor";
 
 /// How long the printed kubeconfig's certificate lasts.
 const CLIENT_TTL: Duration = Duration::from_hours(12);
@@ -67,13 +73,26 @@ pub(super) struct Shown {
     pub(super) collections: Vec<Collection>,
 }
 
+/// The parts of a run that have started.
+struct Started<'a> {
+    settings: &'a Settings,
+    say: &'a Progress,
+    tasks: &'a Tasks,
+    canaries: &'a Canaries,
+    hub: &'a hub::Running,
+    agent: &'a agent::Running,
+    accounts: &'a [&'static str],
+    socket: &'a Path,
+}
+
 pub(super) async fn start_and_watch(
     settings: &Settings,
     say: &Progress,
     owners: &Owners,
 ) -> Result<Option<Report>, RunError> {
+    let began = Instant::now();
     let tasks = &owners.rest;
-    let mut sources = sources(settings, say, tasks, &owners.planting).await?;
+    let sources = sources(settings, say, tasks, &owners.planting).await?;
     let canaries = search_logs(settings, &sources)?;
     let hub = hub(settings, &canaries, &sources, tasks).await?;
     let socket = settings.folder.join("hub").join(SOCKET);
@@ -83,54 +102,105 @@ pub(super) async fn start_and_watch(
     ));
     let accounts = accounts(&sources);
     let agent = agent(settings, &socket, &sources, &accounts, &owners.agent).await?;
-    let deadline = Instant::now() + settings.timeout;
-    let waiting = Waiting {
+    let evidence = OnceLock::new();
+    let followed = Followed {
+        hub: &hub,
+        agent: &agent,
         socket: &socket,
-        deadline,
-        timeout: settings.timeout,
+        canaries: (!sources.planted.is_empty()).then_some(&canaries),
+        evidence: &evidence,
+        clock: &settings.clock,
+        began,
     };
-    wait_until_synced(&waiting, &agent, &accounts, say).await?;
-    let shown = shown(settings, &sources, &canaries, &socket, &accounts, tasks).await?;
-    say_synced(&shown, &sources, say).await?;
-    let kubeconfig = settings.folder.join(format!("{ACCOUNT}.kubeconfig"));
-    say(&format!(
-        "try      kubectl --kubeconfig {} get pods -A",
-        kubeconfig.display()
-    ));
-    let cluster =
-        Reader::new(&sources.auditor.endpoint, tasks).map_err(|source| RunError::Read {
-            side: "the cluster",
-            source,
-        })?;
-    let evidence = Evidence::start(&cluster, &shown, &settings.entropy, tasks).await?;
-    let rotations = rotations(settings, &waiting, sources.plant.as_mut(), say).await?;
-    if !settings.once {
-        return Ok(None);
-    }
-    if let Some(embedded) = &sources.embedded {
-        embedded.hold();
-    }
-    evidence.quiet(tasks, deadline).await;
-    let facts = verdict::Facts {
+    let started = Started {
         settings,
-        cluster: &cluster,
-        shown: &shown,
+        say,
+        tasks,
         canaries: &canaries,
-        planted: !sources.planted.is_empty(),
-        store: settings.folder.join("hub").join(STORE_FILE),
-        states: waiting.states().await?,
-        rotations,
-        coalesced: hub.coalesced(),
-        relists: match &sources.embedded {
-            Some(embedded) => embedded.relists(audit::AGENT),
-            None => agent.relists(),
-        },
+        hub: &hub,
+        agent: &agent,
+        accounts: &accounts,
+        socket: &socket,
     };
-    let report = facts.report(&evidence).await?;
-    if let Some(plant) = sources.plant {
-        remove(plant, say).await;
+    let Some(board) = &settings.board else {
+        return started.watch(sources, &evidence).await;
+    };
+    tokio::select! {
+        outcome = started.watch(sources, &evidence) => outcome,
+        never = followed.onto(board) => match never {},
     }
-    Ok(Some(report))
+}
+
+impl Started<'_> {
+    async fn watch(
+        &self,
+        mut sources: Sources,
+        evidence: &OnceLock<Evidence>,
+    ) -> Result<Option<Report>, RunError> {
+        let Self {
+            settings,
+            say,
+            tasks,
+            canaries,
+            ..
+        } = *self;
+        let deadline = Instant::now() + settings.timeout;
+        let waiting = Waiting {
+            socket: self.socket,
+            deadline,
+            timeout: settings.timeout,
+        };
+        wait_until_synced(&waiting, self.agent, self.accounts, say).await?;
+        let shown = self.shown(&sources).await?;
+        say_synced(&shown, &sources, say).await?;
+        self.tell_kubeconfig();
+        let cluster =
+            Reader::new(&sources.auditor.endpoint, tasks).map_err(|source| RunError::Read {
+                side: "the cluster",
+                source,
+            })?;
+        let observed = Evidence::start(&cluster, &shown, &settings.entropy, tasks).await?;
+        let evidence = evidence.get_or_init(|| observed);
+        let rotations = rotations(settings, &waiting, sources.plant.as_mut(), say).await?;
+        if !settings.once {
+            return Ok(None);
+        }
+        if let Some(embedded) = &sources.embedded {
+            embedded.hold();
+        }
+        evidence.quiet(tasks, deadline).await;
+        let facts = verdict::Facts {
+            settings,
+            cluster: &cluster,
+            shown: &shown,
+            canaries,
+            planted: !sources.planted.is_empty(),
+            store: settings.folder.join("hub").join(STORE_FILE),
+            states: waiting.states().await?,
+            rotations,
+            coalesced: self.hub.coalesced(),
+            relists: match &sources.embedded {
+                Some(embedded) => embedded.relists(audit::AGENT),
+                None => self.agent.relists(),
+            },
+        };
+        let report = facts.report(evidence).await?;
+        if let Some(plant) = sources.plant {
+            remove(plant, say).await;
+        }
+        Ok(Some(report))
+    }
+
+    fn tell_kubeconfig(&self) {
+        let kubeconfig = self.settings.folder.join(format!("{ACCOUNT}.kubeconfig"));
+        (self.say)(&format!(
+            "try      kubectl --kubeconfig {} get pods -A",
+            kubeconfig.display()
+        ));
+        if let Some(board) = &self.settings.board {
+            board.change(|board| board.kubeconfig = Some(kubeconfig));
+        }
+    }
 }
 
 /// Has the logs looked through for the planted values, and shows them the marker.
@@ -225,7 +295,7 @@ async fn agent(
     tasks: &Tasks,
 ) -> Result<agent::Running, RunError> {
     let request = Request::CreateToken {
-        agent: "demo".to_owned(),
+        agent: AGENT.to_owned(),
         accounts: accounts.iter().map(|name| (*name).to_owned()).collect(),
         ttl_seconds: 600,
     };
@@ -240,7 +310,7 @@ async fn agent(
         .map_err(|error| refused("reading the join token", &Chain(&error).to_string()))?;
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let wanted = agent::Settings {
-        name: "demo"
+        name: AGENT
             .parse()
             .map_err(|error| refused("naming a part", &Chain(&error).to_string()))?,
         health: any,
@@ -310,44 +380,56 @@ fn everything() -> OperationRule {
 
 // ---------------------------------------------------------------- reading the facade
 
-async fn shown(
-    settings: &Settings,
-    sources: &Sources,
-    canaries: &Canaries,
-    socket: &Path,
-    accounts: &[&'static str],
-    tasks: &Tasks,
-) -> Result<Vec<Shown>, RunError> {
-    let names: BTreeSet<String> = accounts.iter().map(|name| (*name).to_owned()).collect();
-    let request = Request::CreateClient {
-        name: CLIENT.to_owned(),
-        accounts: names,
-    };
-    admin_ask(socket, "making a client", &request).await?;
-    let mut shown = Vec::new();
-    for name in accounts {
-        let kubeconfig = admin::kubeconfig(socket, name, CLIENT, Some(CLIENT_TTL)).await;
-        let kubeconfig = kubeconfig
-            .map_err(|error| refused("making a kubeconfig", &Chain(&error).to_string()))?;
-        let path = settings.folder.join(format!("{name}.kubeconfig"));
-        write_private(&path, &kubeconfig.document)?;
-        let endpoint = read_context(&path, None)?.endpoint;
-        let facade = Reader::new(&endpoint, tasks).map_err(|source| RunError::Read {
-            side: "the facade",
-            source,
-        })?;
-        let facade = if sources.planted.is_empty() {
-            facade
-        } else {
-            facade.tapped(canaries.clone(), "facade")
-        };
-        shown.push(Shown {
-            name,
-            facade,
-            collections: collections(name, sources),
-        });
+impl Started<'_> {
+    /// Makes a client for whoever wants to try, and one for the auditor, each with a kubeconfig
+    /// per account; what the auditor reads goes through the search for planted values.
+    async fn shown(&self, sources: &Sources) -> Result<Vec<Shown>, RunError> {
+        for client in [VISITOR, AUDITOR] {
+            let request = Request::CreateClient {
+                name: client.to_owned(),
+                accounts: self.accounts.iter().copied().map(str::to_owned).collect(),
+            };
+            admin_ask(self.socket, "making a client", &request).await?;
+        }
+        let mut shown = Vec::new();
+        for name in self.accounts {
+            self.kubeconfig(name, VISITOR, &format!("{name}.kubeconfig"))
+                .await?;
+            let own = format!("{name}-{AUDITOR}.kubeconfig");
+            let own = self.kubeconfig(name, AUDITOR, &own).await?;
+            let endpoint = read_context(&own, None)?.endpoint;
+            let facade = Reader::new(&endpoint, self.tasks).map_err(|source| RunError::Read {
+                side: "the facade",
+                source,
+            })?;
+            let facade = if sources.planted.is_empty() {
+                facade
+            } else {
+                facade.tapped(self.canaries.clone(), "facade")
+            };
+            shown.push(Shown {
+                name,
+                facade,
+                collections: collections(name, sources),
+            });
+        }
+        Ok(shown)
     }
-    Ok(shown)
+
+    /// Writes a kubeconfig for `client` into the private folder.
+    async fn kubeconfig(
+        &self,
+        account: &str,
+        client: &str,
+        file: &str,
+    ) -> Result<PathBuf, RunError> {
+        let granted = admin::kubeconfig(self.socket, account, client, Some(CLIENT_TTL)).await;
+        let granted =
+            granted.map_err(|error| refused("making a kubeconfig", &Chain(&error).to_string()))?;
+        let path = self.settings.folder.join(file);
+        write_private(&path, &granted.document)?;
+        Ok(path)
+    }
 }
 
 fn collections(account: &str, sources: &Sources) -> Vec<Collection> {

@@ -60,8 +60,8 @@ const ANNOTATIONS: [&str; 23] = [
     "strategy.spinnaker.io/versioned",
 ];
 
-/// What was observed while the run went on, per account.
-pub(super) struct Evidence(Vec<Observer>);
+/// What was observed while the run went on, by account.
+pub(super) struct Evidence(Vec<(&'static str, Observer)>);
 
 impl Evidence {
     pub(super) async fn start(
@@ -74,10 +74,11 @@ impl Evidence {
         for shown in shown {
             let (facade, collections) = (&shown.facade, &shown.collections);
             let observer = Observer::start(cluster, facade, collections, entropy, tasks).await;
-            observers.push(observer.map_err(|source| RunError::Read {
+            let observer = observer.map_err(|source| RunError::Read {
                 side: "cluster and facade",
                 source,
-            })?);
+            })?;
+            observers.push((shown.name, observer));
         }
         Ok(Self(observers))
     }
@@ -85,7 +86,7 @@ impl Evidence {
     /// Waits until nothing is under way any more, or the deadline is over.
     pub(super) async fn quiet(&self, tasks: &Tasks, deadline: Instant) {
         let stop = CancellationToken::new();
-        for observer in &self.0 {
+        for (_, observer) in &self.0 {
             let silence = observer.quiet(&stop);
             let end = deadline.min(Instant::now() + std::time::Duration::from_secs(20));
             if tokio::time::timeout_at(end, silence).await.is_err() {
@@ -102,7 +103,7 @@ impl Evidence {
             relists,
             ..EventFigures::default()
         };
-        for observer in &self.0 {
+        for (_, observer) in &self.0 {
             let figures = observer.figures(coalesced, 0);
             sum.sent += figures.sent;
             sum.applied += figures.applied;
@@ -113,7 +114,17 @@ impl Evidence {
     }
 
     fn lag(&self) -> Lag {
-        self.0.first().map(Observer::lag).unwrap_or_default()
+        let first = self.0.first();
+        first
+            .map(|(_, observer)| observer.lag())
+            .unwrap_or_default()
+    }
+
+    /// The lag of each account so far.
+    pub(super) fn lags(&self) -> Vec<(&'static str, Lag)> {
+        let lags = self.0.iter();
+        lags.map(|(name, observer)| (*name, observer.lag()))
+            .collect()
     }
 }
 
@@ -169,7 +180,7 @@ impl Facts<'_> {
             let leak = format!("planted values left the agent: seen in {source}");
             report.failed.push(leak);
         }
-        if evidence.0.iter().any(Observer::overflowed) {
+        if evidence.0.iter().any(|(_, observer)| observer.overflowed()) {
             report
                 .failed
                 .push("the observer saw more than it can hold".to_owned());

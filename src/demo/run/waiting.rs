@@ -128,7 +128,7 @@ pub(super) fn state<'a>(accounts: &'a Rows, name: &str) -> Option<&'a str> {
     row.get("state")?.as_str()
 }
 
-async fn rows(socket: &Path, what: Sort) -> Result<Rows, RunError> {
+pub(super) async fn rows(socket: &Path, what: Sort) -> Result<Rows, RunError> {
     match admin_ask(socket, "asking the hub", &Request::Get { what }).await? {
         Answer::List { rows, .. } => Ok(rows),
         _ => Err(refused("asking the hub", "another answer than asked for")),

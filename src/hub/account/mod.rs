@@ -76,6 +76,8 @@ struct State {
 pub struct Counts {
     /// Events applied.
     pub applied: u64,
+    /// Bytes of the batches that brought them, compressed as they came.
+    pub bytes: u64,
     /// Events received again and skipped.
     pub skipped: u64,
     /// Objects coalesced by the agent before they were numbered.
@@ -391,6 +393,7 @@ impl Account {
             lane.receiver.applied = applied;
         }
         state.counts.applied += counted as u64;
+        state.counts.bytes += batch.payload.len() as u64;
         if let Some(absent) = absent {
             self.set_absent(&key.gvr, absent);
         }

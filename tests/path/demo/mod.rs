@@ -3,6 +3,7 @@
 mod broken;
 mod real;
 mod shape;
+mod terminal;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -99,6 +100,7 @@ impl Staged {
             folder: folder.path().to_owned(),
             agent_ttl: self.agent_ttl,
             rules: self.rules,
+            board: None,
             logs: Logs::default(),
             clock: clock::system(),
             entropy: entropy::system(),
