@@ -215,6 +215,7 @@ def run(columns, rows, wanted, command):
         now = time.monotonic()
         if now > deadline:
             os.kill(child, signal.SIGTERM)
+            os.waitpid(child, 0)
             sys.exit(f"not within {PATIENCE} s: {wanted or 'its end'}\n{screen.text()}")
         if select.select([terminal], [], [], 0.1)[0]:
             try:

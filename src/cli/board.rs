@@ -214,7 +214,7 @@ fn ends(key: KeyEvent) -> bool {
 #[cfg(test)]
 mod tests {
     use std::fs::File;
-    use std::io::Read as _;
+    use std::io::{BufReader, Read as _};
     use std::process::{Command, Stdio};
 
     use rustix::fs::{Mode, OFlags};
@@ -270,10 +270,11 @@ mod tests {
             .spawn()
             .unwrap();
         drop((command, terminal));
-        let (mut written, mut ours) = (Vec::new(), File::from(ours));
-        // The read fails when the last one who has the terminal has closed it.
-        let _closed = ours.read_to_end(&mut written);
-        let written = String::from_utf8_lossy(&written).into_owned();
+        // A read fails when the last one who has the terminal has closed it.
+        let bytes = BufReader::new(File::from(ours))
+            .bytes()
+            .map_while(Result::ok);
+        let written = String::from_utf8(bytes.collect()).unwrap();
         assert!(child.wait().unwrap().success(), "{written}");
         let (board, after) = written.split_once("\x1b[?1049l").unwrap();
         assert!(board.contains("\x1b[?1049h"), "{written}");

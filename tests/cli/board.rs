@@ -2,7 +2,7 @@
 //!
 //! `SORTIE_GOLDEN=write cargo test --test cli` writes it anew.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::time::Duration;
 use std::{env, fs};
@@ -80,8 +80,27 @@ fn operations() -> Operations {
     }
 }
 
-/// A board on which everything is to be seen.
-fn full() -> Board {
+fn certificate() -> Certificate {
+    Certificate {
+        serial: serial(0xc3),
+        life: Duration::from_mins(1),
+        renewed_after: Duration::from_secs(33),
+        age: Duration::from_secs(19),
+        rotations: 2,
+        changes: VecDeque::from([
+            Change {
+                old: serial(0xa1),
+                new: serial(0xb2),
+            },
+            Change {
+                old: serial(0xb2),
+                new: serial(0xc3),
+            },
+        ]),
+    }
+}
+
+fn objects() -> BTreeMap<String, usize> {
     let objects = [
         ("CronJob", 2),
         ("CustomResourceDefinition", 1),
@@ -97,6 +116,11 @@ fn full() -> Board {
         ("Service", 24),
         ("StatefulSet", 7),
     ];
+    objects.map(|(kind, count)| (kind.to_owned(), count)).into()
+}
+
+/// A board on which everything is to be seen.
+fn full() -> Board {
     let said = |voice, text: &str| Line {
         voice,
         text: text.into(),
@@ -122,7 +146,7 @@ fn full() -> Board {
                 p99: 12.6,
             }),
         }],
-        objects: objects.map(|(kind, count)| (kind.to_owned(), count)).into(),
+        objects: objects(),
         events: Events {
             received: 12_345,
             per_second: (0..50).map(|second| 40 + second * 7 % 90).collect(),
@@ -135,23 +159,7 @@ fn full() -> Board {
             scanned_bytes: 23_400_000,
             control_found: true,
         }),
-        certificate: Some(Certificate {
-            serial: serial(0xc3),
-            life: Duration::from_secs(60),
-            renewed_after: Duration::from_secs(33),
-            age: Duration::from_secs(19),
-            rotations: 2,
-            changes: VecDeque::from([
-                Change {
-                    old: serial(0xa1),
-                    new: serial(0xb2),
-                },
-                Change {
-                    old: serial(0xb2),
-                    new: serial(0xc3),
-                },
-            ]),
-        }),
+        certificate: Some(certificate()),
         operations: operations(),
         lines: VecDeque::from([
             said(

@@ -211,21 +211,21 @@ pub(super) fn events(board: &Board, look: Look, area: Rect, buffer: &mut Buffer)
     Paragraph::new(lines).render(below, buffer);
 }
 
-/// The samples as at most `width` bars, the newest at the right end; where there are more samples
-/// than bars, a bar is the largest of its samples.
+/// The last [`SECONDS`] samples as `width` bars, the newest at the right end; a bar that stands for
+/// several samples is the largest of them.
 fn bars(samples: &VecDeque<u64>, width: usize) -> Vec<u64> {
     let missing = SECONDS.saturating_sub(samples.len());
     let all: Vec<u64> = std::iter::repeat_n(0, missing)
         .chain(samples.iter().copied())
         .collect();
-    let per_bar = all.len().div_ceil(width.max(1)).max(1);
-    // From the newest on, so that a sample stays in its bar's place until the bar moves.
-    let mut bars: Vec<u64> = all
-        .rchunks(per_bar)
-        .map(|samples| samples.iter().copied().max().unwrap_or(0))
-        .collect();
-    bars.reverse();
-    bars
+    let place = |bar: usize| bar * all.len() / width.max(1);
+    (0..width)
+        .map(|bar| {
+            let (from, to) = (place(bar), place(bar + 1).max(place(bar) + 1));
+            let samples = all.get(from..to).unwrap_or_default();
+            samples.iter().copied().max().unwrap_or(0)
+        })
+        .collect()
 }
 
 /// Serial, life, rotations.
@@ -249,7 +249,7 @@ pub(super) fn certificate(board: &Board, look: Look, area: Rect, buffer: &mut Bu
         Span::styled(shortened(&certificate.serial, room), look.figure()),
     ]);
     put(line, told, buffer);
-    let times = Paragraph::new(times.clone()).alignment(Alignment::Right);
+    let times = Paragraph::new(times).alignment(Alignment::Right);
     let at_the_right = Rect {
         x: told.x + told.width / 3,
         width: told.width - told.width / 3,
@@ -369,4 +369,21 @@ pub(super) fn lines(board: &Board, look: Look, area: Rect, buffer: &mut Buffer) 
         })
         .collect();
     Paragraph::new(lines).render(inside, buffer);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_minute_fills_the_width_and_ends_at_the_right() {
+        let samples: VecDeque<u64> = (1..=60).collect();
+        assert_eq!(VecDeque::from(bars(&samples, 60)), samples);
+        assert_eq!(bars(&samples, 30).last(), Some(&60));
+        assert_eq!(bars(&samples, 30).first(), Some(&2));
+        assert_eq!(bars(&samples, 100).last(), Some(&60));
+        assert_eq!(bars(&samples, 0), Vec::<u64>::new());
+        let one = VecDeque::from([7]);
+        assert_eq!(bars(&one, 3), [0, 0, 7]);
+    }
 }

@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn figures_are_written_for_people() {
         assert_eq!(clock(Duration::from_secs(61)), "1:01");
-        assert_eq!(clock(Duration::from_secs(3600)), "1:00:00");
+        assert_eq!(clock(Duration::from_hours(1)), "1:00:00");
         assert_eq!(left(Duration::from_secs(119)), "119 s");
         assert_eq!(left(Duration::from_secs(125)), "2:05");
         assert_eq!(count(999), "999");
