@@ -1,13 +1,9 @@
 //! Asks the hub over its socket.
 
-use serde_json::Value;
-
 use super::args::Global;
 use super::{Exit, print, process};
+pub(super) use crate::hub::admin::Row;
 use crate::hub::admin::{Answer, AskError, Request, ask};
-
-/// One row of a list.
-pub(super) type Row = std::collections::BTreeMap<String, Value>;
 
 /// Asks, and gives the answer that the hub meant well.
 ///
@@ -54,6 +50,7 @@ pub(super) fn unreachable(error: &AskError) -> Exit {
             print::hint("`--hub` names the hub's socket: `admin.sock` in its `state-dir`");
             Exit::Unavailable
         }
+        AskError::Lost { .. } => Exit::Unavailable,
         AskError::Unreadable(_) => Exit::Failed,
     }
 }

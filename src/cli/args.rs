@@ -171,8 +171,11 @@ pub struct Get {
     /// How to write it
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Output::Table)]
     pub output: Output,
+    /// Go on with each row that changes, until interrupted
+    #[arg(short, long)]
+    pub watch: bool,
     /// Wait until it has this state; all of them, if none is named
-    #[arg(long, value_name = "STATE")]
+    #[arg(long, conflicts_with = "watch", value_name = "STATE")]
     pub wait: Option<String>,
     /// How long to wait
     #[arg(long, requires = "wait", value_name = "DURATION", default_value = "60s", value_parser = argument)]

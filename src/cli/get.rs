@@ -1,18 +1,19 @@
 //! `sortie get`
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::{Value, json};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use serde_json::json;
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::admin::{self, Row};
 use super::args::{Get, Global, Output, Sort};
 use super::table::table;
 use super::{Exit, print, process};
 use crate::config::text::written;
-use crate::hub::admin::{self as hub, Answer, AskError, Request, ask};
+use crate::hub::admin::{self as hub, Answer, AskError, Key, Request, ask};
 
-/// How often the hub is asked while a state is waited for.
+/// Pause before a hub that is not up, or has ended, is looked for again while a state is waited for.
 const POLL: Duration = Duration::from_millis(200);
 
 /// States of an account.
@@ -31,15 +32,13 @@ const ACCOUNT_STATES: [&str; 8] = [
 const AGENT_STATES: [&str; 5] = ["ACTIVE", "AWAY", "BANNED", "DRAINING", "STANDBY"];
 
 impl Sort {
-    const fn request(self) -> Request {
-        Request::Get {
-            what: match self {
-                Self::Accounts => hub::Sort::Accounts,
-                Self::Agents => hub::Sort::Agents,
-                Self::Clients => hub::Sort::Clients,
-                Self::Clusters => hub::Sort::Clusters,
-                Self::Tokens => hub::Sort::Tokens,
-            },
+    pub(super) const fn at_the_hub(self) -> hub::Sort {
+        match self {
+            Self::Accounts => hub::Sort::Accounts,
+            Self::Agents => hub::Sort::Agents,
+            Self::Clients => hub::Sort::Clients,
+            Self::Clusters => hub::Sort::Clusters,
+            Self::Tokens => hub::Sort::Tokens,
         }
     }
 
@@ -55,30 +54,34 @@ impl Sort {
     }
 
     /// The columns of the table; JSON has all.
-    const fn columns(self) -> &'static [&'static str] {
+    pub(super) const fn columns(self) -> &'static [&'static str] {
         match self {
             Self::Accounts => &[
-                "name", "state", "reason", "agent", "objects", "since", "message",
+                "name",
+                "state",
+                "reason",
+                "agent",
+                "objects",
+                "age-seconds",
+                "since",
+                "next-retry",
+                "message",
             ],
             Self::Agents => &[
                 "name",
                 "state",
                 "join",
                 "host",
+                "instance",
+                "version",
                 "since",
+                "certificate-serial",
                 "certificate-not-after",
+                "accounts",
             ],
             Self::Clients => &["name", "accounts", "certificates", "revoked"],
             Self::Clusters => &["name", "issuer", "allow"],
             Self::Tokens => &["id", "agent", "accounts", "expires", "spent"],
-        }
-    }
-
-    /// The column that names a row.
-    const fn key(self) -> &'static str {
-        match self {
-            Self::Tokens => "id",
-            Self::Accounts | Self::Agents | Self::Clients | Self::Clusters => "name",
         }
     }
 
@@ -103,12 +106,14 @@ pub(super) fn run(get: &Get, global: &Global) -> Exit {
             return Exit::Usage;
         }
     }
+    if get.watch {
+        return process::block_on(1, super::watch::run(get, global));
+    }
     let mut outcome = Err(Exit::Failed);
     process::block_on(1, async {
         outcome = match &get.wait {
             Some(state) => wait(get, state, global).await,
-            None => admin::settle(ask(&global.hub, &get.what.request()).await)
-                .and_then(|answer| select(get, answer)),
+            None => list(get, global).await,
         };
         Exit::Done
     });
@@ -118,17 +123,20 @@ pub(super) fn run(get: &Get, global: &Global) -> Exit {
     }
 }
 
+async fn list(get: &Get, global: &Global) -> Result<Vec<Row>, Exit> {
+    let what = get.what.at_the_hub();
+    match admin::settle(ask(&global.hub, &Request::Get { what }).await)? {
+        Answer::List { rows, .. } => Ok(named(get, rows)),
+        _ => Err(admin::unexpected()),
+    }
+}
+
 /// The rows that were asked for.
-fn select(get: &Get, answer: Answer) -> Result<Vec<Row>, Exit> {
-    let Answer::List { rows, .. } = answer else {
-        return Err(admin::unexpected());
-    };
-    let Some(name) = &get.name else {
-        return Ok(rows);
-    };
-    let key = get.what.key();
-    let is_named = |row: &Row| row.get(key).and_then(Value::as_str) == Some(name);
-    Ok(rows.into_iter().filter(is_named).collect())
+pub(super) fn named(get: &Get, mut rows: Vec<Row>) -> Vec<Row> {
+    if let Some(name) = &get.name {
+        rows.retain(|row| hub::key(row).0 == *name);
+    }
+    rows
 }
 
 fn show(get: &Get, rows: &[Row]) -> Exit {
@@ -149,36 +157,95 @@ fn show(get: &Get, rows: &[Row]) -> Exit {
     print::done(&table(get.what.columns(), rows))
 }
 
-/// Asks until the state is there; a hub that is not up yet is waited for as well.
+/// Watches until the state is there; a hub that is not up yet is waited for as well.
 async fn wait(get: &Get, state: &str, global: &Global) -> Result<Vec<Row>, Exit> {
-    let deadline = Instant::now() + get.timeout;
     let mut ticks = interval(POLL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let request = get.what.request();
-    // A hub that does not answer may not hold us longer than asked for.
-    let mut last: Option<Result<Vec<Row>, AskError>> = None;
-    loop {
-        let asking = async {
+    let mut seen = Seen::default();
+    let mut lost = None;
+    let waiting = async {
+        loop {
             ticks.tick().await;
-            ask(&global.hub, &request).await
-        };
-        let Ok(asked) = tokio::time::timeout_at(deadline, asking).await else {
-            return Err(match last {
-                Some(Err(error)) => admin::unreachable(&error),
-                Some(Ok(rows)) => too_late(get, state, &rows),
-                None => too_late(get, state, &[]),
-            });
-        };
-        last = Some(match asked {
-            Ok(answer) => {
-                let rows = select(get, admin::settle(Ok(answer))?)?;
-                if has_state(get, state, &rows) {
-                    return Ok(rows);
+            match until(get, state, global, &mut seen).await {
+                Ok(settled) => return settled,
+                Err(error) => {
+                    seen = Seen::default();
+                    lost = Some(error);
                 }
-                Ok(rows)
             }
-            Err(error) => Err(error),
-        });
+        }
+    };
+    // A hub that does not answer may not hold us longer than asked for.
+    let in_time = tokio::time::timeout(get.timeout, waiting).await;
+    match (in_time, lost) {
+        (Ok(settled), _) => settled.map(|()| seen.rows(get)),
+        (Err(_), Some(error)) if !seen.told => Err(admin::unreachable(&error)),
+        (Err(_), _) => Err(too_late(get, state, &seen.rows(get))),
+    }
+}
+
+/// Watches one connection's length.
+async fn until(
+    get: &Get,
+    state: &str,
+    global: &Global,
+    seen: &mut Seen,
+) -> Result<Result<(), Exit>, AskError> {
+    let mut watching = hub::watch(&global.hub, get.what.at_the_hub()).await?;
+    loop {
+        let answer = match admin::settle(Ok(watching.next().await?)) {
+            Ok(answer) => answer,
+            Err(exit) => return Ok(Err(exit)),
+        };
+        if seen.take(answer).is_none() {
+            return Ok(Err(admin::unexpected()));
+        }
+        if has_state(get, state, &seen.rows(get)) {
+            return Ok(Ok(()));
+        }
+    }
+}
+
+/// What a watch has told so far.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    rows: BTreeMap<Key, Row>,
+    /// Whether the hub has told anything, be it that there is nothing.
+    told: bool,
+}
+
+impl Seen {
+    /// Takes over an answer; gives what is new in it and what is gone, or nothing if it is not for
+    /// a watch.
+    pub(super) fn take(&mut self, answer: Answer) -> Option<(Vec<Row>, Vec<Row>)> {
+        let (rows, gone) = match answer {
+            Answer::List { rows, .. } => {
+                self.rows.clear();
+                (rows, Vec::new())
+            }
+            Answer::Changes { rows, gone, .. } => (rows, gone),
+            _ => return None,
+        };
+        self.told = true;
+        for row in &gone {
+            self.rows.remove(&hub::key(row));
+        }
+        for row in &rows {
+            self.rows.insert(hub::key(row), row.clone());
+        }
+        Some((rows, gone))
+    }
+
+    /// Whether a row that is gone has no successor. An agent that is away has one row without an
+    /// instance, which gives way to those of its instances and comes back after them.
+    pub(super) fn misses(&self, gone: &Row) -> bool {
+        let (name, instance) = hub::key(gone);
+        let mut others = self.rows.keys().filter(|(other, _)| *other == name);
+        !others.any(|(_, other)| instance.is_empty() || other.is_empty())
+    }
+
+    fn rows(&self, get: &Get) -> Vec<Row> {
+        named(get, self.rows.values().cloned().collect())
     }
 }
 
@@ -206,4 +273,33 @@ fn too_late(get: &Get, state: &str, rows: &[Row]) -> Exit {
         print::note(table(columns, rows).trim_end());
     }
     Exit::Unavailable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(value: serde_json::Value) -> Row {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn an_agents_instances_take_the_place_of_its_absence() {
+        let away = || row(json!({ "name": "a", "state": "AWAY" }));
+        let one = || row(json!({ "name": "a", "instance": "1", "state": "ACTIVE" }));
+        let two = || row(json!({ "name": "a", "instance": "2", "state": "STANDBY" }));
+        let mut seen = Seen::default();
+        let mut change = |rows: Vec<Row>, gone: Vec<Row>| {
+            seen.take(Answer::Changes {
+                version: 1,
+                rows,
+                gone,
+            });
+            [away(), one(), two()].map(|row| seen.misses(&row))
+        };
+        // Neither its absence is missed beside an instance, nor an instance beside its absence.
+        assert!(!change(vec![one(), two()], vec![away()])[0]);
+        assert!(change(vec![], vec![two()])[2]);
+        assert!(!change(vec![away()], vec![one()])[1]);
+    }
 }

@@ -28,6 +28,7 @@ mod process;
 mod reload;
 mod table;
 mod token;
+mod watch;
 
 use std::process::ExitCode;
 

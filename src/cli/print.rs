@@ -12,10 +12,18 @@ use crate::fault::Chain;
 /// # Errors
 /// It cannot be written; a reader that has seen enough (a closed pipe) is none.
 pub(super) fn data(text: &str) -> io::Result<()> {
+    more(text).map(drop)
+}
+
+/// As [`data`], and more is to come: whether anybody still reads it.
+///
+/// # Errors
+/// As there.
+pub(super) fn more(text: &str) -> io::Result<bool> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true),
     }
 }
 

@@ -7,36 +7,73 @@ use serde_json::Value;
 use super::admin::Row;
 
 /// `rows` with these columns below a header in upper case; two spaces between columns.
-pub(super) fn table(columns: &[&str], rows: &[Row]) -> String {
-    let header: Vec<String> = columns
-        .iter()
-        .map(|column| column.replace('-', " ").to_uppercase())
-        .collect();
-    let mut lines = vec![header];
+pub(super) fn table(columns: &'static [&'static str], rows: &[Row]) -> String {
+    let table = Table::new(columns, rows);
+    let mut out = table.header();
     for row in rows {
-        lines.push(
-            columns
-                .iter()
-                .map(|column| cell(row.get(*column)))
-                .collect(),
-        );
-    }
-    let widths: Vec<usize> = (0..columns.len())
-        .map(|column| {
-            let cells = lines.iter().filter_map(|line| line.get(column));
-            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-        })
-        .collect();
-    let mut out = String::new();
-    for line in &lines {
-        let mut text = String::new();
-        for (cell, width) in line.iter().zip(&widths) {
-            let _fits = write!(text, "{cell:width$}  ");
-        }
-        out.push_str(text.trim_end());
-        out.push('\n');
+        out.push_str(&table.line(row, ""));
     }
     out
+}
+
+/// Columns that stay as wide as the first rows made them, so that later rows fit below.
+#[derive(Debug)]
+pub(super) struct Table {
+    columns: &'static [&'static str],
+    widths: Vec<usize>,
+}
+
+impl Table {
+    /// As wide as the header and `rows` need.
+    pub(super) fn new(columns: &'static [&'static str], rows: &[Row]) -> Self {
+        let width = |column: &&str| {
+            let cells = rows.iter().map(|row| cell_of(row, column).chars().count());
+            cells.chain([column.chars().count()]).max().unwrap_or(0)
+        };
+        Self {
+            columns,
+            widths: columns.iter().map(width).collect(),
+        }
+    }
+
+    /// The names of the columns.
+    pub(super) fn header(&self) -> String {
+        let names = self.columns.iter();
+        self.aligned(names.map(|column| column.replace('-', " ").to_uppercase()))
+    }
+
+    /// One row, with a remark after its last column.
+    pub(super) fn line(&self, row: &Row, remark: &str) -> String {
+        let mut line = self.aligned(self.columns.iter().map(|column| cell_of(row, column)));
+        if !remark.is_empty() {
+            line.truncate(line.trim_end().len());
+            let _fits = writeln!(line, "  ({remark})");
+        }
+        line
+    }
+
+    fn aligned(&self, cells: impl Iterator<Item = String>) -> String {
+        let mut line = String::new();
+        for (cell, width) in cells.zip(&self.widths) {
+            // Writing into a string cannot fail.
+            let _fits = write!(line, "{cell:width$}  ");
+        }
+        line.truncate(line.trim_end().len());
+        line.push('\n');
+        line
+    }
+}
+
+/// Longest text of a cell, in characters; JSON has all of it.
+const CELL: usize = 100;
+
+/// The cell of a column in a row.
+fn cell_of(row: &Row, column: &str) -> String {
+    let text = cell(row.get(column));
+    match text.char_indices().nth(CELL) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text,
+    }
 }
 
 /// One value in one line. Control characters, which a message from afar may hold, are escaped.
@@ -84,5 +121,29 @@ shop           a,b       -
 a-longer-name  -         now\\u{1b}[2J\\n
 ";
         assert_eq!(table(&["name", "accounts", "revoked"], &rows), wanted);
+    }
+
+    #[test]
+    fn a_later_row_stands_below_the_first_ones() {
+        let row = |name: &str, state: &str| -> Row {
+            serde_json::from_value(json!({ "name": name, "state": state })).unwrap()
+        };
+        let table = Table::new(&["name", "state"], &[row("a-longer-name", "AWAY")]);
+        assert_eq!(table.header(), "NAME           STATE\n");
+        assert_eq!(
+            table.line(&row("shop", "ACTIVE"), ""),
+            "shop           ACTIVE\n"
+        );
+        assert_eq!(
+            table.line(&row("shop", "AWAY"), "gone"),
+            "shop           AWAY  (gone)\n"
+        );
+    }
+
+    #[test]
+    fn a_long_text_is_cut_short() {
+        let row: Row = serde_json::from_value(json!({ "message": "x".repeat(500) })).unwrap();
+        let line = Table::new(&["message"], &[]).line(&row, "");
+        assert_eq!(line.trim_end().chars().count(), CELL + 1);
     }
 }

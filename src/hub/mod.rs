@@ -140,6 +140,8 @@ pub struct Core {
     dispatcher: dispatch::Dispatcher,
     recent: recent::Recent,
     facade: Arc<Facade>,
+    /// Places of watches over the administration socket.
+    watches: tokio::sync::Semaphore,
     store: Arc<store::Store>,
     addresses: Addresses,
     tasks: Tasks,

@@ -200,6 +200,7 @@ pub async fn start(
         live: Arc::new(Live::default()),
         dispatcher: Dispatcher::default(),
         recent: Recent::default(),
+        watches: tokio::sync::Semaphore::new(super::admin::WATCHES),
         store,
         addresses,
         tasks: tasks.clone(),

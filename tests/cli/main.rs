@@ -7,3 +7,4 @@ mod agent;
 mod board;
 mod help;
 mod hub;
+mod watch;

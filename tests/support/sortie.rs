@@ -149,6 +149,20 @@ impl Sortie {
         self.server.ended().await
     }
 
+    /// Starts a subcommand against this hub's administration socket; its output is piped.
+    pub(crate) fn follow(&self, arguments: &[&str]) -> tokio::process::Child {
+        tokio::process::Command::new(program())
+            .arg("--hub")
+            .arg(self.folder.path().join("state").join("admin.sock"))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the program was built")
+    }
+
     /// Runs a subcommand against this hub's administration socket below its folder.
     pub(crate) async fn command<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Ran {
         let socket = self.folder.path().join("state").join("admin.sock");

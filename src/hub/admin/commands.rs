@@ -39,6 +39,7 @@ impl Core {
             Answer::Error { message } => audit.with("message", message).refuse("Refused"),
             Answer::Done { .. }
             | Answer::List { .. }
+            | Answer::Changes { .. }
             | Answer::Token { .. }
             | Answer::Certificate { .. } => audit.admit(),
         }
@@ -47,7 +48,7 @@ impl Core {
 
     async fn execute(self: &Arc<Self>, request: Request) -> Answer {
         let outcome = match request {
-            Request::Get { what } => Ok(self.list(what)),
+            Request::Get { what } | Request::Watch { what } => Ok(self.list(what)),
             Request::CreateToken {
                 agent,
                 accounts,
@@ -438,7 +439,7 @@ fn join_address(host: &str, port: u16) -> String {
 /// The request without anything secret, for the audit record.
 fn describe(request: &Request) -> String {
     match request {
-        Request::Get { what } => format!("get {what:?}"),
+        Request::Get { what } | Request::Watch { what } => format!("get {what:?}"),
         Request::CreateToken { agent, .. } => format!("create-token {agent}"),
         Request::DeleteToken { id } => format!("delete-token {id}"),
         Request::AddCluster { name, .. } => format!("add-cluster {name}"),

@@ -72,7 +72,12 @@ pub async fn kubeconfig(
             not_after,
         }) => (chain, roots, server, not_after),
         Ok(Answer::Error { message }) => return Err(KubeconfigError::Refused(message)),
-        Ok(Answer::Done { .. } | Answer::List { .. } | Answer::Token { .. }) => {
+        Ok(
+            Answer::Done { .. }
+            | Answer::List { .. }
+            | Answer::Changes { .. }
+            | Answer::Token { .. },
+        ) => {
             let message = "the hub gave another answer than asked for";
             return Err(KubeconfigError::Refused(message.to_owned()));
         }

@@ -1,4 +1,5 @@
-//! Administration over a Unix socket in the state folder: one JSON line in, one JSON line out.
+//! Administration over a Unix socket in the state folder: one JSON line in, one JSON line out; a
+//! watch is answered by lines without end.
 //!
 //! Only the user that runs the hub, and root, may use it (socket mode 0600, and the peer's uid is
 //! checked).
@@ -6,6 +7,7 @@
 mod commands;
 mod kubeconfig;
 mod rows;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -20,6 +22,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
 pub use kubeconfig::{Granted, KubeconfigError, kubeconfig};
+pub(super) use rows::ACCOUNT_STATES;
+pub(super) use watch::WATCHES;
+pub use watch::{Key, Watching, key, watch};
 
 use super::Core;
 use super::start::StartError;
@@ -30,12 +35,20 @@ pub const SOCKET: &str = "admin.sock";
 /// Longest request or answer, in bytes.
 const LINE_BYTES: u64 = 16 * 1024 * 1024;
 
+/// Columns of a list by name.
+pub type Row = BTreeMap<String, serde_json::Value>;
+
 /// What an administrator asks for.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
     /// Everything of one sort.
     Get {
+        /// Which sort.
+        what: Sort,
+    },
+    /// As [`Request::Get`], and then what changes of it.
+    Watch {
         /// Which sort.
         what: Sort,
     },
@@ -152,8 +165,17 @@ pub enum Answer {
     List {
         /// Version of the rows' shape.
         version: u32,
-        /// Column names to values.
-        rows: Vec<BTreeMap<String, serde_json::Value>>,
+        /// The rows.
+        rows: Vec<Row>,
+    },
+    /// What has changed of a list that is watched.
+    Changes {
+        /// Version of the rows' shape.
+        version: u32,
+        /// Rows that are new or say something new.
+        rows: Vec<Row>,
+        /// Rows that are gone, as they last were.
+        gone: Vec<Row>,
     },
     /// A new token.
     Token {
@@ -193,6 +215,12 @@ pub enum AskError {
         /// What the system said.
         #[source]
         source: io::Error,
+    },
+    /// It was reached, and ended before it had told everything.
+    #[error("the hub at `{}` has ended, or has closed the connection", path.display())]
+    Lost {
+        /// The socket.
+        path: PathBuf,
     },
     /// It answered something else.
     #[error("the hub gave no answer that can be read; are both of the same version?")]
@@ -279,11 +307,10 @@ impl Core {
     async fn serve_admin(self: &Arc<Self>, connection: UnixStream) -> io::Result<()> {
         let (reader, mut writer) = connection.into_split();
         let mut line = String::new();
-        let reading = BufReader::new(reader.take(LINE_BYTES))
-            .read_line(&mut line)
-            .await;
-        reading?;
+        let mut reader = BufReader::new(reader.take(LINE_BYTES));
+        reader.read_line(&mut line).await?;
         let answer = match serde_json::from_str(&line) {
+            Ok(Request::Watch { what }) => return self.tell_changes(what, reader, writer).await,
             Ok(request) => self.command(request).await,
             Err(error) => Answer::Error {
                 message: format!("the request cannot be read: {error}"),

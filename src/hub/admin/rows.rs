@@ -1,19 +1,31 @@
 //! What is listed: agents, accounts, clients, clusters, tokens.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::super::Core;
+use super::super::account::Surface;
 use super::super::registry::Account;
-use super::{Answer, Sort};
+use super::super::session::Session;
+use super::{Answer, Row, Sort};
 use crate::clock::{self, rfc3339};
 use crate::wire::v1;
 
 /// Version of the rows' shape.
 const ROWS_VERSION: u32 = 1;
 
-type Row = BTreeMap<String, Value>;
+/// The states of an account.
+pub(in crate::hub) const ACCOUNT_STATES: [&str; 8] = [
+    "ACTIVATING",
+    "ACTIVE",
+    "FAILED",
+    "INACTIVE",
+    "ORPHANED",
+    "PENDING",
+    "STALE",
+    "SUSPENDED",
+];
 
 /// What the registry says of an account.
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +96,12 @@ impl Standing {
 
 impl Core {
     pub(super) fn list(&self, what: Sort) -> Answer {
+        let (version, rows) = self.rows(what);
+        Answer::List { version, rows }
+    }
+
+    /// The rows of one sort, and the version of their shape.
+    pub(super) fn rows(&self, what: Sort) -> (u32, Vec<Row>) {
         let rows = match what {
             Sort::Accounts => self.account_rows(),
             Sort::Agents => self.agent_rows(),
@@ -130,10 +148,7 @@ impl Core {
                     .collect()
             }),
         };
-        Answer::List {
-            version: ROWS_VERSION,
-            rows,
-        }
+        (ROWS_VERSION, rows)
     }
 
     fn account_rows(&self) -> Vec<Row> {
@@ -159,20 +174,7 @@ impl Core {
             .away_since
             .and_then(|since| now.duration_since(since).ok());
         let offer = surface.offer.as_ref();
-        let standing = Standing {
-            registered: match (&row.suspended, row.approved) {
-                (Some(_), _) => Registered::Suspended,
-                (None, false) => Registered::Pending,
-                (None, true) => Registered::Approved,
-            },
-            connected: self
-                .sessions
-                .active(&row.agent)
-                .is_some_and(|session| session.offers().contains_key(name)),
-            fed: surface.away_since.is_none(),
-            expired: age.is_some_and(|age| age > self.max_stale),
-            told: offer.map(v1::AccountOffer::state),
-        };
+        let standing = self.standing(name, row, &surface);
         let reason = match (&row.suspended, standing.connected) {
             (Some(reason), _) => reason.as_str(),
             (None, false) if row.approved => "AgentAway",
@@ -186,18 +188,72 @@ impl Core {
             held.view.counts().iter().map(|(_, _, count)| count).sum()
         });
         let next_retry = offer.filter(|offer| offer.next_retry > 0);
+        let since = match (standing.connected, surface.away_since) {
+            (false, Some(since)) => Some(rfc3339(since)),
+            _ => offer.map(|offer| time(offer.since)),
+        };
         row_of([
             ("name", json!(name)),
             ("state", json!(standing.state())),
             ("reason", json!(reason)),
             ("agent", json!(row.agent)),
             ("objects", json!(objects)),
+            ("age-seconds", json!(age.map(|age| age.as_secs()))),
             ("message", json!(message)),
-            ("since", json!(offer.map(|o| time(o.since)))),
+            ("since", json!(since)),
             ("next-retry", json!(next_retry.map(|o| time(o.next_retry)))),
             ("cluster-uid", json!(row.cluster_uid)),
             ("id", json!(row.id)),
         ])
+    }
+
+    fn standing(&self, name: &str, row: &Account, surface: &Surface) -> Standing {
+        let away = surface.away_since;
+        let age = away.and_then(|since| self.clock.now().duration_since(since).ok());
+        Standing {
+            registered: match (&row.suspended, row.approved) {
+                (Some(_), _) => Registered::Suspended,
+                (None, false) => Registered::Pending,
+                (None, true) => Registered::Approved,
+            },
+            connected: self
+                .sessions
+                .active(&row.agent)
+                .is_some_and(|session| session.offers().contains_key(name)),
+            fed: away.is_none(),
+            expired: age.is_some_and(|age| age > self.max_stale),
+            told: surface.offer.as_ref().map(v1::AccountOffer::state),
+        }
+    }
+
+    /// Every registered account with its state, one of [`ACCOUNT_STATES`].
+    pub(in crate::hub) fn account_states(&self) -> Vec<(String, &'static str)> {
+        let accounts = self.registry.read(|tables| {
+            let rows = tables.accounts.iter();
+            rows.map(|(name, row)| (name.clone(), row.clone()))
+                .collect::<Vec<_>>()
+        });
+        let state = |(name, row): (String, Account)| {
+            let held = self.accounts.get(&name);
+            let surface = held.map(|held| held.surface.borrow().clone());
+            let standing = self.standing(&name, &row, &surface.unwrap_or_default());
+            (name, standing.state())
+        };
+        accounts.into_iter().map(state).collect()
+    }
+
+    /// Every instance that is connected or drains, with its state.
+    pub(in crate::hub) fn instance_states(&self) -> Vec<&'static str> {
+        let state = |session: &Arc<Session>| {
+            if !session.is_connected() {
+                "DRAINING"
+            } else if self.sessions.is_active(session) {
+                "ACTIVE"
+            } else {
+                "STANDBY"
+            }
+        };
+        self.sessions.all().iter().map(state).collect()
     }
 
     fn agent_rows(&self) -> Vec<Row> {
@@ -228,6 +284,11 @@ impl Core {
                 } else {
                     "AWAY"
                 };
+                let registered = self.registry.read(|tables| {
+                    let all = tables.accounts.iter();
+                    let own = all.filter(|(_, account)| account.agent == name);
+                    own.map(|(account, _)| account.clone()).collect::<Vec<_>>()
+                });
                 let mut rows: Vec<Row> = sessions
                     .iter()
                     .filter(|s| s.agent == name)
@@ -242,7 +303,9 @@ impl Core {
                         row.insert("state".into(), json!(state));
                         row.insert("instance".into(), json!(hex::encode(session.instance)));
                         row.insert("host".into(), json!(session.host));
-                        row.insert("program".into(), json!(session.program));
+                        row.insert("version".into(), json!(session.program));
+                        let offered: Vec<String> = session.offers().into_keys().collect();
+                        row.insert("accounts".into(), json!(offered));
                         row.insert("since".into(), json!(rfc3339(session.since)));
                         row
                     })
@@ -250,6 +313,7 @@ impl Core {
                 if rows.is_empty() {
                     let mut row = base;
                     row.insert("state".into(), json!(state));
+                    row.insert("accounts".into(), json!(registered));
                     rows.push(row);
                 }
                 rows
