@@ -1,23 +1,19 @@
 //! What the workers tell, and the uplink carries: offers, feeds, contexts of operations.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
+use super::metrics::Figures;
 use crate::clock::{SharedClock, unix_seconds};
 use crate::ops;
 use crate::stream::{Feed, Offers, StreamCounts};
 use crate::telemetry::health::Latches;
-use crate::telemetry::metrics::Source;
 use crate::wire::v1;
 
 /// Counts of all accounts, by name.
 pub type Counts = Vec<(String, StreamCounts)>;
-
-/// Name and help of a counter, and where its value is.
-type Counter = (&'static str, &'static str, fn(&StreamCounts) -> u64);
 
 /// Shared between the workers and the uplink.
 #[derive(Debug)]
@@ -27,6 +23,7 @@ pub(super) struct Accounts {
     contexts: Mutex<BTreeMap<String, ops::Context>>,
     clock: SharedClock,
     latches: Latches,
+    pub(super) figures: Figures,
 }
 
 /// What a worker tells of its account.
@@ -67,6 +64,7 @@ impl Accounts {
             contexts: Mutex::default(),
             clock,
             latches,
+            figures: Figures::default(),
         })
     }
 
@@ -138,83 +136,16 @@ impl Accounts {
             .map(|(name, feed)| (name.clone(), feed.counts()))
             .collect()
     }
+}
 
-    pub(super) fn metrics(self: &Arc<Self>) -> Source {
-        let accounts: Weak<Self> = Arc::downgrade(self);
-        Source::new(move || {
-            accounts
-                .upgrade()
-                .map(|accounts| accounts.render())
-                .unwrap_or_default()
-        })
-    }
-
-    fn render(&self) -> String {
-        let mut out = String::new();
-        let counters: [Counter; 9] = [
-            (
-                "sortie_stream_events_received_total",
-                "Events taken from API servers.",
-                |c| c.received,
-            ),
-            (
-                "sortie_stream_upserts_total",
-                "Objects told with their content.",
-                |c| c.upserts,
-            ),
-            (
-                "sortie_stream_touches_total",
-                "Objects of which only the version was told.",
-                |c| c.touches,
-            ),
-            (
-                "sortie_stream_deletes_total",
-                "Objects told as gone.",
-                |c| c.deletes,
-            ),
-            (
-                "sortie_stream_refused_total",
-                "Objects that could not be filtered.",
-                |c| c.refused,
-            ),
-            (
-                "sortie_stream_snapshots_total",
-                "Lists and streaming lists.",
-                |c| c.snapshots,
-            ),
-            (
-                "sortie_stream_silent_total",
-                "Watches that told nothing for too long, and were opened again.",
-                |c| c.silent,
-            ),
-            (
-                "sortie_stream_expired_total",
-                "Versions that API servers no longer knew.",
-                |c| c.expired,
-            ),
-            (
-                "sortie_scrub_values_masked_total",
-                "Values masked in feeds.",
-                |c| c.masked,
-            ),
-        ];
-        let counts = self.counts();
-        for (name, help, of) in counters {
-            // Writing into a string cannot fail.
-            let _fits = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter");
-            for (account, counts) in &counts {
-                let _fits = writeln!(out, "{name}{{account=\"{account}\"}} {}", of(counts));
-            }
-        }
-        out
-    }
+/// The state's name, as people see it.
+pub(super) fn state_name(offer: &v1::AccountOffer) -> &'static str {
+    let name = offer.state().as_str_name();
+    name.trim_start_matches("ACCOUNT_STATE_")
 }
 
 fn log(offer: &v1::AccountOffer, known: Option<&v1::AccountOffer>) {
-    let state = offer
-        .state()
-        .as_str_name()
-        .trim_start_matches("ACCOUNT_STATE_");
+    let state = state_name(offer);
     let same =
         known.is_some_and(|known| known.state == offer.state && known.reason == offer.reason);
     let (account, reason, detail) = (&offer.name, &offer.reason, &offer.message);

@@ -18,6 +18,7 @@
 
 mod accounts;
 mod evidence;
+mod metrics;
 mod operations;
 mod renewal;
 mod roster;
@@ -42,8 +43,9 @@ use crate::policy::{self, Rules};
 use crate::secret::SecretBytes;
 use crate::stream::StreamCounts;
 use crate::tasks::Tasks;
+use crate::telemetry;
+use crate::telemetry::health;
 use crate::telemetry::health::Latches;
-use crate::telemetry::{health, metrics};
 
 pub use accounts::Counts;
 pub use evidence::joining;
@@ -292,7 +294,8 @@ pub async fn start(
     let owner = tasks.clone();
     tasks.spawn("uplink", move |stop| uplink.run(owner, connections, stop));
     health::serve(&tasks, health_listener, latches);
-    metrics::serve(&tasks, metrics_listener, accounts.metrics());
+    let figures = metrics::source(&accounts, &engines, identity.clone());
+    telemetry::metrics::serve(&tasks, metrics_listener, figures);
     Ok(Running {
         health,
         metrics,

@@ -66,6 +66,10 @@ pub(super) struct Settings {
 pub(super) struct IdentityStatus {
     pub(super) report: IdentityReport,
     pub(super) fatal: Option<Fatal>,
+    /// Links that were opened.
+    pub(super) links: u64,
+    /// End of the certificate in use.
+    pub(super) not_after: Option<std::time::SystemTime>,
 }
 
 pub(super) struct Uplink {
@@ -282,6 +286,7 @@ impl Uplink {
             "connected to the hub"
         );
         self.connected(true);
+        self.status.send_modify(|status| status.links += 1);
         if link.welcome().role() == v1::InstanceRole::Standby {
             // A standby is ready to take over; it has no account to wait for.
             self.latches.close("accounts");
@@ -308,6 +313,7 @@ impl Uplink {
         tasks: &Tasks,
         stop: &CancellationToken,
     ) -> Duration {
+        self.accounts.figures.ends.add([end.label()]);
         match end {
             LinkEnd::Drained => Duration::ZERO,
             LinkEnd::Banned(why) => {
@@ -374,6 +380,7 @@ impl Uplink {
         let schedule = Schedule::draw(from, until, &*self.entropy);
         self.latches.close("identity");
         self.status.send_if_modified(|status| {
+            status.not_after = Some(until);
             let first = status.report.serial.is_empty();
             if first {
                 status.report.serial = certificate.serial();

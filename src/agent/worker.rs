@@ -232,6 +232,7 @@ impl Worker {
             policy: Arc::clone(&self.policy),
             kinds,
             cluster: operations_cluster,
+            tally: Arc::clone(&self.accounts.figures.operations),
             wrote: Arc::new(move |gvr: &Gvr, version| wrote.mark(gvr, version)),
         });
     }

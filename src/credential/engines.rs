@@ -5,11 +5,13 @@ use std::time::Duration;
 use super::fetch::{FetchError, FetchErrorKind, Fetched};
 use super::vault::{self, Vault};
 use super::{Engine, Locator, Reference};
+use crate::telemetry::metrics::Tally;
 
 /// The configured connections to engines, by name.
 #[derive(Debug, Default)]
 pub struct Engines {
     vaults: Vec<Vault>,
+    fetches: Tally<1>,
 }
 
 impl Engines {
@@ -17,6 +19,7 @@ impl Engines {
     pub fn new(settings: Vec<vault::Settings>) -> Self {
         Self {
             vaults: settings.into_iter().map(Vault::new).collect(),
+            fetches: Tally::default(),
         }
     }
 
@@ -26,10 +29,20 @@ impl Engines {
     /// The engine's own, and one for a connection that is not configured.
     pub async fn fetch(&self, reference: &Reference) -> Result<Fetched, FetchError> {
         let Reference::Vault { profile, locator } = reference;
-        match self.vault(profile.as_deref()) {
+        let fetched = match self.vault(profile.as_deref()) {
             Some(vault) => vault.fetch(locator).await,
             None => Err(not_configured(profile.as_deref(), locator)),
-        }
+        };
+        let outcome = fetched
+            .as_ref()
+            .map_or_else(|error| error.reason().as_str(), |_| "ok");
+        self.fetches.add([outcome]);
+        fetched
+    }
+
+    /// What was fetched so far, by outcome: `ok`, or the name of a [`super::Reason`].
+    pub const fn fetches(&self) -> &Tally<1> {
+        &self.fetches
     }
 
     /// How often what `reference` names is fetched again.

@@ -1,12 +1,14 @@
 //! Writes what has changed in the views, and the cursors that cover it, to the store.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::Core;
 use super::store::StoreError;
+use crate::clock::unix_seconds;
 use crate::fault::Chain;
 
 /// How often changes are looked for.
@@ -38,7 +40,12 @@ impl Core {
                 .sum();
             if stopped || round >= ROUNDS || bytes >= BYTES {
                 round = 0;
-                report(self.checkpoint().await, &mut failing);
+                let stored = self.checkpoint().await;
+                if stored.is_ok() {
+                    let now = unix_seconds(self.clock.now());
+                    self.figures.checkpointed.store(now, Ordering::Relaxed);
+                }
+                report(stored, &mut failing);
             }
             if stopped {
                 return;

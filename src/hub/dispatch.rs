@@ -89,6 +89,19 @@ pub(super) enum NoAnswer {
     OutcomeUnknown,
 }
 
+impl NoAnswer {
+    /// Fixed label for metrics.
+    pub(super) const fn label(&self) -> &'static str {
+        match self {
+            Self::Away => "away",
+            Self::Busy => "busy",
+            Self::Failed(_) => "failed",
+            Self::TimedOut => "timed_out",
+            Self::OutcomeUnknown => "unknown",
+        }
+    }
+}
+
 /// The head of an answer, and the way to its body.
 #[derive(Debug)]
 pub(super) struct Answer {

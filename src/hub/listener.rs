@@ -19,6 +19,7 @@ use tower::Service;
 
 use super::Core;
 use super::audit::Audit;
+use super::metrics::Figures;
 use super::peer::Peer;
 use crate::identity::proof::{self, Exporter, Purpose};
 use crate::identity::verify::Admission;
@@ -154,6 +155,7 @@ impl Listener {
             match accepted {
                 Ok((socket, address)) => {
                     let Some(place) = addresses.take(address.ip()) else {
+                        core.figures.handshakes.add([self.door.name(), "crowded"]);
                         tracing::debug!(%address, door = self.door.name(), "too many connections");
                         continue;
                     };
@@ -164,7 +166,7 @@ impl Listener {
                         address,
                         place,
                         permit,
-                        door,
+                        (door, Arc::clone(&core.figures)),
                     );
                     let connection_tasks = tasks.child();
                     tasks.spawn("connection", move |stop| async move {
@@ -191,7 +193,7 @@ async fn shake(
     address: SocketAddr,
     mut place: Place,
     permit: OwnedSemaphorePermit,
-    door: Door,
+    (door, figures): (Door, Arc<Figures>),
 ) -> Option<Connection> {
     // Small answers must not wait for full segments.
     let _best_effort = socket.set_nodelay(true);
@@ -200,6 +202,11 @@ async fn shake(
     let shaken = accept(config, socket).await;
     place.shaken();
     drop(permit);
+    let outcome = match &shaken {
+        Ok(_) => "admitted",
+        Err(error) => error.label(),
+    };
+    figures.handshakes.add([door.name(), outcome]);
     match shaken {
         Ok(Accepted {
             stream,

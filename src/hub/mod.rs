@@ -30,6 +30,7 @@ mod enrolment;
 mod feed;
 mod health;
 mod listener;
+mod metrics;
 mod peer;
 mod recent;
 mod registry;
@@ -53,6 +54,7 @@ pub use store::FILE as STORE_FILE;
 
 use crate::clock::SharedClock;
 use crate::entropy::SharedEntropy;
+use crate::identity::tls::Published;
 use crate::identity::{Issuer, Name, TrustDomain};
 use crate::tasks::Tasks;
 
@@ -132,6 +134,9 @@ pub struct Core {
     clock: SharedClock,
     entropy: SharedEntropy,
     issuer: Arc<dyn Issuer>,
+    /// The hub's own certificate.
+    own: Published,
+    figures: Arc<metrics::Figures>,
     registry: Arc<registry::Registry>,
     bans: Arc<bans::Bans>,
     sessions: session::Sessions,

@@ -193,6 +193,8 @@ pub async fn start(
         clock: Arc::clone(&clock),
         entropy: Arc::clone(&entropy),
         issuer: Arc::clone(&issuer),
+        own: Arc::clone(&published),
+        figures: Arc::default(),
         registry,
         bans,
         sessions: Sessions::default(),
@@ -276,7 +278,7 @@ fn spawn_rest(
         three.renew_own(settings, published, stop)
     });
     crate::telemetry::health::serve(&tasks, health, super::health::latches());
-    crate::telemetry::metrics::serve(&tasks, metrics, super::health::metrics(core));
+    crate::telemetry::metrics::serve(&tasks, metrics, super::metrics::source(core));
 }
 
 fn prepare_folder(settings: &Settings) -> Result<(), StartError> {

@@ -15,6 +15,8 @@ use std::sync::{Mutex, PoisonError};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use thiserror::Error;
 
+use crate::telemetry::metrics::Tally;
+
 /// Format of the store that this build writes and reads.
 const FORMAT: u64 = 1;
 
@@ -93,6 +95,8 @@ pub(super) struct Store {
     path: PathBuf,
     /// None after an error, until the next access opens it.
     database: Mutex<Option<Database>>,
+    /// Transactions that write, by what they write and outcome.
+    writes: Tally<2>,
 }
 
 impl Store {
@@ -104,7 +108,34 @@ impl Store {
         let path = folder.join(FILE);
         make_private(&path)?;
         let database = Mutex::new(Some(open(&path)?));
-        Ok(Self { path, database })
+        let writes = Tally::default();
+        Ok(Self {
+            path,
+            database,
+            writes,
+        })
+    }
+
+    /// Transactions that wrote, by what they wrote (`registry`, `checkpoint`) and outcome (`ok`,
+    /// `failed`).
+    pub(super) const fn writes(&self) -> &Tally<2> {
+        &self.writes
+    }
+
+    /// Size of its file, in bytes; zero if the file cannot be looked at.
+    pub(super) fn size(&self) -> u64 {
+        std::fs::metadata(&self.path).map_or(0, |facts| facts.len())
+    }
+
+    fn write(
+        &self,
+        what: &'static str,
+        work: impl FnOnce(&Database) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let written = self.with(work);
+        let outcome = if written.is_ok() { "ok" } else { "failed" };
+        self.writes.add([what, outcome]);
+        written
     }
 
     /// Runs `work` on the open database. After an error, the next call opens it anew.
@@ -153,7 +184,7 @@ impl Store {
 
     /// Writes changes of the registry in one transaction.
     pub(super) fn write_registry(&self, changes: &[Change]) -> Result<(), StoreError> {
-        self.with(|database| {
+        self.write("registry", |database| {
             let transaction = database.begin_write().map_err(access("write to"))?;
             {
                 let mut table = transaction
@@ -169,7 +200,7 @@ impl Store {
 
     /// Writes objects and cursors in one transaction.
     pub(super) fn checkpoint(&self, streams: &[StreamCheckpoint]) -> Result<(), StoreError> {
-        self.with(|database| {
+        self.write("checkpoint", |database| {
             let transaction = database.begin_write().map_err(access("write to"))?;
             {
                 let mut cursors = transaction

@@ -6,11 +6,13 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use tokio::time::Instant;
 
 use super::Core;
 use super::account::{Account as Held, Surface};
 use super::audit::Audit;
 use super::dispatch::{Answer, Body, NoAnswer, Order};
+use super::metrics::class;
 use crate::facade::{
     Account, AuditRecord, BodyError, Freshness, Kind, Level, LiveAnswer, LiveRequest, Refusal,
     Upstream, UpstreamError,
@@ -45,7 +47,11 @@ impl Upstream for Port {
         Box::pin(async move {
             let core = self.0.upgrade().ok_or(UpstreamError::Away)?;
             let reads = request.method == http::Method::GET;
+            let begun = Instant::now();
             let answer = core.dispatch(order(account, client, request)).await;
+            let outcome = answer.as_ref().map_or_else(NoAnswer::label, |_| "answered");
+            core.figures.operations.add([outcome]);
+            core.figures.operation_time.record(begun.elapsed());
             answer
                 .map(live)
                 .map_err(|error| upstream_error(error, reads))
@@ -88,6 +94,10 @@ impl Upstream for Port {
             core.recent.note(&record);
         }
         let verb = record.verb.map_or("request", Verb::as_str);
+        if let Some(core) = self.0.upgrade() {
+            let labels = [verb, record.served.label(), class(record.status)];
+            core.figures.requests.add(labels);
+        }
         let mut audit = Audit::new("operation", &format!("client/{}", record.client))
             .with("account", record.account)
             .with("verb", verb)

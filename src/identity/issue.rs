@@ -55,6 +55,9 @@ pub trait Issuer: Debug + Send + Sync {
     /// Issues a leaf for `order`.
     fn issue<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<Issued, IssueError>>;
 
+    /// End of the certificate that signs; leaves end with it at the latest.
+    fn not_after(&self) -> SystemTime;
+
     /// The roots that this issuer's leaves chain to.
     fn roots(&self) -> TrustBundle;
 }

@@ -160,6 +160,12 @@ impl TrustBundle {
         self.roots.iter().map(|root| root.spki_sha256)
     }
 
+    /// When the first of the roots ends.
+    pub fn not_after(&self) -> SystemTime {
+        let ends = self.roots.iter().map(|root| root.not_after);
+        ends.min().unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+
     /// The roots in PEM, for a kubeconfig.
     pub fn to_pem(&self) -> String {
         self.roots_der()

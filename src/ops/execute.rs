@@ -43,6 +43,7 @@ pub async fn run(
         Some(Err(Gone)) => "abandoned",
         Some(Ok(outcome)) => outcome,
     };
+    context.tally.add([record.verb, outcome]);
     tracing::info!(
         target: "sortie::audit",
         action = "operation",

@@ -28,6 +28,7 @@ use tonic::Status;
 use crate::cluster::Cluster;
 use crate::policy::{AccountPolicy, AllowedKind};
 use crate::resource::{Gvr, ResourceVersion};
+use crate::telemetry::metrics::Tally;
 use crate::wire::v1;
 
 pub use execute::run;
@@ -52,6 +53,8 @@ pub struct Context {
     pub cluster: watch::Receiver<Option<Arc<Cluster>>>,
     /// Is told the version of each write's answer.
     pub wrote: Wrote,
+    /// Counts operations by verb and outcome.
+    pub tally: Arc<Tally<2>>,
 }
 
 impl std::fmt::Debug for Context {

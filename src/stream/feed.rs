@@ -143,6 +143,25 @@ pub struct Feed {
     progress: watch::Sender<u64>,
     /// Grows when a `CustomResourceDefinition` changes.
     definitions: watch::Sender<u64>,
+    /// Batches sent, and their bytes.
+    sent: (AtomicU64, AtomicU64),
+}
+
+/// What a feed holds and has sent, for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FeedFigures {
+    /// Number of streams, by how they are read.
+    pub streams: [(&'static str, u64); 4],
+    /// Bytes of events that are not yet numbered.
+    pub queued_bytes: u64,
+    /// Bytes of batches that are not acknowledged.
+    pub outbox_bytes: u64,
+    /// Unsent events that a newer state of their object replaced.
+    pub coalesced: u64,
+    /// Batches sent, those sent again included.
+    pub batches: u64,
+    /// Compressed bytes of the batches sent.
+    pub sent_bytes: u64,
 }
 
 impl Feed {
@@ -157,6 +176,7 @@ impl Feed {
             discovery: watch::Sender::new(Arc::default()),
             progress: watch::Sender::new(0),
             definitions: watch::Sender::new(0),
+            sent: Default::default(),
         })
     }
 
@@ -242,6 +262,39 @@ impl Feed {
             sum.add(&stream.counts.lock().unwrap_or_else(PoisonError::into_inner));
         }
         sum
+    }
+
+    /// What it holds and has sent.
+    pub fn figures(&self) -> FeedFigures {
+        let [mut unknown, mut live, mut absent, mut interrupted] = [0; 4];
+        for stream in self.lock().values() {
+            *match &*stream.reading() {
+                Reading::Unknown => &mut unknown,
+                Reading::Live => &mut live,
+                Reading::Absent(_) => &mut absent,
+                Reading::Interrupted(_) => &mut interrupted,
+            } += 1;
+        }
+        let held = self.queue.held();
+        FeedFigures {
+            streams: [
+                ("absent", absent),
+                ("interrupted", interrupted),
+                ("live", live),
+                ("unknown", unknown),
+            ],
+            queued_bytes: held.pending as u64,
+            outbox_bytes: held.outbox as u64,
+            coalesced: held.coalesced,
+            batches: self.sent.0.load(Ordering::Relaxed),
+            sent_bytes: self.sent.1.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Notes that a batch of so many bytes was sent.
+    pub(super) fn note_sent(&self, bytes: usize) {
+        self.sent.0.fetch_add(1, Ordering::Relaxed);
+        self.sent.1.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Whether every stream has been read once, or is known to be unreadable.

@@ -33,7 +33,7 @@ mod session;
 mod watch;
 
 pub use batch::{BatchError, inflated as inflate_batch, open as open_batch};
-pub use feed::{Feed, FeedSettings, Outage, StreamCounts};
+pub use feed::{Feed, FeedFigures, FeedSettings, Outage, StreamCounts};
 pub use follow::Follow;
 pub use operation::{OperationDown, Operations};
 pub use queue::Queue;

@@ -266,6 +266,7 @@ impl Pump {
         lane.sent
             .push_back((last_sequence(batch), batch.payload.len()));
         self.credit.take(batch.payload.len());
+        self.feed.note_sent(batch.payload.len());
     }
 
     /// Gives the credit of everything un-acknowledged back to the connection's other feeds.

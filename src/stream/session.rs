@@ -126,6 +126,18 @@ pub enum LinkEnd {
     Drained,
 }
 
+impl LinkEnd {
+    /// Fixed label for metrics.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Lost(_) => "lost",
+            Self::Refused(_) => "refused",
+            Self::Banned(_) => "banned",
+            Self::Drained => "drained",
+        }
+    }
+}
+
 /// A connection whose welcome was read.
 #[derive(Debug)]
 pub struct Link {

@@ -12,6 +12,7 @@ mod kubectl;
 mod matrix;
 #[cfg(test)]
 mod memory;
+mod metrics;
 mod refusals;
 mod reload;
 mod returns;

@@ -76,14 +76,20 @@ struct State {
 pub struct Counts {
     /// Events applied.
     pub applied: u64,
-    /// Bytes of the batches that brought them, compressed as they came.
-    pub bytes: u64,
     /// Events received again and skipped.
     pub skipped: u64,
     /// Objects coalesced by the agent before they were numbered.
     pub coalesced: u64,
     /// Batches of a fenced feed.
     pub fenced: u64,
+    /// Batches applied.
+    pub batches: u64,
+    /// Compressed bytes of the batches applied.
+    pub bytes: u64,
+    /// Whole snapshots of streams that were taken over.
+    pub snapshots: u64,
+    /// Streams that went on without a snapshot.
+    pub resumed: u64,
 }
 
 /// What became of a batch.
@@ -282,6 +288,7 @@ impl Account {
         if let Some(lane) = state.lanes.get_mut(key)
             && lane.receiver.continues(offer.epoch, offer.first_sequence)
         {
+            state.counts.resumed += 1;
             return v1::StreamResume {
                 stream: offer.stream,
                 epoch: lane.receiver.epoch,
@@ -300,6 +307,7 @@ impl Account {
             .insert(key.clone(), Lane::new(Receiver::new(epoch)));
         self.view.snapshot_abandoned(key);
         let known = self.view.version(key).filter(|_| self.view.complete(key));
+        state.counts.resumed += u64::from(known.is_some());
         let resource_version = known.map_or(0, |version| version.0);
         v1::StreamResume {
             stream,
@@ -393,7 +401,9 @@ impl Account {
             lane.receiver.applied = applied;
         }
         state.counts.applied += counted as u64;
+        state.counts.batches += 1;
         state.counts.bytes += batch.payload.len() as u64;
+        state.counts.snapshots += u64::from(absent == Some(false));
         if let Some(absent) = absent {
             self.set_absent(&key.gvr, absent);
         }

@@ -159,6 +159,11 @@ impl Issuer for Authority {
         future::lazy(|_context| self.issue_now(order)).boxed()
     }
 
+    fn not_after(&self) -> SystemTime {
+        let current = self.intermediate.lock();
+        current.unwrap_or_else(PoisonError::into_inner).not_after
+    }
+
     fn roots(&self) -> TrustBundle {
         self.trust.clone()
     }

@@ -93,6 +93,16 @@ struct State {
     pending_bytes: usize,
     /// An item waits for room: nothing is held back.
     full: bool,
+    /// Items that a newer one replaced.
+    coalesced: u64,
+}
+
+/// What a queue holds, in bytes, and what it has coalesced.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    pub(super) pending: usize,
+    pub(super) outbox: usize,
+    pub(super) coalesced: u64,
 }
 
 /// One stream.
@@ -119,6 +129,17 @@ struct Lane {
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it holds now.
+    pub(super) fn held(&self) -> Held {
+        let state = self.lock();
+        let batches = state.streams.values().flat_map(|lane| &lane.outbox);
+        Held {
+            pending: state.pending_bytes,
+            outbox: batches.map(|batch| batch.payload.len()).sum(),
+            coalesced: state.coalesced,
+        }
     }
 
     /// Forgets what `stream` had to tell and starts it in `epoch` at sequence 1.
@@ -191,9 +212,12 @@ impl Queue {
             self.filled.notify_one();
             return Pushed::Full(item);
         }
+        let before = lane.coalesced;
         let (added, freed) = lane.push(item);
+        let coalesced = lane.coalesced.saturating_sub(before);
         let waits = lane.waits_for_more();
         state.pending_bytes = state.pending_bytes + added - freed;
+        state.coalesced += u64::from(coalesced);
         drop(state);
         if !waits {
             self.filled.notify_one();
