@@ -17,6 +17,7 @@
 //! - Everything else is retried, with its reason in the account's state and in the log.
 
 mod accounts;
+mod check;
 mod evidence;
 mod metrics;
 mod operations;
@@ -48,6 +49,7 @@ use crate::telemetry::health;
 use crate::telemetry::health::Latches;
 
 pub use accounts::Counts;
+pub use check::check;
 pub use evidence::joining;
 pub use roster::Wanted;
 

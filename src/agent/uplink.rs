@@ -579,7 +579,7 @@ fn described(end: &LinkEnd) -> String {
     }
 }
 
-fn server_name(address: &str) -> Result<ServerName<'static>, LinkEnd> {
+pub(super) fn server_name(address: &str) -> Result<ServerName<'static>, LinkEnd> {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     let host = host
         .trim_start_matches('[')

@@ -427,7 +427,7 @@ impl Serving<'_> {
 }
 
 /// Which streams a kind needs when the account is limited to `namespaces`.
-fn scopes(kind: &AllowedKind, namespaces: &[String]) -> Vec<Scope> {
+pub(super) fn scopes(kind: &AllowedKind, namespaces: &[String]) -> Vec<Scope> {
     let limited = kind.kind().namespaced || kind.kind().gvr.is_namespaces();
     if namespaces.is_empty() || !limited {
         return vec![Scope::Cluster];
@@ -478,7 +478,7 @@ fn discovery(allowed: &[AllowedKind], policy: &AccountPolicy, version: &[u8]) ->
     }
 }
 
-fn git_version(version: &[u8]) -> String {
+pub(super) fn git_version(version: &[u8]) -> String {
     let parsed: Option<serde_json::Value> = serde_json::from_slice(version).ok();
     let told = parsed
         .as_ref()

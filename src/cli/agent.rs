@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::args::{Global, Serve};
 use super::process::{self, Signals};
 use super::reload::Followed;
-use super::{Exit, print};
+use super::{Exit, check, print};
 use crate::agent::{self, Settings};
 use crate::config::source::{self, Environment};
 use crate::config::{ConfigError, agent as config};
@@ -18,9 +18,6 @@ pub(super) fn run(serve: &Serve, global: &Global) -> Exit {
         Ok(read) => read,
         Err(error) => return process::refuse(&error),
     };
-    if serve.check {
-        return print::done(&format!("{}: ok\n", serve.config.display()));
-    }
     if serve.print_config {
         return print::done(&config::print(&settings));
     }
@@ -29,6 +26,10 @@ pub(super) fn run(serve: &Serve, global: &Global) -> Exit {
         Ok(rules) => rules,
         Err(error) => return print::failed(&error),
     };
+    if serve.check {
+        let (config, clock) = (&serve.config, clock::system());
+        return check::run(config, agent::check(settings, &rules, &clock));
+    }
     // One thread: an agent mostly waits, and each further thread costs memory.
     process::block_on(1, run_until_told(settings, rules, followed))
 }

@@ -149,7 +149,7 @@ pub struct Serve {
     /// The configuration, YAML
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
-    /// Check the configuration and end
+    /// Check the configuration and what it needs, change nothing, and end
     #[arg(long)]
     pub check: bool,
     /// Print the effective configuration, without secrets, and end

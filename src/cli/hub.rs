@@ -5,7 +5,7 @@ use std::thread::available_parallelism;
 
 use super::args::{Global, Serve};
 use super::process::{self, Signals, THREADS};
-use super::{Exit, print};
+use super::{Exit, check, print};
 use crate::config::{ConfigError, hub as config, source};
 use crate::hub::{self, Running, Settings};
 use crate::tasks::Tasks;
@@ -16,13 +16,15 @@ pub(super) fn run(serve: &Serve, global: &Global) -> Exit {
         Ok(settings) => settings,
         Err(error) => return process::refuse(&error),
     };
-    if serve.check {
-        return print::done(&format!("{}: ok\n", serve.config.display()));
-    }
     if serve.print_config {
         return print::done(&config::print(&settings));
     }
     process::prepare(global, serve.allow_dump);
+    if serve.check {
+        return check::run(&serve.config, async {
+            hub::check(&settings, &clock::system()).await
+        });
+    }
     let cores = available_parallelism().map_or(THREADS, NonZero::get);
     process::block_on(cores.clamp(2, THREADS), run_until_told(settings))
 }

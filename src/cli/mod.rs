@@ -16,6 +16,7 @@ mod agent;
 pub mod args;
 mod ban;
 mod board;
+mod check;
 mod client;
 mod cluster;
 mod demo;

@@ -145,7 +145,22 @@ impl Keeper {
     }
 
     async fn resolve(&self) -> Result<Credential, Failure> {
-        match &self.source {
+        self.source.fetch(&self.engines).await
+    }
+}
+
+impl Source {
+    /// Resolves it once, for a check.
+    ///
+    /// # Errors
+    /// The reason that the account would show, and what an operator should know about it.
+    pub async fn resolve(&self, engines: &Engines) -> Result<Credential, (Reason, String)> {
+        let fetched = self.fetch(engines).await;
+        fetched.map_err(|failure| (failure.reason, failure.message))
+    }
+
+    async fn fetch(&self, engines: &Engines) -> Result<Credential, Failure> {
+        match self {
             Source::KubeconfigFile { path, context } => {
                 let bytes = read_file(path, limits::YAML_BYTES).await.map_err(|error| {
                     Failure::new(
@@ -167,20 +182,16 @@ impl Keeper {
                 }
             }
             Source::Secret { reference, context } => {
-                let fetched = self
-                    .engines
-                    .fetch(reference)
-                    .await
-                    .map_err(|error| Failure {
-                        reason: error.reason(),
-                        message: error.to_string(),
-                        at_least: match error.kind {
-                            FetchErrorKind::Throttled { retry_after } => {
-                                retry_after.unwrap_or_default()
-                            }
-                            _ => Duration::ZERO,
-                        },
-                    })?;
+                let fetched = engines.fetch(reference).await.map_err(|error| Failure {
+                    reason: error.reason(),
+                    message: error.to_string(),
+                    at_least: match error.kind {
+                        FetchErrorKind::Throttled { retry_after } => {
+                            retry_after.unwrap_or_default()
+                        }
+                        _ => Duration::ZERO,
+                    },
+                })?;
                 #[expect(clippy::disallowed_methods, reason = "read into sealed parts")]
                 let document = fetched.document.expose_secret();
                 kubeconfig::read(document, context.as_deref(), &Profile::Sealed)
@@ -193,7 +204,9 @@ impl Keeper {
             }
         }
     }
+}
 
+impl Keeper {
     /// Until a good source is asked again; engines within a tenth of their interval, so that the
     /// accounts of one agent spread out.
     fn refresh(&self) -> Duration {

@@ -24,6 +24,7 @@ pub mod admin;
 mod admission;
 mod audit;
 mod bans;
+mod check;
 mod checkpoint;
 mod dispatch;
 mod enrolment;
@@ -49,6 +50,7 @@ use std::time::Duration;
 pub use account::Counts;
 pub use admission::is_account_name;
 pub use recent::{Operation, Operations};
+pub use check::check;
 pub use start::{Running, StartError, start};
 pub use store::FILE as STORE_FILE;
 

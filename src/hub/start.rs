@@ -294,14 +294,10 @@ fn prepare_folder(settings: &Settings) -> Result<(), StartError> {
         })
 }
 
-async fn material(
-    settings: &Settings,
-    issuer: &dyn Issuer,
-    clock: &SharedClock,
-) -> Result<Material, StartError> {
-    let key = KeyPair::generate()?;
+/// The names for the hub's certificate, host names and addresses apart.
+pub(super) fn hosts(names: &[String]) -> Result<(Vec<DnsName<'static>>, Vec<IpAddr>), StartError> {
     let (mut dns, mut ips) = (Vec::new(), Vec::new());
-    for name in &settings.names {
+    for name in names {
         match name.parse::<IpAddr>() {
             Ok(ip) => ips.push(ip),
             Err(_) => dns.push(
@@ -310,6 +306,16 @@ async fn material(
             ),
         }
     }
+    Ok((dns, ips))
+}
+
+async fn material(
+    settings: &Settings,
+    issuer: &dyn Issuer,
+    clock: &SharedClock,
+) -> Result<Material, StartError> {
+    let key = KeyPair::generate()?;
+    let (dns, ips) = hosts(&settings.names)?;
     let id = SpiffeId {
         trust_domain: settings.trust_domain.clone(),
         role: Role::Hub,
@@ -407,7 +413,7 @@ fn bind(settings: &Settings) -> Result<Listeners, StartError> {
     })
 }
 
-fn bind_one(
+pub(super) fn bind_one(
     door: &'static str,
     address: SocketAddr,
 ) -> Result<(TcpListener, SocketAddr), StartError> {

@@ -12,7 +12,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadOnlyDatabase, ReadableDatabase, ReadableTable, TableDefinition};
 use thiserror::Error;
 
 use crate::telemetry::metrics::Tally;
@@ -114,6 +114,33 @@ impl Store {
             database,
             writes,
         })
+    }
+
+    /// The format of the store in `folder`; nothing is made, repaired or changed. None if there is no
+    /// store, or if it has to be repaired before it can be read, as after a crash.
+    ///
+    /// # Errors
+    /// It is in use, or not readable.
+    pub(super) fn inspect(folder: &Path) -> Result<Option<u64>, StoreError> {
+        let path = folder.join(FILE);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let database = match ReadOnlyDatabase::open(&path) {
+            Ok(database) => database,
+            Err(redb::DatabaseError::RepairAborted) => return Ok(None),
+            Err(source) => {
+                let source = Box::new(source.into());
+                return Err(StoreError::Open { path, source });
+            }
+        };
+        let transaction = database.begin_read().map_err(access("read"))?;
+        let meta = transaction.open_table(META).map_err(access("read"))?;
+        let found = meta.get("format").map_err(access("read"))?;
+        match found.map(|found| found.value()) {
+            Some(found) if found > FORMAT => Err(StoreError::Newer { path, found }),
+            found => Ok(found),
+        }
     }
 
     /// Transactions that wrote, by what they wrote (`registry`, `checkpoint`) and outcome (`ok`,

@@ -44,7 +44,7 @@ mod trust;
 pub mod verify;
 
 pub use accept::{AcceptError, Accepted, Protocol, accept};
-pub use authority::{Authority, AuthorityError};
+pub use authority::{Authority, AuthorityError, Ends};
 pub use files::FileError;
 pub use id::{IdError, NAME_BYTES, Name, Role, SpiffeId, TrustDomain};
 pub use issue::{IssueError, Issued, Issuer, NAMES_PER_CERTIFICATE, Order};

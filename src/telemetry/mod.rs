@@ -1,4 +1,4 @@
-//! Logs, metrics and health endpoints.
+//! Logs, metrics, health endpoints and the findings of a check.
 //!
 //! ```text
 //! tracing events ─▶ log (text or JSON, to stderr)      latches ─▶ /readyz   source ─▶ /metrics
@@ -8,6 +8,7 @@
 //!   print bodies (enforced by: `log::filter`, test there).
 //! - `/livez` depends on nothing; `/readyz` names what it waits for.
 
+pub mod finding;
 pub mod health;
 pub mod log;
 pub mod metrics;

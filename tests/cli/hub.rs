@@ -164,7 +164,13 @@ async fn a_configuration_is_checked_without_being_used() {
     let path = file.to_str().unwrap();
     fs::write(&file, config(folder.path())).unwrap();
     let good = run(&["hub", "--config", path, "--check"], "").await;
-    assert_eq!((good.code, good.stdout), (Some(0), format!("{path}: ok\n")));
+    assert_eq!(good.code, Some(0), "{good:?}");
+    let lines: Vec<&str> = good.stdout.lines().collect();
+    assert_eq!(lines[0], format!("ok   configuration: {path}"));
+    assert!(
+        lines.iter().all(|line| line.starts_with("ok   ")),
+        "{lines:?}"
+    );
     let printed = run(&["hub", "--config", path, "--print-config"], "").await;
     assert!(
         printed.stdout.contains("max-stale: \"15m\"\n"),

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod check;
 #[cfg(test)]
 mod demo;
 mod disk;

@@ -58,6 +58,14 @@ impl Signer {
     }
 }
 
+/// The end of a CA certificate.
+pub(super) fn not_after(certificate: &CertificateDer<'_>) -> Result<SystemTime, &'static str> {
+    let (_, parsed) = X509Certificate::from_der(certificate)
+        .map_err(|_detail| "does not hold a well-formed certificate")?;
+    rules::authority(&parsed)?;
+    Ok(rules::validity(&parsed).1)
+}
+
 pub(super) const INTERMEDIATE: &str = "intermediate.pem";
 
 pub(super) fn open_root(

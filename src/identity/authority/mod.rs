@@ -68,6 +68,17 @@ pub enum AuthorityError {
     },
 }
 
+/// When the certificates of an authority end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// The root.
+    pub root: SystemTime,
+    /// Whether the root's key is here, to renew the intermediate with.
+    pub has_root_key: bool,
+    /// The intermediate; none if it is missing.
+    pub intermediate: Option<SystemTime>,
+}
+
 /// The built-in issuer.
 pub struct Authority {
     folder: PathBuf,
@@ -105,6 +116,21 @@ impl Authority {
             clock,
             entropy,
         })
+    }
+
+    /// When the certificates kept in `folder` end; nothing is made or changed. None if the authority
+    /// was not made yet.
+    pub fn inspect(folder: &Path) -> Result<Option<Ends>, AuthorityError> {
+        let root_file = folder.join("root.pem");
+        let Some((root, has_key)) = inspect(&root_file)? else {
+            return Ok(None);
+        };
+        let intermediate = inspect(&folder.join(INTERMEDIATE))?;
+        Ok(Some(Ends {
+            root,
+            has_root_key: has_key,
+            intermediate: intermediate.map(|(intermediate, _)| intermediate),
+        }))
     }
 
     /// The intermediate to sign with at `now`, renewed if half of its life is over.
@@ -151,6 +177,20 @@ impl Authority {
         let now = self.clock.now();
         leaf::issue(order, &*self.signer(now)?, now, &*self.entropy)
     }
+}
+
+/// The end of the certificate in a file, and whether its key is there; none without the file.
+fn inspect(path: &Path) -> Result<Option<(SystemTime, bool)>, AuthorityError> {
+    let content = |reason| AuthorityError::Content {
+        path: path.to_owned(),
+        reason,
+    };
+    let Some(text) = files::read(path)? else {
+        return Ok(None);
+    };
+    let (certificate, key) = pem_pair::read(&text).map_err(content)?;
+    let not_after = ca::not_after(&certificate).map_err(content)?;
+    Ok(Some((not_after, key.is_some())))
 }
 
 impl Issuer for Authority {

@@ -17,7 +17,7 @@ use futures_util::{FutureExt as _, TryFutureExt as _};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -133,6 +133,46 @@ async fn dial(
     server_name: ServerName<'static>,
     tasks: &Tasks,
 ) -> Result<Connection, ConnectError> {
+    let (tls, peer) = shake(address, config, server_name).await?;
+    let export = |purpose| {
+        proof::exporter(tls.get_ref().1, purpose).map_err(|source| ConnectError::Export {
+            address: address.to_owned(),
+            source,
+        })
+    };
+    let (enrol, renew) = (export(Purpose::Enrol)?, export(Purpose::Renew)?);
+    start(address, tls, tasks, (peer, enrol, renew)).await
+}
+
+/// Shakes hands with `address` as [`connect`] does, and hangs up: who is there, and the chain that
+/// it shows.
+///
+/// Nothing is asked of the hub. A listener that wants a certificate is content with none until
+/// then: in TLS 1.3 it judges the client after the client has judged it.
+pub async fn probe(
+    address: &str,
+    config: Arc<ClientConfig>,
+    server_name: ServerName<'static>,
+    deadline: Duration,
+) -> Result<(VerifiedPeer, Vec<CertificateDer<'static>>), ConnectError> {
+    let shaking = shake(address, config, server_name).boxed();
+    let shaken = tokio::time::timeout(deadline, shaking).await;
+    let (tls, peer) = shaken.unwrap_or_else(|_elapsed| {
+        Err(ConnectError::Timeout {
+            address: address.to_owned(),
+            deadline,
+        })
+    })?;
+    let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
+    let chain = chain.iter().map(|der| der.clone().into_owned()).collect();
+    Ok((peer, chain))
+}
+
+async fn shake(
+    address: &str,
+    config: Arc<ClientConfig>,
+    server_name: ServerName<'static>,
+) -> Result<(TlsStream<TcpStream>, VerifiedPeer), ConnectError> {
     let at = || address.to_owned();
     let tcp = open(address)
         .map_err(|source| ConnectError::Tcp {
@@ -168,14 +208,7 @@ async fn dial(
     if tls.get_ref().1.alpn_protocol() != Some(ALPN_H2) {
         return Err(ConnectError::Alpn { address: at() });
     }
-    let export = |purpose| {
-        proof::exporter(tls.get_ref().1, purpose).map_err(|source| ConnectError::Export {
-            address: at(),
-            source,
-        })
-    };
-    let (enrol, renew) = (export(Purpose::Enrol)?, export(Purpose::Renew)?);
-    start(address, tls, tasks, (peer, enrol, renew)).await
+    Ok((tls, peer))
 }
 
 /// Starts HTTP/2 on a finished handshake and lets it run in its own set of tasks.

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use secrecy::ExposeSecret as _;
 
-use super::channel::Connection;
+use super::channel::{Connection, Hub};
 use super::csr;
 use super::id::Name;
 use super::key::KeyPair;
@@ -82,24 +82,9 @@ pub async fn enrol(
     applicant: &Applicant,
     clock: &dyn Clock,
 ) -> Result<Enrolled, EnrolError> {
-    let mut hub = EnrolmentClient::with_origin(connection.service(), connection.origin())
-        .max_decoding_message_size(ANSWER_BYTES);
-    let begin = v1::BeginRequest {
-        versions: VERSIONS.to_vec(),
-    };
-    let begun = hub
-        .begin(begin)
-        .await
-        .map_err(|status| EnrolError::from_status(&status))?;
-    let begun = begun.into_inner();
-    let clock_offset = ClockOffset::measure(from_unix_seconds(begun.server_time), clock.now());
-    if !VERSIONS.contains(&begun.version) {
-        return Err(EnrolError::Version { hub: begun.version });
-    }
+    let mut hub = enrolment(connection);
+    let (begun, clock_offset) = begin(&mut hub, connection, clock).await?;
     let trust_domain = &connection.peer().id().trust_domain;
-    if begun.trust_domain != trust_domain.as_str() {
-        return Err(EnrolError::TrustDomain);
-    }
     let csr_der = csr::make(key)?;
     let exporter = connection.exporter(Purpose::Enrol);
     let proof = proof::sign(key, Purpose::Enrol, exporter, &begun.nonce, &csr_der)?;
@@ -129,6 +114,41 @@ pub async fn enrol(
         certificate,
         clock_offset,
     })
+}
+
+/// Begins an enrolment over a connection to the enrol listener and leaves it at that: nothing is
+/// shown, spent or issued. Gives the hub's clock against ours.
+pub async fn look(connection: &Connection, clock: &dyn Clock) -> Result<ClockOffset, EnrolError> {
+    let begun = begin(&mut enrolment(connection), connection, clock).await;
+    begun.map(|(_, offset)| offset)
+}
+
+fn enrolment(connection: &Connection) -> EnrolmentClient<Hub> {
+    EnrolmentClient::with_origin(connection.service(), connection.origin())
+        .max_decoding_message_size(ANSWER_BYTES)
+}
+
+async fn begin(
+    hub: &mut EnrolmentClient<Hub>,
+    connection: &Connection,
+    clock: &dyn Clock,
+) -> Result<(v1::BeginResponse, ClockOffset), EnrolError> {
+    let begin = v1::BeginRequest {
+        versions: VERSIONS.to_vec(),
+    };
+    let begun = hub
+        .begin(begin)
+        .await
+        .map_err(|status| EnrolError::from_status(&status))?;
+    let begun = begun.into_inner();
+    let clock_offset = ClockOffset::measure(from_unix_seconds(begun.server_time), clock.now());
+    if !VERSIONS.contains(&begun.version) {
+        return Err(EnrolError::Version { hub: begun.version });
+    }
+    if begun.trust_domain != connection.peer().id().trust_domain.as_str() {
+        return Err(EnrolError::TrustDomain);
+    }
+    Ok((begun, clock_offset))
 }
 
 /// Renews over a connection to the data listener, for a new `key`.

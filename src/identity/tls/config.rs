@@ -17,6 +17,7 @@ use super::{ALPN_H2, ALPN_HTTP1, Material, Published, TlsError, provider};
 use crate::clock::SharedClock;
 use crate::identity::id::{Role, TrustDomain};
 use crate::identity::public_key::SpkiSha256;
+use crate::identity::trust::TrustBundle;
 use crate::identity::verify::{Admission, ClientVerifier, HubVerifier};
 
 /// The data listener: agents only, certificate mandatory, HTTP/2 only.
@@ -65,6 +66,15 @@ pub fn data_client(material: &Material, clock: SharedClock) -> Result<Arc<Client
 /// An agent's connection to the enrol listener: no certificate yet, one pinned root.
 pub fn enrol_client(pin: SpkiSha256, clock: SharedClock) -> Result<Arc<ClientConfig>, TlsError> {
     client(HubVerifier::pinned(pin), None, clock)
+}
+
+/// A look at the data listener without a certificate, by roots that are known already.
+pub fn data_probe(
+    trust: TrustBundle,
+    domain: TrustDomain,
+    clock: SharedClock,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    client(HubVerifier::joined(trust, domain), None, clock)
 }
 
 fn clients(

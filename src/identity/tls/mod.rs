@@ -18,7 +18,7 @@ use super::verify::PeerError;
 
 #[cfg(test)]
 pub(super) use config::client;
-pub use config::{data_client, data_server, enrol_client, enrol_server, facade_server};
+pub use config::{data_client, data_probe, data_server, enrol_client, enrol_server, facade_server};
 pub use material::{Material, Published};
 
 /// ALPN of gRPC.
