@@ -17,7 +17,7 @@ use crate::cluster::{ApiRequest, Cluster, ClusterError, Reason, Transport};
 use crate::credential::{self, Engines};
 use crate::fault::Chain;
 use crate::identity::channel::{connect, probe};
-use crate::identity::renewal::CLOCK_OFFSET_WARNING;
+use crate::identity::renewal::{CLOCK_OFFSET_WARNING, ClockOffset};
 use crate::identity::{TrustBundle, client, keep, tls};
 use crate::policy::{AccountPolicy, AllowedKind, Level, Rules};
 use crate::tasks::Tasks;
@@ -205,9 +205,7 @@ async fn clocks(
     let connected = connect(address, config, name, CONNECT, tasks).await;
     let connection = connected.map_err(|error| said(&error))?;
     let looked = client::look(&connection, &**clock).await;
-    looked
-        .map(|offset| offset.size())
-        .map_err(|error| said(&error))
+    looked.map(ClockOffset::size).map_err(|error| said(&error))
 }
 
 fn said(error: &dyn std::error::Error) -> String {

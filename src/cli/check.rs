@@ -11,8 +11,8 @@ pub(super) fn run(config: &Path, looking: impl Future<Output = Vec<Finding>>) ->
     process::block_on(1, async {
         let mut findings = vec![read];
         findings.extend(looking.await);
-        let lines: String = findings.iter().map(|found| format!("{found}\n")).collect();
-        match print::done(&lines) {
+        let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
+        match print::done(&format!("{}\n", lines.join("\n"))) {
             Exit::Done if findings.iter().all(Finding::is_good) => Exit::Done,
             Exit::Done => Exit::Failed,
             unwritten => unwritten,

@@ -161,7 +161,7 @@ impl Source {
 
     async fn fetch(&self, engines: &Engines) -> Result<Credential, Failure> {
         match self {
-            Source::KubeconfigFile { path, context } => {
+            Self::KubeconfigFile { path, context } => {
                 let bytes = read_file(path, limits::YAML_BYTES).await.map_err(|error| {
                     Failure::new(
                         Reason::KubeconfigInvalid,
@@ -181,7 +181,7 @@ impl Source {
                     )),
                 }
             }
-            Source::Secret { reference, context } => {
+            Self::Secret { reference, context } => {
                 let fetched = engines.fetch(reference).await.map_err(|error| Failure {
                     reason: error.reason(),
                     message: error.to_string(),
@@ -197,11 +197,9 @@ impl Source {
                 kubeconfig::read(document, context.as_deref(), &Profile::Sealed)
                     .map_err(|error| Failure::kubeconfig(&error))
             }
-            Source::ServiceAccount { host, port, mount } => {
-                service_account::read(host, *port, mount)
-                    .await
-                    .map_err(|problem| Failure::new(Reason::KubeconfigInvalid, problem.to_owned()))
-            }
+            Self::ServiceAccount { host, port, mount } => service_account::read(host, *port, mount)
+                .await
+                .map_err(|problem| Failure::new(Reason::KubeconfigInvalid, problem.to_owned())),
         }
     }
 }

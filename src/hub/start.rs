@@ -27,7 +27,7 @@ use super::{Addresses, Core, Facade, Settings};
 use crate::clock::SharedClock;
 use crate::entropy::{self, SharedEntropy};
 use crate::fault::Chain;
-use crate::identity::tls::{self, Material, Published, TlsError};
+use crate::identity::tls::{self, Material, TlsError};
 use crate::identity::{
     Authority, AuthorityError, IssueError, Issuer, KeyError, KeyPair, Order, Role, SpiffeId,
 };
@@ -217,14 +217,7 @@ pub async fn start(
             (Door::Facade, listeners.facade, facade),
         ],
     );
-    spawn_rest(
-        &core,
-        settings,
-        published,
-        socket,
-        listeners.health,
-        listeners.metrics,
-    );
+    spawn_rest(&core, settings, socket, listeners.health, listeners.metrics);
     Ok(Running {
         addresses,
         core,
@@ -265,7 +258,6 @@ fn listen(
 fn spawn_rest(
     core: &Arc<Core>,
     settings: Settings,
-    published: Published,
     socket: Socket,
     health: TcpListener,
     metrics: TcpListener,
@@ -274,9 +266,7 @@ fn spawn_rest(
     let (one, two, three) = (Arc::clone(core), Arc::clone(core), Arc::clone(core));
     tasks.spawn("checkpoint", |stop| one.checkpoints(stop));
     tasks.spawn("admin", |stop| two.administer(socket, stop));
-    tasks.spawn("certificate", |stop| {
-        three.renew_own(settings, published, stop)
-    });
+    tasks.spawn("certificate", |stop| three.renew_own(settings, stop));
     crate::telemetry::health::serve(&tasks, health, super::health::latches());
     crate::telemetry::metrics::serve(&tasks, metrics, super::metrics::source(core));
 }
@@ -340,22 +330,14 @@ async fn material(
 
 impl Core {
     /// Renews the hub's own certificate at half of its life.
-    async fn renew_own(
-        self: Arc<Self>,
-        settings: Settings,
-        published: Published,
-        stop: CancellationToken,
-    ) {
+    async fn renew_own(self: Arc<Self>, settings: Settings, stop: CancellationToken) {
         let mut backoff = Backoff::new(
             Duration::from_secs(1),
             Duration::from_mins(1),
             Arc::clone(&self.entropy),
         );
         loop {
-            let left = published
-                .load()
-                .not_after()
-                .duration_since(self.clock.now());
+            let left = self.own.load().not_after().duration_since(self.clock.now());
             let share = 0.45 + 0.1 * entropy::unit(&*self.entropy);
             if !pause_unless(&stop, left.unwrap_or_default().mul_f64(share)).await {
                 return;
@@ -363,7 +345,7 @@ impl Core {
             loop {
                 match material(&settings, &*self.issuer, &self.clock).await {
                     Ok(fresh) => {
-                        published.store(Arc::new(fresh));
+                        self.own.store(Arc::new(fresh));
                         backoff.reset();
                         tracing::info!("hub certificate renewed");
                         break;

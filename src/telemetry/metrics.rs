@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -83,23 +82,29 @@ const BUCKETS: [f64; 11] = [
 
 /// How long something took.
 #[derive(Debug, Default)]
-pub struct Histogram {
-    buckets: [AtomicU64; BUCKETS.len()],
-    count: AtomicU64,
-    micros: AtomicU64,
+pub struct Histogram(Mutex<Durations>);
+
+/// Durations by bucket, all of them, and their sum.
+#[derive(Clone, Copy, Debug, Default)]
+struct Durations {
+    buckets: [u64; BUCKETS.len()],
+    count: u64,
+    sum: Duration,
 }
 
 impl Histogram {
     /// Counts one more.
     pub fn record(&self, took: Duration) {
-        let seconds = took.as_secs_f64();
-        let ends = BUCKETS.iter().zip(&self.buckets);
-        for (_, bucket) in ends.filter(|(end, _)| seconds <= **end) {
-            bucket.fetch_add(1, Ordering::Relaxed);
+        let mut durations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (end, bucket) in BUCKETS.iter().zip(&mut durations.buckets) {
+            *bucket += u64::from(took.as_secs_f64() <= *end);
         }
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.micros.fetch_add(micros, Ordering::Relaxed);
-        self.count.fetch_add(1, Ordering::Relaxed);
+        durations.count += 1;
+        durations.sum += took;
+    }
+
+    fn read(&self) -> Durations {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -121,13 +126,12 @@ impl Exposition {
     /// Durations in seconds.
     pub fn histogram(&mut self, name: &'static str, help: &str, histogram: &Histogram) {
         let family = self.family(name, help, "histogram");
-        let count = histogram.count.load(Ordering::Relaxed);
+        let durations = histogram.read();
         // Writing into a string cannot fail.
-        for (end, bucket) in BUCKETS.iter().zip(&histogram.buckets) {
-            let below = bucket.load(Ordering::Relaxed);
+        for (end, below) in BUCKETS.iter().zip(durations.buckets) {
             let _fits = writeln!(family.out, "{name}_bucket{{le=\"{end}\"}} {below}");
         }
-        let sum = Duration::from_micros(histogram.micros.load(Ordering::Relaxed)).as_secs_f64();
+        let (count, sum) = (durations.count, durations.sum.as_secs_f64());
         let _fits = writeln!(
             family.out,
             "{name}_bucket{{le=\"+Inf\"}} {count}\n{name}_sum {sum}\n{name}_count {count}"

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(test)]
 mod check;
 #[cfg(test)]
 mod demo;
@@ -13,6 +14,7 @@ mod kubectl;
 mod matrix;
 #[cfg(test)]
 mod memory;
+#[cfg(test)]
 mod metrics;
 mod refusals;
 mod reload;
@@ -23,3 +25,5 @@ mod rotation;
 #[cfg(test)]
 mod slow_link;
 mod smoke;
+#[cfg(test)]
+mod watch;
