@@ -90,6 +90,7 @@ async fn an_agent_that_goes_and_comes_back_is_seen_without_asking_again() {
     );
 
     // Another process of the same name, with a token of its own.
+    std::fs::remove_file(stand.hub.folder().join("lab.join")).unwrap();
     let plan = Plan::one("lab", &testbed.cluster().kubeconfig, "");
     let again = crate::support::stand::agent(&stand.hub, "lab", &plan).await;
     let (account, agent) = tokio::join!(accounts.until("ACTIVE"), agents.until("ACTIVE"));
