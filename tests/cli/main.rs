@@ -7,4 +7,5 @@ mod agent;
 mod board;
 mod help;
 mod hub;
+#[cfg(test)]
 mod watch;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::support::eventually::eventually_async;
 use crate::support::kubectl::Kubectl;
 use crate::support::sortie::{Sortie, http_get};
 use crate::support::stand::{Plan, Stand};
@@ -79,6 +80,15 @@ async fn scrape(of: &Sortie) -> Scrape {
     scrape
 }
 
+/// Scrapes until `series` is told.
+async fn scrape_with(of: &Sortie, series: &str) -> Scrape {
+    eventually_async(series, async || {
+        let scrape = scrape(of).await;
+        scrape.samples.contains_key(series).then_some(scrape)
+    })
+    .await
+}
+
 /// The table below `heading`.
 fn documented(heading: &str) -> BTreeMap<String, Family> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
@@ -149,8 +159,17 @@ async fn every_figure_is_documented_and_every_documented_figure_is_told() {
     ];
     kubectl.ok(&create).await;
 
-    let agent = scrape(&stand.agent).await;
-    assert_as_documented("Agent", &agent);
+    // An operation counts when its stream has ended, a checkpoint when it is written.
+    let operation = "sortie_ops_operations_total{verb=\"create\",outcome=\"answered\"}";
+    assert_agent(&scrape_with(&stand.agent, operation).await);
+    let checkpoint = "sortie_hub_store_writes_total{what=\"checkpoint\",outcome=\"ok\"}";
+    assert_hub(&scrape_with(&stand.hub, checkpoint).await);
+}
+
+/// What an agent tells after one write.
+#[track_caller]
+fn assert_agent(agent: &Scrape) {
+    assert_as_documented("Agent", agent);
     for (series, value) in [
         ("sortie_agent_hub_connected", 1.0),
         (
@@ -177,9 +196,12 @@ async fn every_figure_is_documented_and_every_documented_figure_is_told() {
         assert_eq!(agent.samples.get(series), Some(&value), "{series}");
     }
     assert!(agent.samples["sortie_stream_batches_sent_total{account=\"lab\"}"] >= 1.0);
+}
 
-    let hub = scrape(&stand.hub).await;
-    assert_as_documented("Hub", &hub);
+/// What its hub tells then.
+#[track_caller]
+fn assert_hub(hub: &Scrape) {
+    assert_as_documented("Hub", hub);
     for (series, value) in [
         ("sortie_hub_agents{state=\"ACTIVE\"}", 1.0),
         (
