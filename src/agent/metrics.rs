@@ -7,7 +7,6 @@ use tokio::sync::watch;
 use super::accounts::{Accounts, state_name};
 use super::uplink::IdentityStatus;
 use crate::clock::unix_seconds;
-use crate::credential::Engines;
 use crate::stream::{FeedFigures, StreamCounts};
 use crate::telemetry::metrics::{Exposition, Source, Tally};
 
@@ -128,21 +127,20 @@ const HELD: [Figure; 2] = [
 /// The figures of the moment.
 pub(super) fn source(
     accounts: &Arc<Accounts>,
-    engines: &Arc<Engines>,
+    fetches: Arc<Tally<1>>,
     identity: watch::Receiver<IdentityStatus>,
 ) -> Source {
     let accounts: Weak<Accounts> = Arc::downgrade(accounts);
-    let engines: Weak<Engines> = Arc::downgrade(engines);
     Source::new(move || {
-        let (Some(accounts), Some(engines)) = (accounts.upgrade(), engines.upgrade()) else {
+        let Some(accounts) = accounts.upgrade() else {
             return String::new();
         };
         let identity = identity.borrow().clone();
-        render(&accounts, &engines, &identity)
+        render(&accounts, &fetches, &identity)
     })
 }
 
-fn render(accounts: &Accounts, engines: &Engines, identity: &IdentityStatus) -> String {
+fn render(accounts: &Accounts, fetches: &Tally<1>, identity: &IdentityStatus) -> String {
     let mut out = Exposition::default();
     out.gauge(
         "sortie_agent_build_info",
@@ -155,7 +153,7 @@ fn render(accounts: &Accounts, engines: &Engines, identity: &IdentityStatus) -> 
         "sortie_agent_engine_fetches_total",
         "Secrets asked of engines, by outcome: ok, or the reason that the account shows.",
     )
-    .tally(["outcome"], engines.fetches());
+    .tally(["outcome"], fetches);
     out.counter(
         "sortie_ops_operations_total",
         "Operations on accounts, by verb and outcome.",

@@ -275,7 +275,7 @@ pub async fn start(
         engines: settings.engines,
         accounts: settings.accounts,
     }));
-    let wishes = wanted.subscribe();
+    let (wishes, fetches) = (wanted.subscribe(), roster.fetches());
     tasks.spawn("roster", move |stop| roster.run(wishes, stop));
     let instance = entropy::bytes(&*entropy);
     let uplink = uplink::Uplink::new(
@@ -296,7 +296,7 @@ pub async fn start(
     let owner = tasks.clone();
     tasks.spawn("uplink", move |stop| uplink.run(owner, connections, stop));
     health::serve(&tasks, health_listener, latches);
-    let figures = metrics::source(&accounts, &engines, identity.clone());
+    let figures = metrics::source(&accounts, fetches, identity.clone());
     telemetry::metrics::serve(&tasks, metrics_listener, figures);
     Ok(Running {
         health,

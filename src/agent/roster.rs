@@ -14,6 +14,7 @@ use crate::credential::{Engines, vault};
 use crate::entropy::SharedEntropy;
 use crate::policy::{AccountPolicy, Rules};
 use crate::tasks::Tasks;
+use crate::telemetry::metrics::Tally;
 
 /// What may change while an agent runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,6 +61,11 @@ impl Roster {
         }
     }
 
+    /// What is fetched of engines, counted.
+    pub(super) fn fetches(&self) -> Arc<Tally<1>> {
+        self.engines.1.fetches()
+    }
+
     /// Follows `wanted` until `stop`.
     pub(super) async fn run(
         mut self,
@@ -84,7 +90,7 @@ impl Roster {
     async fn become_as(&mut self, wish: &Wanted, first: bool) {
         let other_engines = self.engines.0 != wish.engines;
         if other_engines {
-            let engines = Engines::new(wish.engines.clone());
+            let engines = self.engines.1.replaced_by(wish.engines.clone());
             self.engines = (wish.engines.clone(), Arc::new(engines));
         }
         let wanted: BTreeMap<&str, &AccountSettings> = wish

@@ -1,5 +1,6 @@
 //! The configured connections to engines, by name.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::fetch::{FetchError, FetchErrorKind, Fetched};
@@ -11,7 +12,7 @@ use crate::telemetry::metrics::Tally;
 #[derive(Debug, Default)]
 pub struct Engines {
     vaults: Vec<Vault>,
-    fetches: Tally<1>,
+    fetches: Arc<Tally<1>>,
 }
 
 impl Engines {
@@ -19,7 +20,15 @@ impl Engines {
     pub fn new(settings: Vec<vault::Settings>) -> Self {
         Self {
             vaults: settings.into_iter().map(Vault::new).collect(),
-            fetches: Tally::default(),
+            fetches: Arc::default(),
+        }
+    }
+
+    /// Other connections in place of these, counted on.
+    pub fn replaced_by(&self, settings: Vec<vault::Settings>) -> Self {
+        Self {
+            fetches: Arc::clone(&self.fetches),
+            ..Self::new(settings)
         }
     }
 
@@ -41,8 +50,8 @@ impl Engines {
     }
 
     /// What was fetched so far, by outcome: `ok`, or the name of a [`super::Reason`].
-    pub const fn fetches(&self) -> &Tally<1> {
-        &self.fetches
+    pub fn fetches(&self) -> Arc<Tally<1>> {
+        Arc::clone(&self.fetches)
     }
 
     /// How often what `reference` names is fetched again.

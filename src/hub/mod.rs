@@ -49,8 +49,8 @@ use std::time::Duration;
 
 pub use account::Counts;
 pub use admission::is_account_name;
-pub use recent::{Operation, Operations};
 pub use check::check;
+pub use recent::{Operation, Operations};
 pub use start::{Running, StartError, start};
 pub use store::FILE as STORE_FILE;
 
