@@ -72,7 +72,8 @@ impl OnTerminal {
             screen: vt100::Parser::new(ROWS, COLUMNS, 0),
         }));
         let sees = Arc::clone(&seen);
-        std::thread::spawn(move || {
+        // Ends when nobody holds the other end any more: neither the program nor we.
+        tokio::task::spawn_blocking(move || {
             let mut buffer = [0; 4096];
             while let Ok(count @ 1..) = output.read(&mut buffer) {
                 let mut seen = sees.lock().unwrap();
