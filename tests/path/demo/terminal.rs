@@ -103,8 +103,9 @@ impl OnTerminal {
     async fn board_shows(&self, text: &str) {
         let shown = async || {
             let screen = self.screen();
-            let shown = screen.alternate_screen() && screen.contents().contains(text);
-            shown.then_some(())
+            let written = self.written();
+            assert!(!written.contains(LEAVES), "no {text:?}: {written}");
+            screen.contents().contains(text).then_some(())
         };
         within(LIMIT, &format!("{text:?} is on the board"), shown).await;
     }
