@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::args::{Global, Serve};
+use super::args::{Agent, Global};
 use super::process::{self, Signals};
 use super::reload::Followed;
-use super::{Exit, check, print};
+use super::{Exit, check, print, rbac};
 use crate::agent::{self, Settings};
 use crate::config::source::{self, Environment};
 use crate::config::{ConfigError, agent as config};
@@ -13,19 +13,23 @@ use crate::policy::{self, AccountPolicy, Rules};
 use crate::tasks::Tasks;
 use crate::{clock, entropy};
 
-pub(super) fn run(serve: &Serve, global: &Global) -> Exit {
-    let (settings, followed) = match read(serve) {
+pub(super) fn run(wanted: &Agent, global: &Global) -> Exit {
+    let serve = &wanted.serve;
+    let (settings, followed) = match read(wanted) {
         Ok(read) => read,
         Err(error) => return process::refuse(&error),
     };
     if serve.print_config {
         return print::done(&config::print(&settings));
     }
-    process::prepare(global, serve.allow_dump);
     let rules = match policy::load() {
         Ok(rules) => rules,
         Err(error) => return print::failed(&error),
     };
+    if wanted.print_rbac {
+        return rbac::run(&settings, &rules);
+    }
+    process::prepare(global, serve.allow_dump);
     if serve.check {
         let (config, clock) = (&serve.config, clock::system());
         return check::run(config, agent::check(settings, &rules, &clock));
@@ -34,11 +38,19 @@ pub(super) fn run(serve: &Serve, global: &Global) -> Exit {
     process::block_on(1, run_until_told(settings, rules, followed))
 }
 
-fn read(serve: &Serve) -> Result<(Settings, Followed), ConfigError> {
-    let text = source::load(&serve.config)?;
-    let environment = Environment::of_process();
-    let settings = config::read(&serve.config, &text, &environment)?;
-    Ok((settings, Followed::new(&serve.config, text, environment)))
+fn read(wanted: &Agent) -> Result<(Settings, Followed), ConfigError> {
+    let file = &wanted.serve.config;
+    let text = source::load(file)?;
+    let mut environment = Environment::of_process();
+    if wanted.print_rbac {
+        // Where a pod's own API server is does not matter for that, and this is seldom a pod.
+        environment.service_host.get_or_insert_default();
+        environment
+            .service_port
+            .get_or_insert_with(|| "443".to_owned());
+    }
+    let settings = config::read(file, &text, &environment)?;
+    Ok((settings, Followed::new(file, text, environment)))
 }
 
 async fn run_until_told(settings: Settings, rules: Rules, followed: Followed) -> Exit {

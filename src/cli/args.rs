@@ -82,7 +82,7 @@ pub enum Command {
     /// Run a hub
     Hub(Serve),
     /// Run an agent
-    Agent(Serve),
+    Agent(Agent),
     /// List what the hub knows
     Get(Get),
     /// Make or delete one-time join tokens
@@ -141,6 +141,17 @@ pub struct Demo {
     /// Longest time the audit may take
     #[arg(long, value_name = "DURATION", default_value = "180s", value_parser = argument)]
     pub timeout: Duration,
+}
+
+/// `sortie agent`
+#[derive(Args, Debug)]
+pub struct Agent {
+    /// What it has in common with a hub.
+    #[command(flatten)]
+    pub serve: Serve,
+    /// Print the rights that the accounts need in their clusters, for `kubectl apply`, and end
+    #[arg(long, conflicts_with_all = ["check", "print_config"])]
+    pub print_rbac: bool,
 }
 
 /// `sortie hub`, `sortie agent`

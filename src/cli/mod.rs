@@ -27,6 +27,7 @@ mod output;
 mod print;
 mod process;
 mod reload;
+mod rbac;
 mod table;
 mod token;
 mod watch;
@@ -86,7 +87,7 @@ pub fn run() -> ExitCode {
     match arguments.command {
         Command::Demo(demo) => demo::run(&demo, global),
         Command::Hub(serve) => hub::run(&serve, global),
-        Command::Agent(serve) => agent::run(&serve, global),
+        Command::Agent(agent) => agent::run(&agent, global),
         Command::Get(get) => get::run(&get, global),
         Command::Token { what } => token::run(what, global),
         Command::Cluster { what } => cluster::run(what, global),

@@ -126,10 +126,10 @@ pub struct AccountSettings {
 /// The compiled policy of one account.
 #[derive(Clone, Debug)]
 pub struct AccountPolicy {
-    cached: Vec<KindPattern>,
-    live: Vec<KindPattern>,
+    pub(super) cached: Vec<KindPattern>,
+    pub(super) live: Vec<KindPattern>,
     reviews: Vec<KindPattern>,
-    operations: Vec<OperationRule>,
+    pub(super) operations: Vec<OperationRule>,
     namespaces: Vec<String>,
     scrub: Arc<ScrubRules>,
 }
@@ -239,7 +239,8 @@ impl AccountPolicy {
         }
     }
 
-    fn is_review(&self, kind: &Kind) -> bool {
+    /// Whether it only asks about the caller itself.
+    pub(super) fn is_review(&self, kind: &Kind) -> bool {
         self.reviews.iter().any(|pattern| pattern.matches(kind))
     }
 

@@ -19,7 +19,12 @@ pub struct KindPattern(Pattern);
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Pattern {
     Any,
-    Named { name: String, group: String },
+    Named {
+        name: String,
+        group: String,
+        /// Whether the name was written in lower case, as resources are and kinds are not.
+        is_resource: bool,
+    },
 }
 
 /// A text that is not a kind.
@@ -60,6 +65,7 @@ impl KindPattern {
             return Err(PatternError::Empty);
         }
         Ok(Self(Pattern::Named {
+            is_resource: !name.bytes().any(|byte| byte.is_ascii_uppercase()),
             name: name.to_ascii_lowercase(),
             group: group.to_ascii_lowercase(),
         }))
@@ -69,11 +75,24 @@ impl KindPattern {
     pub fn matches(&self, kind: &Kind) -> bool {
         match &self.0 {
             Pattern::Any => true,
-            Pattern::Named { name, group } => {
+            Pattern::Named { name, group, .. } => {
                 let names = [&kind.kind, &kind.gvr.resource, &kind.singular];
                 kind.gvr.group.eq_ignore_ascii_case(group)
                     && names.iter().any(|known| known.eq_ignore_ascii_case(name))
             }
+        }
+    }
+
+    /// Group and resource, if the name may be a resource's by the way it was written; singular
+    /// names are written so as well.
+    pub(super) fn as_resource(&self) -> Option<(&str, &str)> {
+        match &self.0 {
+            Pattern::Named {
+                name,
+                group,
+                is_resource: true,
+            } => Some((group, name)),
+            Pattern::Any | Pattern::Named { .. } => None,
         }
     }
 
@@ -87,8 +106,8 @@ impl fmt::Display for KindPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Pattern::Any => f.write_str("*"),
-            Pattern::Named { name, group } if group.is_empty() => f.write_str(name),
-            Pattern::Named { name, group } => write!(f, "{name}.{group}"),
+            Pattern::Named { name, group, .. } if group.is_empty() => f.write_str(name),
+            Pattern::Named { name, group, .. } => write!(f, "{name}.{group}"),
         }
     }
 }

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::{KindPattern, Levels, MaskedKind, PatternError, ScrubRules};
 use crate::resource::Gvr;
-use crate::yaml::{self, Node, YamlError};
+use crate::yaml::{self, Entry, Node, YamlError};
 
 const LEVELS: &str = include_str!("../../policies/levels.yaml");
 const SCRUB: &str = include_str!("../../policies/scrub.yaml");
@@ -137,7 +137,7 @@ fn masked(entry: &Node) -> Result<MaskedKind, LoadError> {
     })
 }
 
-fn document(file: &'static str, text: &str) -> Result<Node, LoadError> {
+pub(super) fn document(file: &'static str, text: &str) -> Result<Node, LoadError> {
     let root = yaml::parse(text).map_err(|source| LoadError::Yaml { file, source })?;
     match root.get("version").and_then(Node::as_u64) {
         Some(SHAPE) => Ok(root),
@@ -145,14 +145,14 @@ fn document(file: &'static str, text: &str) -> Result<Node, LoadError> {
     }
 }
 
-const fn missing(node: &Node, key: &'static str) -> LoadError {
+pub(super) const fn missing(node: &Node, key: &'static str) -> LoadError {
     LoadError::Key {
         key,
         line: node.line,
     }
 }
 
-fn string(node: &Node, key: &'static str) -> Result<String, LoadError> {
+pub(super) fn string(node: &Node, key: &'static str) -> Result<String, LoadError> {
     let text = node.get(key).and_then(Node::as_str);
     text.map(str::to_owned).ok_or_else(|| missing(node, key))
 }
@@ -162,11 +162,22 @@ fn list<'a>(node: &'a Node, key: &'static str) -> Result<&'a [Node], LoadError> 
     items.ok_or_else(|| missing(node, key))
 }
 
-fn strings(node: &Node, key: &'static str) -> Result<Vec<String>, LoadError> {
-    let texts = list(node, key)?.iter().map(Node::as_str);
+pub(super) fn strings(node: &Node, key: &'static str) -> Result<Vec<String>, LoadError> {
+    texts(node.get(key).ok_or_else(|| missing(node, key))?, key)
+}
+
+/// The items of the list that `key` names, which is `node`.
+pub(super) fn texts(node: &Node, key: &'static str) -> Result<Vec<String>, LoadError> {
+    let items = node.as_list().ok_or_else(|| missing(node, key))?;
+    let texts = items.iter().map(Node::as_str);
     texts
         .map(|text| text.map(str::to_owned).ok_or_else(|| missing(node, key)))
         .collect()
+}
+
+pub(super) fn entries<'a>(node: &'a Node, key: &'static str) -> Result<&'a [Entry], LoadError> {
+    let entries = node.get(key).and_then(Node::as_map);
+    entries.ok_or_else(|| missing(node, key))
 }
 
 fn patterns(node: &Node, key: &'static str) -> Result<Vec<KindPattern>, LoadError> {

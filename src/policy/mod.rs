@@ -6,6 +6,7 @@
 //! discovery's Kind ──AccountPolicy::allow──▶ AllowedKind
 //! Target, AllowedKind ──AccountPolicy::permits──▶ Decision
 //! client, account ──authorize──▶ Decision
+//! AccountPolicy, known kinds ──rights──▶ Rights: what the agent needs in the cluster
 //! ```
 //! # Invariants
 //! - What no rule names is denied (tests: `account::tests`, `bindings::tests`).
@@ -24,7 +25,9 @@ mod account;
 mod bindings;
 mod decision;
 mod kinds;
+mod known;
 mod load;
+mod rights;
 mod rules;
 
 pub use account::{
@@ -33,7 +36,9 @@ pub use account::{
 pub use bindings::{Bindings, Question, authorize};
 pub use decision::{Decision, Denial};
 pub use kinds::{KindPattern, PatternError};
+pub use known::known_kinds;
 pub use load::{LoadError, Rules, load};
+pub use rights::{PolicyRule, Rights, UnknownKinds};
 pub use rules::{Levels, MaskedKind, ScrubRules};
 
 /// Version of what the byte filter does with its rules; part of every policy digest.

@@ -9,3 +9,4 @@ mod help;
 mod hub;
 #[cfg(test)]
 mod watch;
+mod rbac;

@@ -16,6 +16,7 @@ mod matrix;
 mod memory;
 #[cfg(test)]
 mod metrics;
+mod rbac;
 mod refusals;
 mod reload;
 mod returns;

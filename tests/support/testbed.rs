@@ -73,6 +73,11 @@ impl Testbed {
 
     /// As [`Testbed::start`], with an audit log. `arguments` must not contain `--`.
     pub(crate) async fn start_audited(arguments: &[&str]) -> Self {
+        Self::start_audited_with(arguments, &[]).await
+    }
+
+    /// As [`Testbed::start_audited`]; `flags` are kube-apiserver's.
+    pub(crate) async fn start_audited_with(arguments: &[&str], flags: &[&str]) -> Self {
         let (program, folder) = (program(), state_folder());
         let policy = folder.join("audit.yaml");
         fs::write(&policy, AUDIT_POLICY).expect("the audit policy is written");
@@ -83,6 +88,7 @@ impl Testbed {
             "--audit-log-path={}",
             folder.join("audit.log").display()
         ));
+        all.extend(flags.iter().map(ToString::to_string));
         Self::start_in(program, folder, all).await
     }
 
