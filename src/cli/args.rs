@@ -115,6 +115,8 @@ pub enum Command {
     Revoke(Who),
     /// End a ban
     Restore(Who),
+    /// Copy the hub's state, while it runs, to a new folder on its machine
+    Backup(Backup),
 }
 
 /// `sortie demo`
@@ -317,6 +319,14 @@ pub struct Who {
     pub role: Role,
     /// Which
     pub name: String,
+}
+
+/// `sortie backup`
+#[derive(Args, Debug)]
+pub struct Backup {
+    /// The folder to make; it holds private keys, and only its owner may enter it
+    #[arg(long, value_name = "FOLDER")]
+    pub out: PathBuf,
 }
 
 /// Who can be banned.

@@ -14,6 +14,7 @@ mod account;
 mod admin;
 mod agent;
 pub mod args;
+mod backup;
 mod ban;
 mod board;
 mod check;
@@ -96,6 +97,7 @@ pub fn run() -> ExitCode {
         Command::Kubeconfig(wanted) => kubeconfig::run(wanted, global),
         Command::Revoke(who) => ban::revoke(who, global),
         Command::Restore(who) => ban::restore(who, global),
+        Command::Backup(wanted) => backup::run(&wanted, global),
     }
     .into()
 }

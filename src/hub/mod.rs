@@ -23,6 +23,7 @@ mod accounts;
 pub mod admin;
 mod admission;
 mod audit;
+mod backup;
 mod bans;
 mod check;
 mod checkpoint;

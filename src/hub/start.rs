@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::accounts::Accounts;
 use super::admin::Socket;
+use super::backup::AUTHORITY;
 use super::bans::Bans;
 use super::dispatch::Dispatcher;
 use super::listener::{Door, Listener};
@@ -163,7 +164,7 @@ pub async fn start(
 ) -> Result<Running, StartError> {
     prepare_folder(&settings)?;
     let authority = Authority::open(
-        &settings.state_dir.join("ca"),
+        &settings.state_dir.join(AUTHORITY),
         settings.trust_domain.clone(),
         Arc::clone(&clock),
         Arc::clone(&entropy),

@@ -12,7 +12,9 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use redb::{Database, ReadOnlyDatabase, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{
+    Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
+};
 use thiserror::Error;
 
 use crate::telemetry::metrics::Tally;
@@ -22,6 +24,9 @@ const FORMAT: u64 = 1;
 
 /// Name of the file within the state folder.
 pub const FILE: &str = "sortie.redb";
+
+/// Bytes of keys and values that a copy takes along in one transaction.
+const COPY_BYTES: usize = 8 * 1024 * 1024;
 
 /// Bytes of the file that the engine keeps in memory; its own default is a gigabyte. The views
 /// hold what is asked for, so this only has to carry the writing.
@@ -97,6 +102,8 @@ pub(super) struct Store {
     database: Mutex<Option<Database>>,
     /// Transactions that write, by what they write and outcome.
     writes: Tally<2>,
+    /// Held by whoever makes a copy, which takes memory and room on the disk.
+    copying: Mutex<()>,
 }
 
 impl Store {
@@ -113,6 +120,7 @@ impl Store {
             path,
             database,
             writes,
+            copying: Mutex::default(),
         })
     }
 
@@ -165,6 +173,11 @@ impl Store {
         written
     }
 
+    /// The state folder.
+    pub(super) fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("/"))
+    }
+
     /// Runs `work` on the open database. After an error, the next call opens it anew.
     fn with<T>(
         &self,
@@ -179,6 +192,18 @@ impl Store {
         let done = work(&database)?;
         *open_one = Some(database);
         Ok(done)
+    }
+
+    /// Writes what is stored at this moment to a new file at `path`. The store is read and written
+    /// meanwhile; it grows by what is written, since what is being copied has to stay.
+    pub(super) fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
+        let _one_at_a_time = self.copying.lock().unwrap_or_else(PoisonError::into_inner);
+        let moment = self.with(|database| database.begin_read().map_err(access("read")))?;
+        let copy = make_copy(path)?;
+        for table in [REGISTRY, CURSORS, OBJECTS] {
+            copy_table(&moment, &copy, table)?;
+        }
+        Ok(())
     }
 
     /// Every entry of the registry.
@@ -297,6 +322,45 @@ fn read_all(
         .collect()
 }
 
+/// A new store, readable by its owner only.
+fn make_copy(path: &Path) -> Result<Database, StoreError> {
+    let mut options = std::fs::OpenOptions::new();
+    let made = options.write(true).create_new(true).mode(0o600).open(path);
+    made.map_err(|source| access("copy")(redb::Error::Io(source)))?;
+    let opened = Database::builder().set_cache_size(CACHE_BYTES).create(path);
+    let copy = opened.map_err(access("copy"))?;
+    prepare(&copy)?;
+    Ok(copy)
+}
+
+/// Copies a table in pieces of [`COPY_BYTES`].
+fn copy_table(
+    from: &ReadTransaction,
+    to: &Database,
+    table: TableDefinition<'_, &'static str, &'static [u8]>,
+) -> Result<(), StoreError> {
+    let source = from.open_table(table).map_err(access("copy"))?;
+    let mut entries = source.iter().map_err(access("copy"))?.peekable();
+    while entries.peek().is_some() {
+        let transaction = to.begin_write().map_err(access("copy"))?;
+        {
+            let mut target = transaction.open_table(table).map_err(access("copy"))?;
+            let mut bytes = 0;
+            while bytes < COPY_BYTES {
+                let Some(entry) = entries.next() else {
+                    break;
+                };
+                let (key, value) = entry.map_err(access("copy"))?;
+                bytes += key.value().len() + value.value().len();
+                let inserted = target.insert(key.value(), value.value());
+                inserted.map(drop).map_err(access("copy"))?;
+            }
+        }
+        transaction.commit().map_err(access("copy"))?;
+    }
+    Ok(())
+}
+
 fn write_stream(
     cursors: &mut redb::Table<'_, &'static str, &'static [u8]>,
     objects: &mut redb::Table<'_, &'static str, &'static [u8]>,
@@ -397,6 +461,31 @@ mod tests {
             [("n".to_owned(), b"4".to_vec())]
         );
         assert_eq!(store.objects("a/podsets").unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_copy_is_what_was_stored_when_it_began_and_opens_as_a_store() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        // More than one piece.
+        let value = "v".repeat(COPY_BYTES / 3);
+        let objects = ["a", "b", "c", "d"].map(|key| (key, Some(value.as_str())));
+        let pods = stream("a/pods", &objects, false);
+        store.checkpoint(&[pods]).unwrap();
+        let registry = [("client/me".to_owned(), Some(b"{}".to_vec()))];
+        store.write_registry(&registry).unwrap();
+        let elsewhere = folder.path().join("copy");
+        std::fs::create_dir(&elsewhere).unwrap();
+        store.copy_to(&elsewhere.join(FILE)).unwrap();
+        let later = stream("a/pods", &[("e", Some("5"))], false);
+        store.checkpoint(&[later]).unwrap();
+        let copy = Store::open(&elsewhere).unwrap();
+        assert_eq!(copy.objects("a/pods").unwrap().len(), 4);
+        assert_eq!(
+            copy.registry().unwrap(),
+            [("client/me".to_owned(), b"{}".to_vec())]
+        );
+        assert_eq!(copy.cursors().unwrap(), store.cursors().unwrap());
     }
 
     #[test]

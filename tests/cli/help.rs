@@ -7,12 +7,13 @@ use std::{env, fs};
 
 use crate::support::sortie::run;
 
-const PAGES: [&str; 20] = [
+const PAGES: [&str; 21] = [
     "",
     "account",
     "account approve",
     "account suspend",
     "agent",
+    "backup",
     "client",
     "client create",
     "cluster",

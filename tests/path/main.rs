@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backup;
 #[cfg(test)]
 mod check;
 #[cfg(test)]

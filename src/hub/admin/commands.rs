@@ -1,6 +1,7 @@
 //! What each administrative command does.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +12,10 @@ use secrecy::ExposeSecret;
 use super::super::Core;
 use super::super::admission::is_account_name;
 use super::super::audit::Audit;
+use super::super::backup;
 use super::super::registry::{Client, Cluster, Registry, RegistryError, Tables, Token};
 use super::super::session::directive;
+use super::super::store::StoreError;
 use super::{Answer, Banned, Request};
 use crate::clock::unix_seconds;
 use crate::entropy;
@@ -93,9 +96,22 @@ impl Core {
             } => self.certify(name, account, csr, ttl_seconds).await,
             Request::Revoke { role, name } => self.revoke(role, name).await,
             Request::Restore { role, name } => self.restore(role, name).await,
+            Request::Backup { out } => self.backup(out).await,
             Request::Rotate { agent } => self.rotate(&agent),
         };
         outcome.unwrap_or_else(|message| Answer::Error { message })
+    }
+
+    async fn backup(&self, out: PathBuf) -> Result<Answer, String> {
+        let (store, folder) = (Arc::clone(&self.store), out.clone());
+        let writing = tokio::task::spawn_blocking(move || backup::write(&store, &folder));
+        match writing.await {
+            Ok(Ok(bytes)) => Ok(Answer::Done {
+                message: format!("backup written to `{}`, {bytes} bytes", out.display()),
+            }),
+            Ok(Err(error)) => Err(Chain(&error).to_string()),
+            Err(_panicked) => Err(Chain(&StoreError::Panicked).to_string()),
+        }
     }
 
     // ------------------------------------------------------------ joining
@@ -450,6 +466,7 @@ fn describe(request: &Request) -> String {
         Request::CertifyClient { name, account, .. } => format!("certify-client {name} {account}"),
         Request::Revoke { role, name } => format!("revoke {role:?} {name}"),
         Request::Restore { role, name } => format!("restore {role:?} {name}"),
+        Request::Backup { out } => format!("backup {}", out.display()),
         Request::Rotate { agent } => format!("rotate {agent}"),
     }
 }

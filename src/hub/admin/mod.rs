@@ -124,6 +124,11 @@ pub enum Request {
         /// Which.
         name: String,
     },
+    /// Copies the state folder, as it is now, to a new folder on the hub's machine.
+    Backup {
+        /// The new folder, an absolute path.
+        out: PathBuf,
+    },
     /// Tells an agent to renew its certificate now.
     Rotate {
         /// Which.

@@ -28,6 +28,9 @@ use crate::entropy::SharedEntropy;
 
 use ca::{INTERMEDIATE, Maker, Signer, open_intermediate, open_root};
 
+/// Name of the root's file.
+const ROOT: &str = "root.pem";
+
 /// Why the built-in issuer does not open.
 #[derive(Debug, Error)]
 pub enum AuthorityError {
@@ -104,7 +107,7 @@ impl Authority {
             now: clock.now(),
             entropy: &entropy,
         };
-        let (certificate, root) = open_root(&folder.join("root.pem"), folder, &maker)?;
+        let (certificate, root) = open_root(&folder.join(ROOT), folder, &maker)?;
         let trust = TrustBundle::new(1, std::slice::from_ref(&certificate))?;
         let intermediate = open_intermediate(folder, root.as_ref(), &certificate, &maker)?;
         Ok(Self {
@@ -121,7 +124,7 @@ impl Authority {
     /// When the certificates kept in `folder` end; nothing is made or changed. None if the authority
     /// was not made yet.
     pub fn inspect(folder: &Path) -> Result<Option<Ends>, AuthorityError> {
-        let root_file = folder.join("root.pem");
+        let root_file = folder.join(ROOT);
         let Some((root, has_key)) = inspect(&root_file)? else {
             return Ok(None);
         };
@@ -131,6 +134,20 @@ impl Authority {
             has_root_key: has_key,
             intermediate: intermediate.map(|(intermediate, _)| intermediate),
         }))
+    }
+
+    /// Copies the files of an authority to the new folder `to`, while it may be in use.
+    ///
+    /// # Errors
+    /// A file cannot be read, or not be written.
+    pub fn copy(from: &Path, to: &Path) -> Result<(), AuthorityError> {
+        files::open_folder(to)?;
+        for name in [ROOT, INTERMEDIATE] {
+            if let Some(content) = files::read(&from.join(name))? {
+                files::replace(&to.join(name), &content)?;
+            }
+        }
+        Ok(())
     }
 
     /// The intermediate to sign with at `now`, renewed if half of its life is over.
