@@ -6,6 +6,7 @@ use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use thiserror::Error;
+use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use crate::limits::REQUEST_BODY_BYTES;
@@ -23,6 +24,9 @@ pub enum BodyError {
     /// The cluster's answer broke off.
     #[error("the cluster's answer broke off")]
     BrokenOff,
+    /// The hub stops.
+    #[error("the hub stops")]
+    Stopping,
     /// The agent met something it could not filter.
     #[error("the cluster's answer could not be filtered")]
     Unfilterable,
@@ -42,6 +46,17 @@ where
 {
     // hyper was seen to poll a body again after its end.
     StreamBody::new(pieces.fuse().map(|piece| piece.map(Frame::data))).boxed_unsync()
+}
+
+/// A body that ends at `drain`; with an error, if what it was cut off from is missed.
+pub(super) fn until(body: Body, drain: CancellationToken, is_missed: bool) -> Body {
+    let ends = drain.clone().cancelled_owned();
+    let pieces = body.into_data_stream().take_until(ends);
+    let end = stream::once(async move {
+        let is_cut = is_missed && drain.is_cancelled();
+        is_cut.then_some(Err(BodyError::Stopping))
+    });
+    streamed(pieces.chain(end.filter_map(std::future::ready)))
 }
 
 /// A body written by `write` until it says that it is done, a piece at a time.

@@ -38,8 +38,8 @@ use std::time::Duration;
 
 pub use body::{Body, BodyError};
 pub use port::{
-    Account, AuditRecord, Client, CloseConnection, Freshness, Kind, Level, LiveAnswer, LiveBody,
-    LiveRequest, Refusal, Served, Upstream, UpstreamError,
+    Account, AuditRecord, Client, CloseConnection, Drain, Freshness, Kind, Level, LiveAnswer,
+    LiveBody, LiveRequest, Refusal, Served, Upstream, UpstreamError,
 };
 pub use service::Facade;
 

@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use http::{HeaderMap, Method, StatusCode};
 use thiserror::Error;
+use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use super::body::BodyError;
@@ -203,6 +204,13 @@ pub enum Refusal {
 /// The client's name, from its certificate; put into a request's extensions by the listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client(pub String);
+
+/// Cancelled when the hub stops; put into a request's extensions by the listener.
+///
+/// Watches end then, as they do when their time is over, and followed logs are cut: neither would
+/// end by itself. Everything else is answered.
+#[derive(Clone, Debug)]
+pub struct Drain(pub CancellationToken);
 
 /// In an answer's extensions: the listener closes the connection after it, so that its read
 /// buffers, which held a secret, are freed and wiped.

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use tokio::time::Instant;
 
 use super::body::{self, Body};
-use super::port::{Account, AuditRecord, Client, CloseConnection, Kind, Served, Upstream};
+use super::port::{Account, AuditRecord, Client, CloseConnection, Drain, Kind, Served, Upstream};
 use super::query::Query;
 use super::status::{Failure, respond};
 use super::{discovery, openapi};
@@ -83,6 +83,8 @@ impl<U: Upstream> Facade<U> {
     {
         let mut audit = Audit::begin(Arc::clone(&self.upstream));
         let version = request.version();
+        let drain = request.extensions().get().cloned();
+        let query = Query::parse(request.uri().query().unwrap_or_default());
         let answer = self.serve(request, &mut audit.record).await;
         let (mut response, served) =
             answer.unwrap_or_else(|failure| (failure.response(), Served::Facade));
@@ -93,7 +95,14 @@ impl<U: Upstream> Facade<U> {
         }
         audit.record.status = response.status();
         audit.record.served = served;
-        response
+        let is_watch = audit.record.verb == Some(Verb::Watch);
+        let is_log = audit.record.subresource.as_deref() == Some("log") && query.flag("follow");
+        match drain {
+            Some(Drain(drain)) if is_watch || is_log => {
+                response.map(|body| body::until(body, drain, is_log))
+            }
+            Some(_) | None => response,
+        }
     }
 
     async fn serve<B>(&self, request: Request<B>, record: &mut AuditRecord) -> Answer

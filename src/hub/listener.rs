@@ -15,12 +15,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::Service;
 
 use super::Core;
 use super::audit::Audit;
 use super::metrics::Figures;
 use super::peer::Peer;
+use crate::facade::Drain;
 use crate::identity::proof::{self, Exporter, Purpose};
 use crate::identity::verify::Admission;
 use crate::identity::{AcceptError, Accepted, Protocol, accept};
@@ -94,6 +96,26 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.give_back(true);
+    }
+}
+
+/// The connections of clients.
+///
+/// They have a stop of their own: what they are waiting for comes over the connections of agents.
+#[derive(Debug, Default)]
+pub(super) struct Clients {
+    stop: CancellationToken,
+    open: TaskTracker,
+}
+
+impl Clients {
+    /// Tells every connection to end once it has answered, and waits up to `limit` for that.
+    pub(super) async fn drain(&self, limit: Duration) {
+        self.stop.cancel();
+        self.open.close();
+        if tokio::time::timeout(limit, self.open.wait()).await.is_err() {
+            tracing::warn!(connections = self.open.len(), "clients are cut off");
+        }
     }
 }
 
@@ -335,13 +357,16 @@ impl Core {
         let Some((peer, _listed)) = self.admit(&mut connection, &tasks) else {
             return;
         };
+        let _open = self.clients.open.token();
         let hangup = CancellationToken::new();
         let (facade, client, ends) = (
             Arc::clone(&self.facade),
             peer.name().to_owned(),
             hangup.clone(),
         );
-        let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let stopping = Drain(self.clients.stop.clone());
+        let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(stopping.clone());
             let (facade, client, ends) = (facade.clone(), client.clone(), ends.clone());
             async move {
                 Ok::<_, std::convert::Infallible>(answer(&facade, &client, request, &ends).await)
@@ -349,7 +374,7 @@ impl Core {
         });
         let expiry = self.until(peer.verified.not_after());
         let io = TokioIo::new(connection.stream);
-        let drain = stop.child_token();
+        let drain = self.clients.stop.child_token();
         let watching = drain.clone();
         let on_hangup = async move {
             hangup.cancelled().await;
@@ -380,11 +405,14 @@ impl Core {
                 }
             }
         };
-        tokio::pin!(serving, on_hangup);
-        tokio::select! {
-            why = &mut serving => tracing::trace!(why, "client connection closed"),
-            () = &mut on_hangup => { serving.await; }
-        }
+        let serving = async {
+            tokio::pin!(serving, on_hangup);
+            tokio::select! {
+                why = &mut serving => tracing::trace!(why, "client connection closed"),
+                () = &mut on_hangup => { serving.await; }
+            }
+        };
+        let _cut = stop.run_until_cancelled(serving).await;
         peer.closed.cancel();
         tasks.cancel();
     }

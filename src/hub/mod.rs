@@ -145,6 +145,7 @@ pub struct Core {
     sessions: session::Sessions,
     accounts: accounts::Accounts,
     live: Arc<peer::Live>,
+    clients: listener::Clients,
     dispatcher: dispatch::Dispatcher,
     recent: recent::Recent,
     facade: Arc<Facade>,

@@ -10,6 +10,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::DnsName;
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::accounts::Accounts;
@@ -17,7 +18,7 @@ use super::admin::Socket;
 use super::backup::AUTHORITY;
 use super::bans::Bans;
 use super::dispatch::Dispatcher;
-use super::listener::{Door, Listener};
+use super::listener::{Clients, Door, Listener};
 use super::peer::Live;
 use super::recent::{Operations, Recent};
 use super::registry::{Registry, RegistryError};
@@ -37,6 +38,10 @@ use crate::tasks::Tasks;
 
 /// Connections that may wait in the kernel for a handshake.
 const BACKLOG: u32 = 4096;
+
+/// Time that clients have for what they wait for when the hub stops: that of the operations of an
+/// agent's link that drains.
+const CLIENTS_DRAIN: Duration = Duration::from_secs(10);
 
 /// Why a hub did not start.
 #[derive(Debug, Error)]
@@ -96,12 +101,17 @@ pub struct Running {
 }
 
 impl Running {
-    /// Stops accepting, tells agents to come back later, lets what runs finish for up to `grace`,
-    /// stores everything.
+    /// Stops accepting, ends watches, lets what else runs finish, tells agents to come back later,
+    /// and stores everything; all within `grace`.
     pub async fn drain(self, grace: Duration) -> bool {
+        let began = Instant::now();
         self.listeners.cancel();
+        // The answers that clients wait for come from agents: those are let go afterwards.
+        self.core.clients.drain(CLIENTS_DRAIN.min(grace)).await;
         self.core.send_away();
-        self.tasks.drain(grace).await
+        self.tasks
+            .drain(grace.saturating_sub(began.elapsed()))
+            .await
     }
 
     /// Objects that agents coalesced before they numbered them.
@@ -201,6 +211,7 @@ pub async fn start(
         sessions: Sessions::default(),
         accounts: Accounts::default(),
         live: Arc::new(Live::default()),
+        clients: Clients::default(),
         dispatcher: Dispatcher::default(),
         recent: Recent::default(),
         watches: tokio::sync::Semaphore::new(super::admin::WATCHES),

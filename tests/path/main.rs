@@ -29,3 +29,4 @@ mod slow_link;
 mod smoke;
 #[cfg(test)]
 mod watch;
+mod stopping;
