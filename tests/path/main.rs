@@ -24,6 +24,7 @@ mod returns;
 mod revocation;
 mod rolling;
 mod rotation;
+mod session;
 #[cfg(test)]
 mod slow_link;
 mod smoke;

@@ -39,6 +39,7 @@ pub(crate) mod kubectl;
 pub(crate) mod matrix;
 pub(crate) mod openbao;
 pub(crate) mod pki;
+pub(crate) mod recording;
 pub(crate) mod relay;
 pub(crate) mod rolling;
 pub(crate) mod scan;
