@@ -4,6 +4,7 @@
 #![expect(
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::panic,
     reason = "helpers of tests fail their test"
 )]
 
@@ -28,17 +29,29 @@ use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
+use crate::support::between::Between;
 use crate::support::double::{Change, Double, Settings};
 use crate::support::eventually::{bounded, eventually, eventually_async};
 use crate::support::facade::Facade;
 use crate::support::fake::{self, Client, Fake};
-use crate::support::recording::{Between, Line, Recording};
+use crate::support::playback::Playback;
+use crate::support::recording::{self, Line, Recording};
 use crate::support::sortie::Sortie;
 use crate::support::stand::{self, Plan};
 
 const PODS: &str = "/api/v1/pods";
 const SERVICES: &str = "/api/v1/services";
 const PATCHED: &str = "/api/v1/namespaces/ns-0/services/services-000000";
+
+const KINDS: &str = "    kinds: { cached: [Pod, Service], live: [ConfigMap] }\n";
+
+fn cluster() -> Double {
+    Double::start(Settings {
+        objects: vec![("pods", 3), ("services", 2)],
+        bytes: 1_200,
+        ..Settings::default()
+    })
+}
 
 fn golden(name: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/session")).join(name)
@@ -48,7 +61,7 @@ fn is_recorded_now() -> bool {
     env::var_os("SORTIE_GOLDEN").is_some_and(|what| what == "write")
 }
 
-fn recording() -> Recording {
+fn recorded() -> Recording {
     Recording::parse(&fs::read_to_string(golden("v1.txt")).expect("it was recorded"))
 }
 
@@ -149,19 +162,14 @@ fn first<M: Message + Default>(said: &Recording, stream: &str, message: &str) ->
 
 /// Records the session of the built agent and the built hub, and what the facade shows of it.
 async fn record() {
-    let double = Double::start(Settings {
-        objects: vec![("pods", 3), ("services", 2)],
-        bytes: 1_200,
-        ..Settings::default()
-    });
+    let double = cluster();
     let said = Recording::default();
     let hub = stand::hub("24h").await;
     identify(&hub, None, &said).await;
     let state = hub.folder().join("state");
     let data = hub.address("data").await;
-    let between = Between::start(&state, data, "lab", &said).await;
-    let kinds = "    kinds: { cached: [Pod, Service], live: [ConfigMap] }\n";
-    let plan = Plan::one("lab", &double.write_kubeconfig(), kinds);
+    let between = recording::relay(&state, data, "lab", &said).await;
+    let plan = Plan::one("lab", &double.write_kubeconfig(), KINDS);
     let way = format!("hub: {{ data: \"{}\" }}\n", between.address);
     let mut agent = stand::agent_with(&[], &hub, "lab", &plan, &way).await;
     stand::wait(&hub, &agent, "lab", "ACTIVE").await;
@@ -375,7 +383,7 @@ async fn a_hub_takes_what_an_agent_of_version_1_said_and_shows_what_was_shown() 
     if is_recorded_now() {
         record().await;
     }
-    let said = recording();
+    let said = recorded();
     let hub = stand::hub("24h").await;
     identify(&hub, Some(&said), &Recording::default()).await;
     let fake = Fake::enrol(&hub, "lab", &["lab"]).await;
@@ -440,6 +448,51 @@ async fn a_hub_takes_what_an_agent_of_version_1_said_and_shows_what_was_shown() 
     );
 }
 
+#[tokio::test]
+async fn an_agent_does_what_a_hub_of_version_1_said() {
+    let said = recorded();
+    // It only certifies: what the agent takes for its data listener is the playback.
+    let hub = stand::hub("24h").await;
+    let state = hub.folder().join("state");
+    let playback = Playback::of(said.clone());
+    let each = playback.clone();
+    let between = Between::start(&state, move || std::future::ready(each.clone())).await;
+    let double = cluster();
+    let plan = Plan::one("lab", &double.write_kubeconfig(), KINDS);
+    let way = format!("hub: {{ data: \"{}\" }}\n", between.address);
+    let mut agent = stand::agent_with(&[], &hub, "lab", &plan, &way).await;
+    let answers = eventually("the answer to the recorded dispatch", || {
+        let answers = playback.answers();
+        (answers.len() >= 2).then_some(answers)
+    })
+    .await;
+    let lines = said.lines();
+    let then = lines
+        .iter()
+        .filter(|line| line.stream == "operation" && line.sender == "agent");
+    let then: Vec<v1::OperationUp> = then
+        .map(|line| v1::OperationUp::decode(line.bytes.as_slice()).expect("it decodes"))
+        .collect();
+    assert_eq!(
+        answers[0], then[0],
+        "it opens the recorded operation in the recorded session"
+    );
+    let (is, was) = (answer(&answers[1]), answer(&then[1]));
+    assert_eq!(
+        (is.status, &is.headers, is.complete),
+        (was.status, &was.headers, was.complete)
+    );
+    assert_eq!(agent.stop().await, 0, "{:?}", agent.log());
+    assert!(playback.has_drained());
+}
+
+fn answer(up: &v1::OperationUp) -> &v1::OperationAnswer {
+    match &up.message {
+        Some(v1::operation_up::Message::Answer(answer)) => answer,
+        other => panic!("{other:?}"),
+    }
+}
+
 /// Reads a message and writes it again.
 fn again<M: Message + Default>(line: &Line) -> Vec<u8> {
     M::decode(line.bytes.as_slice())
@@ -449,7 +502,7 @@ fn again<M: Message + Default>(line: &Line) -> Vec<u8> {
 
 #[test]
 fn every_message_of_version_1_is_read_and_written_byte_for_byte() {
-    let lines = recording().lines();
+    let lines = recorded().lines();
     let mut sorts = std::collections::BTreeSet::new();
     for line in &lines {
         let bytes = match (

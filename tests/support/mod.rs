@@ -25,6 +25,7 @@
     reason = "a failure here is the failure of the test that asked"
 )]
 
+pub(crate) mod between;
 pub(crate) mod cache;
 pub(crate) mod capture;
 pub(crate) mod double;
@@ -39,6 +40,7 @@ pub(crate) mod kubectl;
 pub(crate) mod matrix;
 pub(crate) mod openbao;
 pub(crate) mod pki;
+pub(crate) mod playback;
 pub(crate) mod recording;
 pub(crate) mod relay;
 pub(crate) mod rolling;

@@ -1,45 +1,33 @@
-//! What an agent and a hub said to each other, kept as text; and the listener between them that
-//! writes it down.
+//! What an agent and a hub said to each other, kept as text; and the relay that writes it down.
 //!
 //! ```text
-//!  agent ══ TLS ══▶ Between ══ TLS ══▶ hub          one line per message:
-//!                      └──▶ Recording               SENDER STREAM MESSAGE BASE64
+//!  agent ══ TLS ══▶ Relay ══ TLS ══▶ hub          one line per message:
+//!                     └──▶ Recording              SENDER STREAM MESSAGE BASE64
 //! ```
 
 use std::fmt::{Debug, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
-use sortie::clock::{self, Clock as _, SystemClock};
-use sortie::entropy;
+use sortie::clock;
 use sortie::identity::channel::{self, Connection, Hub};
-use sortie::identity::tls::{self, Material};
-use sortie::identity::verify::AdmitAll;
-use sortie::identity::{
-    Authority, Issuer as _, KeyPair, Order, Role, SpiffeId, TrustDomain, accept,
-};
+use sortie::identity::{Role, tls};
 use sortie::tasks::Tasks;
 use sortie::wire::v1;
 use sortie::wire::v1::session_client::SessionClient;
-use sortie::wire::v1::session_server::{Session, SessionServer};
-use tokio::net::TcpListener;
+use sortie::wire::v1::session_server::Session;
 use tokio_stream::{Stream, StreamExt as _};
-use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
-use tower::Service as _;
 
-/// The trust domain of `stand::hub_yaml`.
-const DOMAIN: &str = "test.sortie.example";
+use super::between::{self, Between, Down};
 
-/// How long a certificate of the listener between is good.
-const TTL: Duration = Duration::from_hours(1);
+/// How long the connection to the hub may take.
+const CONNECT: Duration = Duration::from_secs(30);
 
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,81 +118,25 @@ fn variant(message: &impl Debug) -> String {
         .collect()
 }
 
-/// A listener with a hub's certificate in front of a hub.
-pub(crate) struct Between {
-    /// Where agents dial.
-    pub(crate) address: SocketAddr,
-    _tasks: Tasks,
-}
-
-impl Between {
-    /// Stands in front of the hub whose data listener is at `data`; `state` is its state folder.
-    pub(crate) async fn start(state: &Path, data: SocketAddr, agent: &str, to: &Recording) -> Self {
-        let domain: TrustDomain = DOMAIN.parse().expect("a trust domain");
-        let (clock, entropy) = (clock::system(), entropy::system());
-        let authority = Authority::open(&state.join("ca"), domain.clone(), clock, entropy);
-        let authority = authority.expect("the hub's authority");
-        let server = material(&authority, Role::Hub, "between").await.publish();
-        let client = material(&authority, Role::Agent, agent).await;
-        let clock = clock::system();
-        let config = tls::data_server(&server, &domain, Arc::new(AdmitAll), Arc::clone(&clock));
-        let config = config.expect("a config");
-        let onward = tls::data_client(&client, clock).expect("a config");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("bound");
-        let (tasks, record) = (Tasks::new(), to.clone());
-        let connections = tasks.clone();
-        tasks.spawn("between", move |_stop| async move {
-            while let Ok((socket, _)) = listener.accept().await {
-                let (config, onward, record) =
-                    (Arc::clone(&config), Arc::clone(&onward), record.clone());
-                let own = connections.clone();
-                connections.spawn("connection", move |_stop| async move {
-                    let accepted = accept(config, socket).await.expect("a certified agent");
-                    let name = "127.0.0.1".try_into().expect("an address");
-                    let dialled =
-                        channel::connect(&data.to_string(), onward, name, TTL, &own).await;
-                    let hub = Relay {
-                        hub: dialled.expect("the hub listens"),
-                        record,
-                    };
-                    let routes =
-                        Routes::new(SessionServer::new(hub).max_decoding_message_size(4 << 20));
-                    let service =
-                        hyper::service::service_fn(move |request| routes.clone().call(request));
-                    let io = TokioIo::new(accepted.stream);
-                    let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-                    let _ended = serving.serve_connection(io, service).await;
-                });
+/// Stands between agents and the hub whose data listener is at `data`, and writes down what they
+/// say; `state` is the hub's state folder, `agent` the one whose certificate is shown to the hub.
+pub(crate) async fn relay(state: &Path, data: SocketAddr, agent: &str, to: &Recording) -> Between {
+    let client = between::material(state, Role::Agent, agent).await;
+    let onward = tls::data_client(&client, clock::system()).expect("a config");
+    let record = to.clone();
+    let tasks = Tasks::new();
+    Between::start(state, move || {
+        let (onward, record, tasks) = (Arc::clone(&onward), record.clone(), tasks.clone());
+        async move {
+            let name = "127.0.0.1".try_into().expect("an address");
+            let dialled = channel::connect(&data.to_string(), onward, name, CONNECT, &tasks).await;
+            Relay {
+                hub: dialled.expect("the hub listens"),
+                record,
             }
-        });
-        Self {
-            address,
-            _tasks: tasks,
         }
-    }
-}
-
-async fn material(authority: &Authority, role: Role, name: &str) -> Material {
-    let key = KeyPair::generate().expect("a key");
-    let is_hub = role == Role::Hub;
-    let order = Order {
-        public_key: key.public_key().clone(),
-        id: SpiffeId {
-            trust_domain: DOMAIN.parse().expect("a trust domain"),
-            role,
-            name: name.parse().expect("a name"),
-        },
-        dns: Vec::new(),
-        ips: is_hub
-            .then_some([127, 0, 0, 1].into())
-            .into_iter()
-            .collect(),
-        ttl: TTL,
-    };
-    let issued = authority.issue(&order).await.expect("it signs");
-    let roots = authority.roots();
-    Material::new(&key, &issued.chain, roots, SystemClock.now()).expect("a good chain")
+    })
+    .await
 }
 
 /// Sends on what it is sent, both ways.
@@ -213,8 +145,6 @@ struct Relay {
     hub: Connection,
     record: Recording,
 }
-
-type Down<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl Relay {
     fn client(&self) -> SessionClient<Hub> {
