@@ -26,7 +26,7 @@ fn of_config_map(text: &str) -> String {
     let lines = block
         .lines()
         .map(|line| line.strip_prefix("    ").unwrap_or(line));
-    lines.map(|line| format!("{line}\n")).collect()
+    lines.flat_map(|line| [line, "\n"]).collect()
 }
 
 /// `SORTIE_GOLDEN=write cargo test --test cli` writes the file anew.

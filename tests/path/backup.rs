@@ -1,9 +1,13 @@
 //! A hub's state is copied while it runs, lost, and restored.
-#![expect(clippy::expect_used, reason = "helpers of tests fail their test")]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail their test"
+)]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -53,6 +57,30 @@ fn enrolments(hub: &Sortie) -> usize {
     of_agents.count()
 }
 
+/// Copies the state of a hub that runs.
+async fn copied(hub: &Sortie) -> PathBuf {
+    let backup = hub.folder().join("backup");
+    let out = backup.display().to_string();
+    let made = stand::ok(hub.command(&["backup", "--out", &out]).await);
+    assert!(
+        made.stderr.contains(&out) && made.stdout.is_empty(),
+        "{made:?}"
+    );
+    for (path, wanted) in [
+        ("", 0o700),
+        ("ca", 0o700),
+        ("ca/root.pem", 0o600),
+        ("ca/intermediate.pem", 0o600),
+        ("sortie.redb", 0o600),
+    ] {
+        assert_eq!(mode(&backup.join(path)), wanted, "{path}");
+    }
+    let again = hub.command(&["backup", "--out", &out]).await;
+    assert_eq!(again.code, Some(1), "{again:?}");
+    assert!(again.stderr.contains("exists"), "{again:?}");
+    backup
+}
+
 fn cluster() -> Double {
     Double::start(Settings {
         objects: vec![("pods", OBJECTS)],
@@ -84,27 +112,7 @@ async fn a_hub_restored_from_a_backup_knows_its_agents_clients_and_accounts() {
         double.drive("pods", PER_SECOND);
     }
 
-    let backup = stand.hub.folder().join("backup");
-    let out = backup.display().to_string();
-    let made = stand::ok(stand.hub.command(&["backup", "--out", &out]).await);
-    println!("{}", made.stderr.trim());
-    assert!(
-        made.stderr.contains(&out) && made.stdout.is_empty(),
-        "{made:?}"
-    );
-    for (path, wanted) in [
-        ("", 0o700),
-        ("ca", 0o700),
-        ("ca/root.pem", 0o600),
-        ("ca/intermediate.pem", 0o600),
-        ("sortie.redb", 0o600),
-    ] {
-        assert_eq!(mode(&backup.join(path)), wanted, "{path}");
-    }
-    let again = stand.hub.command(&["backup", "--out", &out]).await;
-    assert_eq!(again.code, Some(1), "{again:?}");
-    assert!(again.stderr.contains("exists"), "{again:?}");
-
+    let backup = copied(&stand.hub).await;
     assert_eq!(enrolments(&stand.hub), 2);
     stand.hub.kill().await;
     kept.kill().await;

@@ -67,6 +67,40 @@ async fn open(
     response
 }
 
+/// Opens a GET on a connection of its own, over HTTP/1.1.
+async fn open_own(client: &Client, path: &str) -> Response<Incoming> {
+    let full = format!("{}{path}", client.path);
+    let https = client.https();
+    let own = https.open(Method::GET, &full, "application/json", Bytes::new());
+    bounded(path, own).await.expect("the hub answers")
+}
+
+/// Opens the same GETs half over connections of their own, half on one.
+async fn open_all(
+    shared: &SendRequest<Full<Bytes>>,
+    client: &Client,
+    paths: &[String],
+) -> Vec<Response<Incoming>> {
+    let mut opened = Vec::new();
+    for (number, path) in paths.iter().enumerate() {
+        opened.push(if number % 2 == 0 {
+            open(shared, client, path).await
+        } else {
+            open_own(client, path).await
+        });
+    }
+    opened
+}
+
+/// Reads a body that has no end of its own.
+async fn read_on(response: Response<Incoming>) -> Result<(), hyper::Error> {
+    let mut body = response.into_body();
+    while let Some(frame) = body.frame().await {
+        frame?;
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_hub_that_stops_ends_watches_cuts_logs_and_answers_what_is_under_way() {
     let double = Double::start(Settings {
@@ -77,45 +111,20 @@ async fn a_hub_that_stops_ends_watches_cuts_logs_and_answers_what_is_under_way()
     let client = Client::read(&stand.kubeconfig("lab", "visitor").await);
     let (https, tasks) = (client.https(), Tasks::new());
     let shared = http2(&client, &tasks).await;
-    // Half of them over connections of their own, half on one.
-    let watch = "/api/v1/pods?watch=1&timeoutSeconds=3600";
-    let mut watches = Vec::new();
-    for _ in 0..10 {
-        let path = format!("{}{watch}", client.path);
-        let own = https.open(Method::GET, &path, "application/json", Bytes::new());
-        watches.push(bounded("a watch", own).await.expect("the hub answers"));
-        watches.push(open(&shared, &client, watch).await);
-    }
-    let logs: Vec<_> = (0..5)
-        .map(|pod| {
-            format!(
-                "/api/v1/namespaces/ns-{}/pods/pods-00000{pod}/log?follow=true",
-                pod % 4
-            )
-        })
-        .collect();
-    let mut follows = Vec::new();
-    for (number, log) in logs.iter().enumerate() {
-        follows.push(if number % 2 == 0 {
-            open(&shared, &client, log).await
-        } else {
-            let path = format!("{}{log}", client.path);
-            let own = https.open(Method::GET, &path, "application/json", Bytes::new());
-            bounded("a log", own).await.expect("the hub answers")
-        });
-    }
+    let watch = "/api/v1/pods?watch=1&timeoutSeconds=3600".to_owned();
+    let watches = open_all(&shared, &client, &vec![watch; 20]).await;
+    let log = |pod| {
+        let namespace = pod % 4;
+        format!("/api/v1/namespaces/ns-{namespace}/pods/pods-00000{pod}/log?follow=true")
+    };
+    let logs: Vec<String> = (0..5).map(log).collect();
+    let mut logs = open_all(&shared, &client, &logs).await;
     double.freeze(true);
-    let service = format!(
-        "{}/api/v1/namespaces/ns-0/services/services-000000",
-        client.path
-    );
+    let service = "/api/v1/namespaces/ns-0/services/services-000000";
+    let service = format!("{}{service}", client.path);
     let label = Bytes::from_static(b"{\"metadata\":{\"labels\":{\"a\":\"b\"}}}");
-    let patching = https.send(
-        Method::PATCH,
-        &service,
-        "application/merge-patch+json",
-        label,
-    );
+    let kind = "application/merge-patch+json";
+    let patching = https.send(Method::PATCH, &service, kind, label);
 
     let stopping = async {
         eventually("the API server was asked", || {
@@ -130,20 +139,11 @@ async fn a_hub_that_stops_ends_watches_cuts_logs_and_answers_what_is_under_way()
         let exit = stand.hub.ended().await;
         (exit, began.elapsed())
     };
-    let ended = join_all(watches.into_iter().map(|watch| watch.into_body().collect()));
     // One of them is not read any more.
-    let unread = follows.pop();
-    let cut = join_all(follows.into_iter().map(|log| async move {
-        let mut body = log.into_body();
-        loop {
-            match body.frame().await {
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return Err(error),
-                None => return Ok(()),
-            }
-        }
-    }));
-    let all = async { tokio::join!(stopping, patching, ended, cut) };
+    let unread = logs.pop();
+    let ended = join_all(watches.into_iter().map(read_on));
+    let cut = join_all(logs.into_iter().map(read_on));
+    let all = Box::pin(async { tokio::join!(stopping, patching, ended, cut) });
     let ((exit, took), patched, ended, cut) = bounded("everything ends", all).await;
     drop(unread);
     println!("drained in {took:?}, exit {exit}");
