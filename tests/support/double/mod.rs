@@ -9,6 +9,7 @@
 //! was seen to say; a page of a list shows the objects as they are when it is read.
 
 mod discovery;
+mod flights;
 mod object;
 mod serve;
 mod store;
@@ -32,6 +33,7 @@ use super::pki::{Authority, Leaf};
 pub(crate) use serve::Fault;
 pub(crate) use store::{Change, Trick};
 
+use flights::Flights;
 use serve::Shared;
 
 /// The token that the double accepts.
@@ -85,7 +87,7 @@ impl Settings {
 /// A running double; it stops when dropped.
 #[derive(Debug)]
 pub(crate) struct Double {
-    runtime: Option<Runtime>,
+    runtime: Option<Arc<Runtime>>,
     tasks: Tasks,
     shared: Arc<Shared>,
     faulty: Arc<Shared>,
@@ -99,15 +101,22 @@ pub(crate) struct Double {
 impl Double {
     /// Starts one on a thread of its own.
     pub(crate) fn start(settings: Settings) -> Self {
+        Self::on(runtime(), settings, &Arc::default())
+    }
+
+    /// Starts so many that share a thread, and [`Double::most_lists_at_once`].
+    pub(crate) fn fleet(count: usize, settings: &Settings) -> Vec<Self> {
+        let (runtime, flights) = (runtime(), Arc::default());
+        (0..count)
+            .map(|_| Self::on(Arc::clone(&runtime), settings.clone(), &flights))
+            .collect()
+    }
+
+    fn on(runtime: Arc<Runtime>, settings: Settings, flights: &Arc<Flights>) -> Self {
         let authority = Authority::root("double-ca");
         let identity = authority.issue(&Leaf::server());
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .expect("a runtime");
         let tasks = Tasks::new();
-        let shared = Arc::new(Shared::new(settings));
+        let shared = Arc::new(Shared::new(settings, Arc::clone(flights)));
         let faulty = Arc::new(shared.faulty());
         let (address, faulty_address) = {
             let _entered = runtime.enter();
@@ -255,7 +264,8 @@ impl Double {
         self.shared.store.compact();
     }
 
-    /// How often `verb` (`list`, `watch`, `get`, `log`, or a method) was asked of a resource.
+    /// How often `verb` (`list`, `watch`, `get`, `log`, or a method) was asked of a resource; a
+    /// `streaming-list` counts as a `watch`, and once more under the resource `all`.
     pub(crate) fn count(&self, verb: &str, resource: &str) -> u64 {
         let key = (verb.to_owned(), resource.to_owned());
         self.shared
@@ -278,6 +288,11 @@ impl Double {
             .sum()
     }
 
+    /// Lists and streaming lists that were being answered at once, at most.
+    pub(crate) fn most_lists_at_once(&self) -> usize {
+        self.shared.flights.most()
+    }
+
     /// A folder that goes away with it.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
@@ -287,8 +302,18 @@ impl Double {
 impl Drop for Double {
     fn drop(&mut self) {
         self.tasks.cancel();
-        if let Some(runtime) = self.runtime.take() {
+        // The last of a fleet ends the thread.
+        if let Some(runtime) = self.runtime.take().and_then(Arc::into_inner) {
             runtime.shutdown_background(); // a test's own runtime may not be blocked
         }
     }
+}
+
+/// One thread.
+fn runtime() -> Arc<Runtime> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build();
+    Arc::new(runtime.expect("a runtime"))
 }

@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use super::discovery::{discovery, failure};
+use super::flights::{Flight, Flights};
 use super::object::{Instance, KINDS, Kind};
 use super::store::{Change, Store};
 use super::{Settings, TOKEN, watching};
@@ -65,10 +66,11 @@ pub(crate) struct Shared {
     pub(crate) faults: Mutex<Vec<(String, Fault)>>,
     /// Counts calls of `drive`; only the last one goes on.
     pub(crate) drives: AtomicU64,
+    pub(crate) flights: Arc<Flights>,
 }
 
 impl Shared {
-    pub(crate) fn new(settings: Settings) -> Self {
+    pub(crate) fn new(settings: Settings, flights: Arc<Flights>) -> Self {
         Self {
             store: Arc::new(Store::new(&settings)),
             settings,
@@ -76,6 +78,7 @@ impl Shared {
             frozen: watch::Sender::new(false),
             faults: Mutex::default(),
             drives: AtomicU64::new(0),
+            flights,
         }
     }
 
@@ -88,6 +91,7 @@ impl Shared {
             frozen: watch::Sender::new(false),
             faults: Mutex::default(),
             drives: AtomicU64::new(0),
+            flights: Arc::clone(&self.flights),
         }
     }
 
@@ -198,6 +202,11 @@ impl Target {
         }
     }
 
+    /// Whether the answer tells every object.
+    fn lists(&self, verb: &str) -> bool {
+        verb == "list" || verb == "watch" && self.flag("sendInitialEvents")
+    }
+
     /// Whether a query parameter is set to true.
     pub(crate) fn flag(&self, name: &str) -> bool {
         self.query
@@ -223,6 +232,11 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Bo
         &verb,
         target.as_ref().map_or(path.as_str(), |t| t.kind.resource),
     );
+    let lists = target.as_ref().is_some_and(|target| target.lists(&verb));
+    let flight = lists.then(|| shared.flights.begin());
+    if lists && verb == "watch" {
+        shared.count("streaming-list", "all");
+    }
     shared.thawed().await;
     if !authorized(request.headers()) {
         return status(StatusCode::UNAUTHORIZED);
@@ -234,7 +248,7 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Bo
         (Some(Fault::Status(code)), _) => {
             status(StatusCode::from_u16(code).expect("a fault has a valid status"))
         }
-        (_, Some(target)) => objects(shared, target, &verb),
+        (_, Some(target)) => objects(shared, target, &verb, flight),
         (_, None) => discovery(&path).map_or_else(|| status(StatusCode::NOT_FOUND), json_body),
     }
 }
@@ -246,10 +260,15 @@ fn authorized(headers: &HeaderMap) -> bool {
     sent.and_then(|value| value.strip_prefix("Bearer ")) == Some(TOKEN)
 }
 
-fn objects(shared: &Arc<Shared>, target: Target, verb: &str) -> Response<Body> {
+fn objects(
+    shared: &Arc<Shared>,
+    target: Target,
+    verb: &str,
+    flight: Option<Flight>,
+) -> Response<Body> {
     match verb {
-        "list" => list(shared, &target),
-        "watch" => stream_body(watching::events(Arc::clone(shared), target)),
+        "list" => list(shared, &target, flight),
+        "watch" => stream_body(watching::events(Arc::clone(shared), target, flight)),
         "get" => get(shared, &target),
         "patch" => patch(shared, &target),
         "log" => log(target.flag("follow")),
@@ -298,7 +317,7 @@ fn patch(shared: &Shared, target: &Target) -> Response<Body> {
 }
 
 /// A page of a list, rendered while it is read.
-fn list(shared: &Arc<Shared>, target: &Target) -> Response<Body> {
+fn list(shared: &Arc<Shared>, target: &Target, flight: Option<Flight>) -> Response<Body> {
     let number = |name: &str| {
         target
             .query
@@ -332,7 +351,7 @@ fn list(shared: &Arc<Shared>, target: &Target) -> Response<Body> {
         kind.name,
         kind.api_version(),
     );
-    let chunks = stream::unfold((0, Some(head)), move |(at, head)| {
+    let chunks = stream::unfold((0, Some(head), flight), move |(at, head, flight)| {
         let (page, template) = (Arc::clone(&page), Arc::clone(&template));
         async move {
             if at > page.len() {
@@ -348,9 +367,9 @@ fn list(shared: &Arc<Shared>, target: &Target) -> Response<Body> {
             }
             if end == page.len() {
                 out.extend_from_slice(b"]}");
-                return Some((Bytes::from(out), (end + 1, None)));
+                return Some((Bytes::from(out), (end + 1, None, None)));
             }
-            Some((Bytes::from(out), (end, None)))
+            Some((Bytes::from(out), (end, None, flight)))
         }
     });
     stream_body(chunks)

@@ -8,6 +8,7 @@ use http::StatusCode;
 use tokio::time::{Instant, sleep_until};
 
 use super::discovery::failure;
+use super::flights::Flight;
 use super::object::{Instance, Template};
 use super::serve::{Shared, Target};
 
@@ -43,10 +44,16 @@ struct Watch {
     silences: u64,
     next_bookmark: Instant,
     ends: Instant,
+    /// Until the initial objects have been told.
+    flight: Option<Flight>,
 }
 
 /// The events of a watch, in chunks.
-pub(crate) fn events(shared: Arc<Shared>, target: Target) -> impl Stream<Item = Bytes> + Send {
+pub(crate) fn events(
+    shared: Arc<Shared>,
+    target: Target,
+    flight: Option<Flight>,
+) -> impl Stream<Item = Bytes> + Send {
     let mut inner = shared.store.lock();
     let collection = inner.collection(target.kind.resource);
     let version = target
@@ -83,6 +90,7 @@ pub(crate) fn events(shared: Arc<Shared>, target: Target) -> impl Stream<Item = 
         ends: now + std::time::Duration::from_secs(seconds.unwrap_or(DEFAULT_TIMEOUT_SECONDS)),
         shared,
         target,
+        flight,
     };
     stream::unfold(watch, |mut watch| async move {
         let chunk = watch.next().await?;
@@ -140,6 +148,7 @@ impl Watch {
         }
         // What changed while the objects were sent is told again rather than missed.
         self.phase = Phase::Live { position: end };
+        self.flight = None;
         if bookmark {
             let annotations = r#","annotations":{"k8s.io/initial-events-end":"true"}"#;
             self.bookmark(&mut out, annotations);

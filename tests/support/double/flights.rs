@@ -1,0 +1,35 @@
+//! How many lists are being answered at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Counts the lists and streaming lists of one double, or of several that share it.
+#[derive(Debug, Default)]
+pub(crate) struct Flights {
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Flights {
+    /// One more, until what this gives is dropped.
+    pub(crate) fn begin(self: &Arc<Self>) -> Flight {
+        let now = self.now.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most.fetch_max(now, Ordering::Relaxed);
+        Flight(Arc::clone(self))
+    }
+
+    /// The most that were under way at once.
+    pub(crate) fn most(&self) -> usize {
+        self.most.load(Ordering::Relaxed)
+    }
+}
+
+/// A list whose last object has not been told yet.
+#[derive(Debug)]
+pub(crate) struct Flight(Arc<Flights>);
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.0.now.fetch_sub(1, Ordering::Relaxed);
+    }
+}
