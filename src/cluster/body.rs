@@ -3,6 +3,7 @@
 use std::fmt;
 
 use bytes::{Buf, Bytes};
+use futures_util::FutureExt as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
@@ -61,7 +62,7 @@ impl ApiBody {
     /// A body that breaks off or breaks the protocol; [`ClusterError::TooLarge`] if `into` is full
     /// to its cap; no byte within [`limits::ANSWER_TIMEOUT`] unless the request was long-running.
     pub async fn read(&mut self, into: &mut Buffer) -> Result<usize, ClusterError> {
-        if into.space().is_empty() {
+        if into.is_full() {
             return Err(ClusterError::TooLarge {
                 what: "the answer",
                 max: into.len(),
@@ -91,9 +92,14 @@ async fn read_frames(
     into: &mut Buffer,
 ) -> Result<usize, ClusterError> {
     while rest.is_empty() {
-        let Some(frame) = incoming.frame().await else {
-            return Ok(0);
+        let frame = if let Some(frame) = incoming.frame().now_or_never() {
+            frame
+        } else {
+            // Most watches wait most of the time, and an agent may have thousands of them.
+            into.release();
+            incoming.frame().await
         };
+        let Some(frame) = frame else { return Ok(0) };
         // Trailers say nothing that is used.
         if let Ok(data) = frame.map_err(ClusterError::broken)?.into_data() {
             *rest = data;

@@ -7,7 +7,7 @@ use zeroize::Zeroize;
 /// Bytes read and not yet consumed, in one growing block with a cap.
 ///
 /// Consumed bytes are overwritten at once; a block that is outgrown is overwritten before it is
-/// freed.
+/// freed. Nothing is allocated before there is something to hold.
 pub struct Buffer {
     block: Vec<u8>,
     start: usize,
@@ -15,14 +15,14 @@ pub struct Buffer {
     cap: usize,
 }
 
-/// A buffer starts, and returns to, this many bytes.
+/// A block starts with, and returns to, this many bytes.
 const INITIAL: usize = 16 * 1024;
 
 impl Buffer {
     /// An empty buffer that will hold at most `cap` bytes.
-    pub fn new(cap: usize) -> Self {
+    pub const fn new(cap: usize) -> Self {
         Self {
-            block: vec![0; INITIAL.min(cap)],
+            block: Vec::new(),
             start: 0,
             end: 0,
             cap,
@@ -42,6 +42,19 @@ impl Buffer {
     /// Whether everything that was read has been consumed.
     pub const fn is_empty(&self) -> bool {
         self.start == self.end
+    }
+
+    /// Whether nothing more fits: it is filled to its cap.
+    pub const fn is_full(&self) -> bool {
+        self.len() == self.cap
+    }
+
+    /// Gives the block back if nothing is in it: who waits for long needs none.
+    pub fn release(&mut self) {
+        if self.is_empty() {
+            self.block.zeroize();
+            self.block = Vec::new();
+        }
     }
 
     /// Space to read into: at least one byte, or empty if the buffer is full to its cap.
@@ -106,7 +119,7 @@ impl Buffer {
             (self.start, self.end) = (0, len);
             return;
         }
-        let larger = (self.block.len() * 2).min(self.cap);
+        let larger = (self.block.len() * 2).max(INITIAL).min(self.cap);
         if larger > self.block.len() {
             self.replace(larger);
         }
@@ -164,6 +177,18 @@ mod tests {
         buffer.clear();
         assert_eq!(buffer.block.len(), INITIAL);
         assert!(buffer.block.iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn an_empty_buffer_can_do_without_its_block() {
+        let mut buffer = Buffer::new(40_000);
+        assert!(buffer.push(b"planted-value"));
+        buffer.release();
+        assert_eq!(buffer.filled(), b"planted-value", "it is not empty");
+        buffer.clear();
+        buffer.release();
+        assert_eq!(buffer.block.capacity(), 0);
+        assert_eq!(buffer.space().len(), INITIAL);
     }
 
     #[test]
