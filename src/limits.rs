@@ -69,6 +69,17 @@ pub const FEED_CREDIT_BYTES: usize = 256 * 1024;
 /// Events read from the API server and not yet numbered, in bytes per account.
 pub const PENDING_BYTES: usize = 4 * 1024 * 1024;
 
+/// The same for all accounts of an agent together: eight that are as full as they may be.
+pub const PENDING_BYTES_PER_AGENT: usize = 32 * 1024 * 1024;
+
+/// What of it every account has for itself: with 100 accounts that nobody reads, 25 MiB more.
+pub const PENDING_BYTES_SHARE: usize = 256 * 1024;
+
+/// Snapshots of one agent under way at once, over all its accounts.
+///
+/// Two cores and one link to the hub are full with fewer; more would only hold more memory.
+pub const SNAPSHOTS_PER_AGENT: usize = 8;
+
 /// Streams of one account: kinds × scopes.
 pub const STREAMS_PER_ACCOUNT: usize = 4096;
 

@@ -42,7 +42,7 @@ use crate::identity::renewal::Schedule;
 use crate::identity::{Name, SpkiSha256};
 use crate::policy::{self, Rules};
 use crate::secret::SecretBytes;
-use crate::stream::StreamCounts;
+use crate::stream::{Quota, StreamCounts};
 use crate::tasks::Tasks;
 use crate::telemetry;
 use crate::telemetry::health;
@@ -268,6 +268,7 @@ pub async fn start(
         clock: Arc::clone(&clock),
         entropy: Arc::clone(&entropy),
         hash_key: std::hash::RandomState::new(),
+        quota: Arc::default(),
         connections: connections.clone(),
         tasks: tasks.clone(),
     });

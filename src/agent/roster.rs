@@ -13,6 +13,7 @@ use crate::clock::SharedClock;
 use crate::credential::{Engines, vault};
 use crate::entropy::SharedEntropy;
 use crate::policy::{AccountPolicy, Rules};
+use crate::stream::Quota;
 use crate::tasks::Tasks;
 use crate::telemetry::metrics::Tally;
 
@@ -32,6 +33,8 @@ pub(super) struct Common {
     pub(super) clock: SharedClock,
     pub(super) entropy: SharedEntropy,
     pub(super) hash_key: std::hash::RandomState,
+    /// What all accounts together may read and hold at once.
+    pub(super) quota: Arc<Quota>,
     /// Owns the connections to clusters.
     pub(super) connections: Tasks,
     /// Owns the workers.
@@ -146,6 +149,7 @@ impl Roster {
             clock: Arc::clone(&common.clock),
             entropy: Arc::clone(&common.entropy),
             hash_key: common.hash_key.clone(),
+            quota: Arc::clone(&common.quota),
             connections: common.connections.clone(),
         };
         let owner = common.tasks.clone();

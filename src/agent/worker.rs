@@ -18,7 +18,7 @@ use crate::ops::{self, Kinds};
 use crate::policy::{AccountPolicy, AllowedKind, Level};
 use crate::resource::{Gvr, Kind, Scope};
 use crate::retry::{Backoff, pause_unless};
-use crate::stream::{Feed, FeedSettings, Follow};
+use crate::stream::{Feed, FeedSettings, Follow, Quota};
 use crate::tasks::Tasks;
 use crate::wire::v1;
 
@@ -47,6 +47,7 @@ pub(super) struct Worker {
     pub(super) clock: SharedClock,
     pub(super) entropy: SharedEntropy,
     pub(super) hash_key: std::hash::RandomState,
+    pub(super) quota: Arc<Quota>,
     /// Owns the connections to the cluster, which outlive a stop until their operations are over.
     pub(super) connections: Tasks,
 }
@@ -150,6 +151,7 @@ impl Worker {
             account: self.settings.name.clone(),
             cluster_uid: known.uid.clone(),
             policy_digest: self.policy.digest(),
+            quota: Arc::clone(&self.quota),
         });
         let (kinds_now, kinds) = watch::channel(Arc::new(Kinds::new()));
         self.serve_operations(&feed, kinds, &cluster, tasks);

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use super::queue::Queue;
+use super::quota::Quota;
 use crate::cluster::Reason;
 use crate::resource::{Gvr, ResourceVersion, Scope};
 use crate::wire::v1;
@@ -20,6 +21,8 @@ pub struct FeedSettings {
     pub cluster_uid: String,
     /// Digest of the rules that decide what is sent.
     pub policy_digest: [u8; 32],
+    /// What it shares with the agent's other feeds.
+    pub quota: Arc<Quota>,
 }
 
 /// Where a stream goes on.
@@ -125,6 +128,12 @@ impl Stream {
     pub(super) fn count(&self, change: impl FnOnce(&mut StreamCounts)) {
         change(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner));
     }
+
+    /// Events taken from the API server so far.
+    pub(super) fn received(&self) -> u64 {
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.received
+    }
 }
 
 /// One account's feed, shared by its watches and by the links that carry it.
@@ -168,8 +177,8 @@ impl Feed {
     /// A feed without streams.
     pub fn new(settings: FeedSettings) -> Arc<Self> {
         Arc::new(Self {
+            queue: Queue::new(Arc::clone(&settings.quota)),
             settings,
-            queue: Queue::default(),
             streams: Mutex::default(),
             owner: watch::Sender::new(0),
             added: watch::Sender::new(0),
@@ -183,6 +192,10 @@ impl Feed {
     /// Name of the account.
     pub fn account(&self) -> &str {
         &self.settings.account
+    }
+
+    pub(super) fn quota(&self) -> &Quota {
+        &self.settings.quota
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, Arc<Stream>>> {

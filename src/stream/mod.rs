@@ -12,7 +12,7 @@
 //!   (tests: `queue::tests`).
 //! - An event is applied at most once, in order, whatever connection carried it
 //!   ([`Receiver`], tests: `sequence::tests`).
-//! - Unsent and unacknowledged bytes are bounded ([`crate::limits::PENDING_BYTES`],
+//! - Unsent and unacknowledged bytes are bounded ([`crate::limits::PENDING_BYTES`], [`Quota`],
 //!   [`crate::limits::FEED_CREDIT_BYTES`]); a full queue stops the reading, never drops.
 //! # Failure
 //! - Hub away → watches go on until the queue is full, then stop reading; resumed by version.
@@ -28,6 +28,7 @@ mod follow;
 mod operation;
 mod pump;
 mod queue;
+mod quota;
 mod sequence;
 mod session;
 mod watch;
@@ -37,5 +38,6 @@ pub use feed::{Feed, FeedFigures, FeedSettings, Outage, StreamCounts};
 pub use follow::Follow;
 pub use operation::{OperationDown, Operations};
 pub use queue::Queue;
+pub use quota::Quota;
 pub use sequence::{Receiver, Verdict};
 pub use session::{Decision, Link, LinkEnd, Offers, SessionSettings, Shared};

@@ -5,13 +5,14 @@
 //! from then on a batch is fixed until the hub acknowledges it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prost::Message;
 use tokio::sync::Notify;
 
 use super::batch::{self, PACK_BYTES};
 use super::events::events_of;
+use super::quota::Quota;
 use crate::limits;
 use crate::resource::{Identity, ResourceVersion};
 use crate::scrub;
@@ -76,8 +77,8 @@ enum Pushed {
     OtherEpoch,
 }
 
-/// The unsent and unacknowledged events of one account. Bounded by [`limits::PENDING_BYTES`]
-/// unsent; numbered batches are bounded by the credit of the connection.
+/// The unsent and unacknowledged events of one account. Bounded by [`limits::PENDING_BYTES`] and
+/// the agent's [`Quota`] unsent; numbered batches are bounded by the credit of the connection.
 #[derive(Debug, Default)]
 pub struct Queue {
     state: Mutex<State>,
@@ -85,6 +86,7 @@ pub struct Queue {
     filled: Notify,
     /// Something was sent.
     emptied: Notify,
+    quota: Arc<Quota>,
 }
 
 #[derive(Debug, Default)]
@@ -127,6 +129,16 @@ struct Lane {
 }
 
 impl Queue {
+    /// An empty queue within `quota`.
+    pub fn new(quota: Arc<Quota>) -> Self {
+        Self {
+            state: Mutex::default(),
+            filled: Notify::new(),
+            emptied: Notify::new(),
+            quota,
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -153,8 +165,10 @@ impl Queue {
                 ..Lane::default()
             },
         );
-        state.pending_bytes -= old.map_or(0, |lane| lane.bytes);
+        let gone = old.map_or(0, |lane| lane.bytes);
+        state.pending_bytes -= gone;
         drop(state);
+        self.quota.change(0, gone);
         self.emptied.notify_waiters();
     }
 
@@ -162,8 +176,10 @@ impl Queue {
     pub(super) fn remove(&self, stream: u32) {
         let mut state = self.lock();
         let old = state.streams.remove(&stream);
-        state.pending_bytes -= old.map_or(0, |lane| lane.bytes);
+        let gone = old.map_or(0, |lane| lane.bytes);
+        state.pending_bytes -= gone;
         drop(state);
+        self.quota.change(0, gone);
         self.emptied.notify_waiters();
     }
 
@@ -183,7 +199,7 @@ impl Queue {
     pub(super) async fn push(&self, stream: u32, epoch: u64, item: Item) -> Result<(), Refusal> {
         let mut waiting = Some(item);
         loop {
-            let emptied = self.emptied.notified();
+            let (emptied, freed) = (self.emptied.notified(), self.quota.freed());
             if let Some(item) = waiting.take() {
                 match self.try_push(stream, epoch, item) {
                     Pushed::Taken => return Ok(()),
@@ -191,14 +207,19 @@ impl Queue {
                     Pushed::Full(back) => waiting = Some(back),
                 }
             }
-            emptied.await;
+            tokio::select! {
+                () = emptied => {}
+                () = freed => {}
+            }
         }
     }
 
     fn try_push(&self, stream: u32, epoch: u64, item: Item) -> Pushed {
         let mut state = self.lock();
         let bytes = item.bytes();
-        let full = state.pending_bytes > 0 && state.pending_bytes + bytes > limits::PENDING_BYTES;
+        let pending = state.pending_bytes;
+        let room = pending + bytes <= limits::PENDING_BYTES && self.quota.has_room(pending, bytes);
+        let full = pending > 0 && !room;
         let Some(lane) = state
             .streams
             .get_mut(&stream)
@@ -219,6 +240,7 @@ impl Queue {
         state.pending_bytes = state.pending_bytes + added - freed;
         state.coalesced += u64::from(coalesced);
         drop(state);
+        self.quota.change(added, freed);
         if !waits {
             self.filled.notify_one();
         }
@@ -245,6 +267,7 @@ impl Queue {
         state.pending_bytes -= freed;
         state.full = false;
         drop(state);
+        self.quota.change(0, freed);
         self.emptied.notify_waiters();
         Some(batch)
     }
@@ -293,6 +316,11 @@ impl Queue {
         self.filled.notify_one();
     }
 
+    /// Whether something waits for room.
+    pub(super) fn is_full(&self) -> bool {
+        self.lock().full
+    }
+
     /// Unsent bytes.
     pub fn pending_bytes(&self) -> usize {
         self.lock().pending_bytes
@@ -302,6 +330,12 @@ impl Queue {
 /// Sequence of the last event of a batch.
 pub(super) const fn last_sequence(batch: &v1::Batch) -> u64 {
     batch.first_sequence + batch.count as u64 - 1
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.quota.change(0, self.pending_bytes());
+    }
 }
 
 impl Lane {

@@ -1,5 +1,7 @@
 //! What is told, in which order, and how much waits.
 
+use futures_util::FutureExt as _;
+
 use super::*;
 
 fn identity(uid: u64, version: u64) -> Identity {
@@ -189,4 +191,37 @@ async fn a_full_queue_makes_its_reader_wait_and_loses_nothing() {
     };
     let ((), seen) = tokio::join!(writing, reading);
     assert_eq!(seen, many);
+}
+
+/// An upsert of about this size.
+fn large(uid: u64, bytes: usize) -> Item {
+    let filler = "x".repeat(bytes);
+    let text = format!(
+        r#"{{"metadata":{{"name":"a","uid":"{uid}","resourceVersion":"1","annotations":{{"a":"{filler}"}}}}}}"#
+    );
+    Item::Upsert(filter().object(text.as_bytes()).unwrap())
+}
+
+#[tokio::test]
+async fn the_queues_of_an_agent_share_its_quota_and_each_keeps_a_part() {
+    let quota = Arc::new(Quota::default());
+    let queue = || {
+        let queue = Queue::new(Arc::clone(&quota));
+        queue.start(1, 7);
+        queue
+    };
+    let unread: Vec<Queue> = (0..limits::PENDING_BYTES_PER_AGENT / limits::PENDING_BYTES)
+        .map(|_| queue())
+        .collect();
+    for queue in &unread {
+        push(queue, large(1, limits::PENDING_BYTES - 1024));
+    }
+    let late = queue();
+    push(&late, large(1, limits::PENDING_BYTES_SHARE / 2));
+    let waiting = late.push(1, 7, large(2, limits::PENDING_BYTES_SHARE));
+    tokio::pin!(waiting);
+    assert!((&mut waiting).now_or_never().is_none());
+    // What another account does not hold any more is for all.
+    unread[0].remove(1);
+    waiting.await.unwrap();
 }

@@ -7,16 +7,19 @@
 //! A watch that ends is normal: it is opened again at the last version, which costs the API server
 //! nothing. Only 410 leads back to a snapshot.
 
+mod index;
 mod snapshot;
+mod turn;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::index::Index;
+use self::turn::Turn;
 use super::feed::{Reading, Resume, Stream};
 use super::queue::{Item, Refusal};
 use super::{Feed, Outage};
@@ -102,18 +105,13 @@ pub(super) struct Shared {
     pub(super) entropy: SharedEntropy,
 }
 
-type Index = HashMap<String, (ResourceVersion, u64)>;
-
 /// Follows one stream.
 pub(super) struct Watcher {
     shared: Shared,
     stream: Arc<Stream>,
     filter: Filter,
     transport: Transport,
-    /// Last version told, and hash of the content told, by uid.
     index: Index,
-    /// The index from before the snapshot that is under way.
-    previous: Index,
     epoch: u64,
     version: ResourceVersion,
     /// Whether the hub has, or had, a whole snapshot.
@@ -159,8 +157,7 @@ impl Watcher {
             shared,
             stream,
             filter,
-            index: Index::new(),
-            previous: Index::new(),
+            index: Index::default(),
             epoch: 0,
             version: ResourceVersion::ZERO,
             complete: false,
@@ -207,8 +204,7 @@ impl Watcher {
         // An epoch without a version asks for a snapshot, as a new stream does.
         let asked = u64::from(resume.version == ResourceVersion::ZERO);
         self.stream.count(|counts| counts.streams += asked);
-        self.index = Index::new();
-        self.previous = Index::new();
+        self.index = Index::default();
         self.epoch = resume.epoch;
         self.version = resume.version;
         self.complete = resume.version > ResourceVersion::ZERO;
@@ -392,7 +388,7 @@ impl Watcher {
     async fn events(
         &mut self,
         answer: &mut ApiAnswer,
-        mut initial: Option<SemaphorePermit<'_>>,
+        mut initial: Option<Turn>,
     ) -> Result<(), Failure> {
         let mut buffer = Buffer::new(limits::RAW_OBJECT_BYTES);
         let mut searched = 0;
@@ -485,14 +481,8 @@ impl Watcher {
 
     async fn upsert(&mut self, object: Object) -> Result<(), Failure> {
         let version = object.identity.resource_version;
-        let uid = &object.identity.uid;
-        let known = self
-            .index
-            .get(uid)
-            .or_else(|| self.previous.get(uid))
-            .copied();
-        let (uid, hash) = (object.identity.uid.clone(), object.content_hash);
-        let item = match known {
+        let (key, hash) = (self.index.key(&object.identity.uid), object.content_hash);
+        let item = match self.index.get(key) {
             Some((known, _)) if version <= known && self.complete => {
                 self.stream.count(|counts| counts.repeated += 1);
                 return Ok(());
@@ -515,7 +505,7 @@ impl Watcher {
                 counts.upserts += 1;
             }
         });
-        self.index.insert(uid, (version, hash));
+        self.index.insert(key, (version, hash));
         if !touched && self.complete && self.stream.gvr.resource == "customresourcedefinitions" {
             self.shared.feed.definition_changed();
         }

@@ -2,9 +2,8 @@
 
 use std::fmt::Write as _;
 
-use tokio::sync::SemaphorePermit;
-
-use super::{FORCED_ENDS, Failure, Index, PAGE, Rung, Watcher};
+use super::turn::Turn;
+use super::{FORCED_ENDS, Failure, PAGE, Rung, Watcher};
 use crate::cluster::ApiAnswer;
 use crate::limits;
 use crate::resource::ResourceVersion;
@@ -16,10 +15,11 @@ use crate::stream::queue::Item;
 impl Watcher {
     /// Tells the hub everything there is, by the way that this API server serves.
     pub(super) async fn snapshot(&mut self) -> Result<(), Failure> {
-        let shared = self.shared.clone();
-        let Ok(permit) = shared.snapshots.acquire().await else {
+        let turn = Turn::wait(&self.shared.snapshots, self.shared.feed.quota()).await;
+        let Some(turn) = turn else {
             return Err(Failure::OtherEpoch);
         };
+        let watchdog = turn.watchdog(&self.shared.feed, &self.stream);
         if self.forced_ends >= FORCED_ENDS && self.rung == Rung::StreamingList {
             self.rung = Rung::List;
         }
@@ -27,17 +27,26 @@ impl Watcher {
         // While a snapshot runs, versions of its objects are not what the stream has reached.
         self.complete = false;
         let had = self.version > ResourceVersion::ZERO;
-        self.previous.extend(self.index.drain());
-        let step = match self.rung {
-            Rung::StreamingList => self.streaming_list(permit).await,
-            Rung::List => self.list(None).await,
-            Rung::PagedList => self.list(Some(PAGE)).await,
+        self.index.begin_snapshot();
+        let step = tokio::select! {
+            step = self.tell(turn) => step,
+            () = watchdog.stalled() => {
+                Err(Failure::Broken("the list stopped before it was complete".into()))
+            }
         };
         self.complete |= had;
         step
     }
 
-    async fn streaming_list(&mut self, permit: SemaphorePermit<'_>) -> Result<(), Failure> {
+    async fn tell(&mut self, turn: Turn) -> Result<(), Failure> {
+        match self.rung {
+            Rung::StreamingList => self.streaming_list(turn).await,
+            Rung::List => self.list(None, turn).await,
+            Rung::PagedList => self.list(Some(PAGE), turn).await,
+        }
+    }
+
+    async fn streaming_list(&mut self, turn: Turn) -> Result<(), Failure> {
         let query = format!(
             "watch=true&allowWatchBookmarks=true&sendInitialEvents=true\
              &resourceVersionMatch=NotOlderThan&timeoutSeconds={}",
@@ -45,10 +54,10 @@ impl Watcher {
         );
         let mut answer = self.get(&query, true).await?;
         self.push(Item::SnapshotBegin).await?;
-        self.events(&mut answer, Some(permit)).await
+        self.events(&mut answer, Some(turn)).await
     }
 
-    async fn list(&mut self, page: Option<usize>) -> Result<(), Failure> {
+    async fn list(&mut self, page: Option<usize>, _turn: Turn) -> Result<(), Failure> {
         self.push(Item::SnapshotBegin).await?;
         let mut continued: Option<String> = None;
         loop {
@@ -118,7 +127,7 @@ impl Watcher {
         // Also when the same answer goes on as a watch, and breaks.
         self.needs_snapshot = false;
         self.forced_ends = 0;
-        self.previous = Index::new();
+        self.index.end_snapshot();
         self.tell_reading(Reading::Live).await
     }
 }
