@@ -13,7 +13,6 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -26,6 +25,7 @@ use support::eventually::idle;
 use support::facade::Facade;
 use support::hand_over;
 use support::kube::{Api, Watch};
+use support::process::{memory, processor};
 use support::rolling;
 use support::sortie::Sortie;
 use support::stand::{self, Plan, Stand};
@@ -414,23 +414,4 @@ async fn bare_stream(api: &Api) -> f64 {
             return start.elapsed().as_secs_f64();
         }
     }
-}
-
-/// Processor time of a process so far, in seconds.
-fn processor(pid: i32) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
-    let fields = stat.rsplit_once(')').expect("a name").1;
-    let ticks = fields.split_whitespace().skip(11).take(2);
-    let ticks: u32 = ticks.filter_map(|field| field.parse::<u32>().ok()).sum();
-    f64::from(ticks) / 100.0
-}
-
-/// A line of `/proc/PID/status`, in MiB.
-fn memory(pid: i32, name: &str) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u32>().ok());
-    f64::from(kib.expect("a number")) / 1024.0
 }

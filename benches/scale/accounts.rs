@@ -5,11 +5,11 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::process::{idle, memory, processor};
 use crate::row;
 use crate::support::double::{Double, Settings};
 use crate::support::eventually::within;
 use crate::support::hand_over;
+use crate::support::process::{idle, memory, processor};
 use crate::support::sortie::Sortie;
 use crate::support::stand::{self, Plan, account_yaml};
 
@@ -43,6 +43,8 @@ pub(crate) async fn run() {
         &Settings {
             objects: OBJECTS.to_vec(),
             namespaces: 10,
+            // As kube-apiserver: a watch hears of nothing once a minute.
+            bookmark_every: Duration::from_mins(1),
             ..Settings::default()
         },
     );

@@ -13,11 +13,11 @@ use sortie::{clock, config, entropy, policy};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use crate::process::{idle, memory, processor};
 use crate::row;
 use crate::support::double::{Double, Settings};
 use crate::support::eventually::within;
 use crate::support::hand_over;
+use crate::support::process::{idle, memory, processor};
 use crate::support::server::Server;
 use crate::support::sortie::{Sortie, http_get};
 use crate::support::stand;

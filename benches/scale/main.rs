@@ -13,9 +13,11 @@
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+use std::time::Duration;
+
 mod accounts;
 mod agents;
-mod process;
+mod soak;
 
 fn main() {
     let arguments: Vec<String> = std::env::args()
@@ -40,9 +42,25 @@ fn main() {
             ["accounts"] => accounts::run().await,
             ["agents"] => agents::run(agents::AGENTS).await,
             ["agents", count] => agents::run(count.parse().expect("a number")).await,
+            ["slow-hub"] => slow_hub(10).await,
+            ["slow-hub", minutes] => slow_hub(minutes.parse().expect("a number")).await,
+            ["soak"] => soak::run(60).await,
+            ["soak", minutes] => soak::run(minutes.parse().expect("a number")).await,
             other => println!("unknown: {other:?}"),
         }
     });
+}
+
+/// An agent whose way to the hub carries a fraction of what its cluster tells.
+async fn slow_hub(minutes: u64) {
+    let report = support::slow_hub::run(Duration::from_mins(minutes)).await;
+    println!("{report:?}");
+    let over = report.peak - report.steady;
+    row("agent, peak over steady, RSS", over, "MiB", Some(32.0));
+    let caught_up = report.caught_up.as_secs_f64();
+    row("caught up after", caught_up, "s", Some(30.0));
+    let lost = f64::from(u32::try_from(report.lost).expect("few"));
+    row("objects lost", lost, "", Some(0.0));
 }
 
 fn row(what: &str, measured: f64, unit: &str, bar: Option<f64>) {

@@ -32,7 +32,7 @@ pub(super) struct Figures {
 /// Name and help of a counter per account, and where its value is.
 type Counter = (&'static str, &'static str, fn(&StreamCounts) -> u64);
 
-const COUNTERS: [Counter; 11] = [
+const COUNTERS: [Counter; 12] = [
     (
         "sortie_stream_events_received_total",
         "Events taken from API servers.",
@@ -84,6 +84,11 @@ const COUNTERS: [Counter; 11] = [
         |counts| counts.expired,
     ),
     (
+        "sortie_stream_events_coalesced_total",
+        "Unsent events that a newer state of their object replaced.",
+        |counts| counts.coalesced,
+    ),
+    (
         "sortie_scrub_values_masked_total",
         "Values masked in feeds.",
         |counts| counts.masked,
@@ -93,12 +98,7 @@ const COUNTERS: [Counter; 11] = [
 /// Name and help of a figure of a feed, and where its value is.
 type Figure = (&'static str, &'static str, fn(&FeedFigures) -> u64);
 
-const SENT: [Figure; 3] = [
-    (
-        "sortie_stream_events_coalesced_total",
-        "Unsent events that a newer state of their object replaced.",
-        |figures| figures.coalesced,
-    ),
+const SENT: [Figure; 2] = [
     (
         "sortie_stream_batches_sent_total",
         "Batches sent, those sent again included.",

@@ -84,6 +84,8 @@ pub struct StreamCounts {
     pub expired: u64,
     /// Values masked.
     pub masked: u64,
+    /// Events that took the place of an unsent one of the same object.
+    pub coalesced: u64,
 }
 
 impl StreamCounts {
@@ -101,6 +103,7 @@ impl StreamCounts {
         self.silent += other.silent;
         self.expired += other.expired;
         self.masked += other.masked;
+        self.coalesced += other.coalesced;
     }
 }
 
@@ -165,8 +168,6 @@ pub struct FeedFigures {
     pub queued_bytes: u64,
     /// Bytes of batches that are not acknowledged.
     pub outbox_bytes: u64,
-    /// Unsent events that a newer state of their object replaced.
-    pub coalesced: u64,
     /// Batches sent, those sent again included.
     pub batches: u64,
     /// Compressed bytes of the batches sent.
@@ -298,7 +299,6 @@ impl Feed {
             ],
             queued_bytes: held.pending as u64,
             outbox_bytes: held.outbox as u64,
-            coalesced: held.coalesced,
             batches: self.sent.0.load(Ordering::Relaxed),
             sent_bytes: self.sent.1.load(Ordering::Relaxed),
         }

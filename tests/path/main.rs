@@ -18,6 +18,7 @@ mod memory;
 #[cfg(test)]
 mod metrics;
 mod rbac;
+mod neighbours;
 mod refusals;
 mod reload;
 mod returns;
@@ -25,6 +26,8 @@ mod revocation;
 mod rolling;
 mod rotation;
 mod session;
+#[cfg(test)]
+mod slow_hub;
 #[cfg(test)]
 mod slow_link;
 mod smoke;

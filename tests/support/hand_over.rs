@@ -117,7 +117,7 @@ pub(crate) async fn command(socket: &Path, request: &Value) -> Value {
 }
 
 /// The versions of a list's objects by uid, and its own.
-pub(super) fn versions(list: &Value) -> (BTreeMap<String, u64>, u64) {
+pub(crate) fn versions(list: &Value) -> (BTreeMap<String, u64>, u64) {
     let number = |meta: &Value| meta["resourceVersion"].as_str()?.parse().ok();
     let items = list["items"].as_array().expect("a list");
     let of = |item: &Value| {

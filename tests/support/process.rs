@@ -1,7 +1,6 @@
-//! What the kernel tells of a process, and waiting while it rests.
+//! What the kernel tells of a process.
 
 use std::fs;
-use std::time::Duration;
 
 /// A line of `/proc/PID/status`, in MiB.
 pub(crate) fn memory(pid: i32, name: &str) -> f64 {
@@ -24,8 +23,8 @@ pub(crate) fn processor(pid: i32) -> f64 {
     f64::from(ticks) / 100.0
 }
 
-/// Nothing is done for a while.
-pub(crate) async fn idle(time: Duration) {
-    let over = tokio::time::timeout(time, std::future::pending::<()>()).await;
-    assert!(over.is_err(), "nothing ends what never does");
+/// Lets `VmHWM` begin anew.
+pub(crate) fn forget_peak(pid: i32) {
+    // proc_pid_clear_refs(5): 5 resets the peak resident set size.
+    fs::write(format!("/proc/{pid}/clear_refs"), "5").expect("it may be reset");
 }

@@ -71,7 +71,10 @@ pub(super) enum Refusal {
 
 /// What became of an item.
 enum Pushed {
-    Taken,
+    /// It waits to be sent, `instead` of an earlier one of its object or behind all others.
+    Taken {
+        instead: bool,
+    },
     /// No room now; here it is back.
     Full(Item),
     OtherEpoch,
@@ -95,16 +98,13 @@ struct State {
     pending_bytes: usize,
     /// An item waits for room: nothing is held back.
     full: bool,
-    /// Items that a newer one replaced.
-    coalesced: u64,
 }
 
-/// What a queue holds, in bytes, and what it has coalesced.
+/// What a queue holds, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Held {
     pub(super) pending: usize,
     pub(super) outbox: usize,
-    pub(super) coalesced: u64,
 }
 
 /// One stream.
@@ -150,7 +150,6 @@ impl Queue {
         Held {
             pending: state.pending_bytes,
             outbox: batches.map(|batch| batch.payload.len()).sum(),
-            coalesced: state.coalesced,
         }
     }
 
@@ -192,17 +191,18 @@ impl Queue {
         })
     }
 
-    /// Takes `item`, waiting for room; cancel-safe (a cancelled push has not happened).
+    /// Takes `item`, waiting for room; tells whether it took the place of an unsent one.
+    /// Cancel-safe (a cancelled push has not happened).
     ///
     /// # Errors
     /// [`Refusal::OtherEpoch`]: the caller starts over in the stream's new epoch.
-    pub(super) async fn push(&self, stream: u32, epoch: u64, item: Item) -> Result<(), Refusal> {
+    pub(super) async fn push(&self, stream: u32, epoch: u64, item: Item) -> Result<bool, Refusal> {
         let mut waiting = Some(item);
         loop {
             let (emptied, freed) = (self.emptied.notified(), self.quota.freed());
             if let Some(item) = waiting.take() {
                 match self.try_push(stream, epoch, item) {
-                    Pushed::Taken => return Ok(()),
+                    Pushed::Taken { instead } => return Ok(instead),
                     Pushed::OtherEpoch => return Err(Refusal::OtherEpoch),
                     Pushed::Full(back) => waiting = Some(back),
                 }
@@ -235,16 +235,15 @@ impl Queue {
         }
         let before = lane.coalesced;
         let (added, freed) = lane.push(item);
-        let coalesced = lane.coalesced.saturating_sub(before);
+        let instead = lane.coalesced > before;
         let waits = lane.waits_for_more();
         state.pending_bytes = state.pending_bytes + added - freed;
-        state.coalesced += u64::from(coalesced);
         drop(state);
         self.quota.change(added, freed);
         if !waits {
             self.filled.notify_one();
         }
-        Pushed::Taken
+        Pushed::Taken { instead }
     }
 
     /// The next batch of `stream` that holds `cursor` or something after it: one that was numbered

@@ -26,7 +26,7 @@ fn started() -> Queue {
 }
 
 fn push(queue: &Queue, item: Item) {
-    assert!(matches!(queue.try_push(1, 7, item), Pushed::Taken));
+    assert!(matches!(queue.try_push(1, 7, item), Pushed::Taken { .. }));
 }
 
 fn told(batch: &v1::Batch) -> Vec<(String, u64)> {

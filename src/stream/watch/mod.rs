@@ -65,6 +65,10 @@ const PAGE: usize = 500;
 /// Forced ends of a streaming list after which a plain list is tried.
 const FORCED_ENDS: u32 = 2;
 
+/// Lines in a row that name no object and cannot be read, after which an answer counts as broken:
+/// each is told in the log, and a server that sends nothing else would fill it.
+const UNREADABLE: u32 = 16;
+
 /// Why a step ended without its result.
 #[derive(Debug)]
 enum Failure {
@@ -119,6 +123,8 @@ pub(super) struct Watcher {
     /// Whether only a snapshot tells what there is: nothing is known, or the known version expired.
     needs_snapshot: bool,
     forced_ends: u32,
+    /// Lines in a row that could not be read.
+    unreadable: u32,
     /// How far down the ladder snapshots are taken.
     rung: Rung,
     condition: StreamCondition,
@@ -163,6 +169,7 @@ impl Watcher {
             complete: false,
             needs_snapshot: true,
             forced_ends: 0,
+            unreadable: 0,
             rung,
             condition: StreamCondition::Unspecified,
             silence: SILENCE,
@@ -316,12 +323,11 @@ impl Watcher {
     }
 
     async fn push(&self, item: Item) -> Result<(), Failure> {
-        Ok(self
-            .shared
-            .feed
-            .queue
-            .push(self.stream.number, self.epoch, item)
-            .await?)
+        let queue = &self.shared.feed.queue;
+        let instead = queue.push(self.stream.number, self.epoch, item).await?;
+        self.stream
+            .count(|counts| counts.coalesced += u64::from(instead));
+        Ok(())
     }
 
     // ------------------------------------------------------------ requests
@@ -480,6 +486,7 @@ impl Watcher {
     }
 
     async fn upsert(&mut self, object: Object) -> Result<(), Failure> {
+        self.unreadable = 0;
         let version = object.identity.resource_version;
         let (key, hash) = (self.index.key(&object.identity.uid), object.content_hash);
         let item = match self.index.get(key) {
@@ -539,7 +546,12 @@ impl Watcher {
             "object could not be filtered; its identity is sent instead"
         );
         let Some(identity) = refused.identity else {
-            return Ok(());
+            self.unreadable += 1;
+            if self.unreadable < UNREADABLE {
+                return Ok(());
+            }
+            self.unreadable = 0;
+            return Err(Failure::Broken("its answer cannot be read".into()));
         };
         if refused.deleted {
             return self.delete(identity).await;

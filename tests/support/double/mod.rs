@@ -15,6 +15,7 @@ mod serve;
 mod store;
 mod watching;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -179,6 +180,14 @@ impl Double {
         path
     }
 
+    /// Writes a kubeconfig with which it cannot be trusted: the authority is that of `other`.
+    pub(crate) fn write_untrusting_kubeconfig(&self, other: &Self) -> PathBuf {
+        let path = self.folder.path().join("untrusting-kubeconfig");
+        let text = other.kubeconfig(&self.url());
+        fs::write(&path, text).expect("the kubeconfig is written");
+        path
+    }
+
     /// Writes [`Double::kubeconfig`] of a second door to the same objects, which lies about
     /// events on command ([`Trick::Hide`], [`Trick::Repeat`], [`Double::freeze_faulty_door`]).
     pub(crate) fn faulty_door(&self) -> PathBuf {
@@ -262,6 +271,17 @@ impl Double {
     /// Forgets all events: a watch from an older version is answered 410.
     pub(crate) fn compact(&self) {
         self.shared.store.compact();
+    }
+
+    /// The objects of a resource: uid and version.
+    pub(crate) fn versions(&self, resource: &str) -> BTreeMap<String, u64> {
+        let mut inner = self.shared.store.lock();
+        let collection = inner.collection(resource);
+        let template = Arc::clone(&collection.template);
+        collection
+            .from(0)
+            .map(|instance| (template.uid(instance), instance.version))
+            .collect()
     }
 
     /// How often `verb` (`list`, `watch`, `get`, `log`, or a method) was asked of a resource; a

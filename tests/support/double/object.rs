@@ -174,7 +174,8 @@ impl Template {
         }
     }
 
-    fn uid(&self, Instance { number, life, .. }: Instance) -> String {
+    /// The uid of an object, another one in each of its lives.
+    pub(crate) fn uid(&self, Instance { number, life, .. }: Instance) -> String {
         let kind = KINDS.iter().position(|kind| kind == self.kind).unwrap_or(0);
         format!("{kind:08x}-{:04x}-4000-8000-{number:012x}", life % 0x1_0000)
     }

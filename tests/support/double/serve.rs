@@ -43,6 +43,8 @@ const CHUNK_BYTES: usize = 64 * 1024;
 pub(crate) enum Fault {
     /// 200 and bytes that are no JSON.
     Garbage,
+    /// 200 and lines that are no JSON, without an end.
+    GarbageLines,
     /// No answer at all.
     Hang,
     /// One object, alone, in a list or in an event, with a string of so many bytes.
@@ -244,6 +246,9 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Bo
     match (shared.fault_of(&path), target) {
         (Some(Fault::Hang), _) => pending().await,
         (Some(Fault::Garbage), _) => json_body("{\"kind\":\"\u{1}<html>, not JSON"),
+        (Some(Fault::GarbageLines), _) => stream_body(stream::repeat(Bytes::from_static(
+            b"{\"type\":\"ADDED\",<html>, not JSON\n",
+        ))),
         (Some(Fault::Huge(bytes)), Some(target)) => huge(&target, &verb, bytes),
         (Some(Fault::Status(code)), _) => {
             status(StatusCode::from_u16(code).expect("a fault has a valid status"))
