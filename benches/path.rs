@@ -18,13 +18,14 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use http::Method;
 use serde_json::json;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::Instant;
 
 use support::double::{Double, Settings};
 use support::eventually::idle;
 use support::facade::Facade;
 use support::hand_over;
-use support::kube::{Api, Watch};
+use support::kube::Api;
+use support::latency;
 use support::process::{memory, processor};
 use support::rolling;
 use support::sortie::Sortie;
@@ -126,81 +127,19 @@ async fn rest_and_latency(latency_too: bool) {
 
 /// From the answer to a write until its event at the facade.
 async fn latency(api: &Api, facade: &Facade) {
-    let services = "/api/v1/namespaces/default/services";
-    let object = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "measured"},
-        "spec": {"clusterIP": "None", "selector": {"app": "measured"}}});
-    api.create(services, &object).await;
-    let mut watch = facade
-        .watch(&format!("{services}?watch=1&timeoutSeconds=600"))
-        .await;
-    let path = format!("{services}/measured");
-    let (mut written, mut seen) = (BTreeMap::new(), BTreeMap::new());
-    let writing = async {
-        let mut ticks = interval(EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        for number in 0..WRITES {
-            ticks.tick().await;
-            let patch = json!({"metadata": {"annotations": {"number": number.to_string()}}});
-            let answer = api.patch(&path, &patch).await;
-            let version = answer["metadata"]["resourceVersion"]
-                .as_str()
-                .expect("a version");
-            written.insert(version.to_owned(), Instant::now());
-        }
-    };
-    let watching = async {
-        loop {
-            let (number, version) = next(&mut watch).await;
-            seen.insert(version, Instant::now());
-            if number == (WRITES - 1).to_string() {
-                return;
-            }
-        }
-    };
     let start = Instant::now();
-    tokio::join!(writing, watching);
+    let latencies = latency::of(api, facade, WRITES, EVERY).await;
     let rate = f64::from(u32::try_from(WRITES).expect("few")) / start.elapsed().as_secs_f64();
-    // An event may come before the answer to the write that made it.
-    let mut latencies: Vec<f64> = seen
-        .iter()
-        .filter_map(|(version, at)| Some((*at).saturating_duration_since(*written.get(version)?)))
-        .map(|latency| latency.as_secs_f64() * 1_000.0)
-        .collect();
-    latencies.sort_by(f64::total_cmp);
     let at = |percent: usize| latencies[(latencies.len() - 1) * percent / 100];
     println!(
         "{} writes at {rate:.1}/s, {} of their events seen",
         WRITES,
         latencies.len()
     );
-    row(
-        "write answered to event at the facade, p50",
-        at(50),
-        "ms",
-        None,
-    );
-    row(
-        "write answered to event at the facade, p99",
-        at(99),
-        "ms",
-        Some(20.0),
-    );
-    row(
-        "write answered to event at the facade, largest",
-        at(100),
-        "ms",
-        None,
-    );
-}
-
-async fn next(watch: &mut Watch) -> (String, String) {
-    let event = watch.next().await.expect("the watch goes on");
-    let meta = &event["object"]["metadata"];
-    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-    (
-        text(&meta["annotations"]["number"]),
-        text(&meta["resourceVersion"]),
-    )
+    let what = |which| format!("write answered to event at the facade, {which}");
+    row(&what("p50"), at(50), "ms", None);
+    row(&what("p99"), at(99), "ms", Some(20.0));
+    row(&what("largest"), at(100), "ms", None);
 }
 
 /// 10,000 pods against none: memory, and the time to have them all.

@@ -1,5 +1,6 @@
 //! One agent with many accounts: memory, processor time at rest, lists at once.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::json;
@@ -9,7 +10,8 @@ use crate::row;
 use crate::support::double::{Double, Settings};
 use crate::support::eventually::within;
 use crate::support::hand_over;
-use crate::support::process::{idle, memory, processor};
+use crate::support::eventually::idle;
+use crate::support::process::{memory, processor};
 use crate::support::sortie::Sortie;
 use crate::support::stand::{self, Plan, account_yaml};
 
@@ -49,7 +51,8 @@ pub(crate) async fn run() {
         },
     );
     let hub = stand::hub_with(&["--allow-dump"], "24h").await;
-    let plan = plan(&doubles);
+    let kubeconfigs: Vec<PathBuf> = doubles.iter().map(Double::write_kubeconfig).collect();
+    let plan = named(&kubeconfigs);
     let start = Instant::now();
     let agent = stand::agent_with(&["--allow-dump"], &hub, "lab", &plan, "").await;
     let objects: usize = OBJECTS.iter().map(|(_, count)| count).sum();
@@ -77,15 +80,15 @@ pub(crate) async fn run() {
     row("hub, RSS", memory(hub.pid(), "VmRSS"), "MiB", None);
 }
 
-/// An account per double.
-fn plan(doubles: &[Double]) -> Plan {
-    let accounts: Vec<String> = (0..doubles.len())
+/// An account per kubeconfig.
+pub(crate) fn named(kubeconfigs: &[PathBuf]) -> Plan {
+    let accounts: Vec<String> = (0..kubeconfigs.len())
         .map(|number| format!("account-{number:03}"))
         .collect();
-    let accounts_yaml = doubles
+    let accounts_yaml = kubeconfigs
         .iter()
         .zip(&accounts)
-        .map(|(double, name)| account_yaml(name, &double.write_kubeconfig(), ""))
+        .map(|(kubeconfig, name)| account_yaml(name, kubeconfig, ""))
         .collect();
     Plan {
         accounts,
@@ -95,8 +98,8 @@ fn plan(doubles: &[Double]) -> Plan {
     }
 }
 
-/// Waits until so many accounts are ACTIVE, each with so many objects.
-async fn active(hub: &Sortie, accounts: usize, objects: usize) {
+/// Waits until so many accounts are ACTIVE, each with so many objects at least.
+pub(crate) async fn active(hub: &Sortie, accounts: usize, objects: usize) {
     let socket = hub.folder().join("state").join("admin.sock");
     let request = json!({"command": "get", "what": "accounts"});
     within(SYNC, "all accounts are ACTIVE", async || {

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 mod accounts;
 mod agents;
+mod neighbours;
 mod soak;
 
 fn main() {
@@ -37,9 +38,11 @@ fn main() {
         match parts.as_slice() {
             [] => {
                 accounts::run().await;
+                neighbours::run().await;
                 agents::run(agents::AGENTS).await;
             }
             ["accounts"] => accounts::run().await,
+            ["neighbours"] => neighbours::run().await,
             ["agents"] => agents::run(agents::AGENTS).await,
             ["agents", count] => agents::run(count.parse().expect("a number")).await,
             ["slow-hub"] => slow_hub(10).await,

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::row;
 use crate::support::double::{Double, Settings};
-use crate::support::process::{idle, memory, processor};
+use crate::support::eventually::idle;
+use crate::support::process::{memory, processor};
 use crate::support::stand::{Plan, Stand};
 
 /// Pods that change in turn, and changes a second.

@@ -9,6 +9,7 @@ use crate::support::eventually::{eventually_async, within};
 use crate::support::facade::Facade;
 use crate::support::hand_over::command;
 use crate::support::process::memory;
+use crate::support::sortie::Sortie;
 use crate::support::stand::{self, Plan, account_yaml};
 
 /// How soon the account of a sound cluster serves, whatever its neighbours do. Ten seconds are the
@@ -78,8 +79,22 @@ async fn clusters_that_hang_lie_or_talk_nonsense_leave_their_neighbour_alone() {
     })
     .await;
     let facade = Facade::of(&stand::kubeconfig(&hub, "good", "visitor").await);
+    sees_changes(&good, &facade).await;
+    let rows = states().await;
+    for (account, _) in &accounts[1..] {
+        assert_ne!(of(&rows, account, "state"), "ACTIVE", "{account}");
+    }
+    let records = records(&agent);
+    assert!((1..RECORDS).contains(&records), "{records} records");
+    let memory = memory(agent.pid(), "VmHWM");
+    println!("agent at most {memory:.1} MiB, {records} records");
+    assert!(memory <= MEMORY, "{memory} MiB");
+}
+
+/// Changes every object, and waits until the facade shows each change.
+async fn sees_changes(double: &Double, facade: &Facade) {
     for number in 0..10 {
-        let version = good.change("pods", number, Change::Modified).to_string();
+        let version = double.change("pods", number, Change::Modified).to_string();
         eventually_async("a change of the sound cluster is seen", async || {
             let pods = facade.get("/api/v1/pods").await;
             let items = pods["items"].as_array().expect("a list");
@@ -88,19 +103,16 @@ async fn clusters_that_hang_lie_or_talk_nonsense_leave_their_neighbour_alone() {
         })
         .await;
     }
-    let rows = states().await;
-    for (account, _) in &accounts[1..] {
-        assert_ne!(of(&rows, account, "state"), "ACTIVE", "{account}");
-    }
-    let unreadable = agent.log();
-    let unreadable = unreadable.entries().filter(|entry| {
-        entry.message() == Some("object could not be filtered; its identity is sent instead")
-    });
-    let records = unreadable.count();
-    assert!((1..RECORDS).contains(&records), "{records} records");
-    let memory = memory(agent.pid(), "VmHWM");
-    println!("agent at most {memory:.1} MiB, {records} records");
-    assert!(memory <= MEMORY, "{memory} MiB");
+}
+
+/// How many records of unreadable objects an agent has written.
+fn records(agent: &Sortie) -> usize {
+    let message = "object could not be filtered; its identity is sent instead";
+    let log = agent.log();
+    let records = log
+        .entries()
+        .filter(|entry| entry.message() == Some(message));
+    records.count()
 }
 
 /// A column of an account's row.

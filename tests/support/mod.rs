@@ -37,6 +37,7 @@ pub(crate) mod hand_over;
 pub(crate) mod https;
 pub(crate) mod kube;
 pub(crate) mod kubectl;
+pub(crate) mod latency;
 pub(crate) mod matrix;
 pub(crate) mod openbao;
 pub(crate) mod pki;

@@ -165,9 +165,9 @@ fn a_new_epoch_forgets_everything() {
 
 #[tokio::test]
 async fn a_full_queue_makes_its_reader_wait_and_loses_nothing() {
-    let queue = std::sync::Arc::new(started());
+    let queue = Arc::new(started());
     let many = limits::PENDING_BYTES as u64 / 160 + 100;
-    let writer = std::sync::Arc::clone(&queue);
+    let writer = Arc::clone(&queue);
     let writing = async move {
         for uid in 0..many {
             writer
