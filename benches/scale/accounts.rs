@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 use crate::row;
 use crate::support::double::{Double, Settings};
+use crate::support::eventually::idle;
 use crate::support::eventually::within;
 use crate::support::hand_over;
-use crate::support::eventually::idle;
 use crate::support::process::{memory, processor};
 use crate::support::sortie::Sortie;
 use crate::support::stand::{self, Plan, account_yaml};

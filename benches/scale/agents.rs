@@ -15,9 +15,9 @@ use tokio::time::Instant;
 
 use crate::row;
 use crate::support::double::{Double, Settings};
+use crate::support::eventually::idle;
 use crate::support::eventually::within;
 use crate::support::hand_over;
-use crate::support::eventually::idle;
 use crate::support::process::{memory, processor};
 use crate::support::server::Server;
 use crate::support::sortie::{Sortie, http_get};

@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
 use tower::Service;
 
 use super::Core;
@@ -163,6 +164,12 @@ impl Listener {
     pub(super) async fn run(self, core: Arc<Core>, tasks: Tasks, stop: CancellationToken) {
         let handshakes = Arc::new(Semaphore::new(limits::HANDSHAKES));
         let addresses = Arc::new(Addresses::default());
+        // Once: they are the same for all connections.
+        let routes = match self.door {
+            Door::Data => super::services::data(Arc::clone(&core)),
+            Door::Enrol => super::services::enrol(Arc::clone(&core)),
+            Door::Facade => Routes::default(),
+        };
         loop {
             // Before accepting: a storm queues in the kernel's backlog, not in our memory.
             let Some(Ok(permit)) = stop
@@ -181,7 +188,7 @@ impl Listener {
                         tracing::debug!(%address, door = self.door.name(), "too many connections");
                         continue;
                     };
-                    let (core, door) = (Arc::clone(&core), self.door);
+                    let (core, door, routes) = (Arc::clone(&core), self.door, routes.clone());
                     let shaking = shake(
                         Arc::clone(&self.config),
                         socket,
@@ -195,7 +202,19 @@ impl Listener {
                         let Some(Some(connection)) = stop.run_until_cancelled(shaking).await else {
                             return;
                         };
-                        core.serve(door, connection, connection_tasks, stop).await;
+                        match door {
+                            Door::Enrol => {
+                                core.serve_enrol(connection, routes, connection_tasks, stop)
+                                    .await;
+                            }
+                            Door::Data => {
+                                core.serve_data(connection, routes, connection_tasks, stop)
+                                    .await;
+                            }
+                            Door::Facade => {
+                                core.serve_facade(connection, connection_tasks, stop).await;
+                            }
+                        }
                     });
                 }
                 Err(error) => {
@@ -256,20 +275,6 @@ fn refused(door: Door, address: SocketAddr, error: &AcceptError) {
 }
 
 impl Core {
-    async fn serve(
-        self: Arc<Self>,
-        door: Door,
-        connection: Connection,
-        tasks: Tasks,
-        stop: CancellationToken,
-    ) {
-        match door {
-            Door::Enrol => self.serve_enrol(connection, tasks, stop).await,
-            Door::Data => self.serve_data(connection, tasks, stop).await,
-            Door::Facade => self.serve_facade(connection, tasks, stop).await,
-        }
-    }
-
     /// Lists the connection of a verified peer; `None` if it was revoked in between.
     fn admit(
         &self,
@@ -297,13 +302,13 @@ impl Core {
     async fn serve_data(
         self: Arc<Self>,
         mut connection: Connection,
+        routes: Routes,
         tasks: Tasks,
         stop: CancellationToken,
     ) {
         let Some((peer, _listed)) = self.admit(&mut connection, &tasks) else {
             return;
         };
-        let routes = super::services::data(Arc::clone(&self));
         let extension = peer.clone();
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(extension.clone());
@@ -323,6 +328,7 @@ impl Core {
     async fn serve_enrol(
         self: Arc<Self>,
         connection: Connection,
+        routes: Routes,
         tasks: Tasks,
         stop: CancellationToken,
     ) {
@@ -330,7 +336,6 @@ impl Core {
             return;
         };
         let info = super::enrolment::Channel::new(exporter, connection.address);
-        let routes = super::services::enrol(Arc::clone(&self));
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(info.clone());
             routes.clone().call(request)

@@ -7,6 +7,6 @@ mod agent;
 mod board;
 mod help;
 mod hub;
+mod rbac;
 #[cfg(test)]
 mod watch;
-mod rbac;

@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::support::matrix::fill_disk;
 use crate::returns::{checkpointed, keep_addresses, service};
 use crate::support::double::{Double, Settings};
 use crate::support::eventually::eventually_async;
 use crate::support::facade::Facade;
 use crate::support::kubectl::Kubectl;
+use crate::support::matrix::fill_disk;
 use crate::support::sortie::Sortie;
 use crate::support::stand::{self, Plan, Stand};
 use crate::support::testbed::Testbed;

@@ -17,8 +17,8 @@ mod matrix;
 mod memory;
 #[cfg(test)]
 mod metrics;
-mod rbac;
 mod neighbours;
+mod rbac;
 mod refusals;
 mod reload;
 mod returns;
@@ -31,6 +31,6 @@ mod slow_hub;
 #[cfg(test)]
 mod slow_link;
 mod smoke;
+mod stopping;
 #[cfg(test)]
 mod watch;
-mod stopping;

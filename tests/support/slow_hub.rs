@@ -5,10 +5,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::double::{Double, Settings};
+use super::eventually::idle;
 use super::eventually::within;
 use super::facade::Facade;
 use super::hand_over::versions;
-use super::eventually::idle;
 use super::process::{forget_peak, memory};
 use super::relay::{Link, Relay};
 use super::sortie::{Sortie, http_get};
@@ -128,8 +128,8 @@ async fn caught_up(double: &Double, facade: &Facade) -> usize {
 async fn coalesced(agent: &Sortie) -> u64 {
     let metrics = agent.address("metrics").await;
     let text = http_get(metrics, "/metrics").await.expect("it answers");
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("sortie_stream_events_coalesced_total{account=\"lab\"} "));
+    let line = text.lines().find_map(|line| {
+        line.strip_prefix("sortie_stream_events_coalesced_total{account=\"lab\"} ")
+    });
     line.expect("it is counted").parse().expect("a number")
 }
