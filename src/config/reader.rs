@@ -186,7 +186,7 @@ impl<'a> Map<'a> {
     ) -> Option<Vec<T>> {
         let field = self.field(key)?;
         let Some(items) = field.node.as_list() else {
-            field.tell("must be a list");
+            field.tell("must be a list, each entry after a `-`");
             return None;
         };
         if items.len() > most {

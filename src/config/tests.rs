@@ -174,7 +174,7 @@ agent.yaml:8: engines.one.auth.method: must be `kubernetes` or `token`, got `lda
 agent.yaml:8: engines.one.engine: `gcp` is not available in this version; `vault` (also for OpenBao) is
 agent.yaml:9: engines.two.address: must be https://host or https://host:port
 agent.yaml:9: engines.two.auth.role: does not belong to the method `token`
-agent.yaml:12: accounts[0].credential.service-account: works in a pod only: KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set
+agent.yaml:12: accounts[0].credential.service-account: works in a pod only: KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set; elsewhere use `kubeconfig-file`
 agent.yaml:13: accounts[1].name: `lab` is also the account in line 11
 agent.yaml:14: accounts[1].credential: needs exactly one of `kubeconfig-file`, `secret`, `service-account`
 agent.yaml:16: accounts[2].credential.secret: names the engine `three`, which is not under `engines`

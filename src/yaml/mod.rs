@@ -95,24 +95,38 @@ pub enum YamlProblem {
     SecondDocument,
     /// Not YAML.
     Syntax,
+    /// A tab where only spaces can indent.
+    Tab,
     /// A type forced with `!`.
     Tag,
     /// More than [`DEPTH`] levels.
     TooDeep,
     /// More than [`limits::YAML_BYTES`](crate::limits::YAML_BYTES).
     TooLarge,
+    /// Not YAML, behind a `{` or `[` whose end was not seen.
+    Unclosed {
+        /// Where that begins, from 1.
+        line: usize,
+    },
 }
 
 impl fmt::Display for YamlProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Unclosed { line } => {
+                return write!(
+                    f,
+                    "this is not valid YAML; is the `{{` or `[` of line {line} closed?"
+                );
+            }
             Self::AnchorOrAlias => "anchors and aliases are not accepted",
             Self::ComplexKey => "a key has to be text",
             Self::Directive => "directives are not accepted",
             Self::DuplicateKey => "this key is already there",
             Self::MergeKey => "merge keys are not accepted",
             Self::SecondDocument => "there may be only one document",
-            Self::Syntax => "this is not valid YAML",
+            Self::Syntax => "this is not valid YAML; look at the indentation and the quotes",
+            Self::Tab => "tabs do not indent in YAML; use spaces",
             Self::Tag => "tags are not accepted",
             Self::TooDeep => "nested too deeply",
             Self::TooLarge => "the document is too large",

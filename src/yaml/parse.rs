@@ -25,7 +25,10 @@ pub fn parse(text: &str) -> Result<Node, YamlError> {
     let mut builder = Builder::default();
     let mut documents = 0_usize;
     while let Some(next) = parser.next_event() {
-        let (event, span) = next.map_err(|error| here(*error.marker(), YamlProblem::Syntax))?;
+        let (event, span) = next.map_err(|error| {
+            let mark = *error.marker();
+            here(mark, not_yaml(text, mark, &builder))
+        })?;
         if matches!(event, Event::DocumentStart(_)) {
             documents += 1;
             if documents > 1 {
@@ -40,6 +43,24 @@ pub fn parse(text: &str) -> Result<Node, YamlError> {
         line: 1,
         value: Value::Null,
     }))
+}
+
+/// What a person would look for where the parser gave up; its own words may quote the document.
+fn not_yaml(text: &str, mark: Marker, builder: &Builder) -> YamlProblem {
+    let line_of = |line: usize| text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+    let line = line_of(mark.line());
+    let indent = line.len() - line.trim_start().len();
+    if line.get(..indent).is_some_and(|indent| indent.contains('\t')) {
+        return YamlProblem::Tab;
+    }
+    match builder.open.last() {
+        Some(Open::List { line, .. } | Open::Map { line, .. })
+            if line_of(*line).contains(['{', '[']) =>
+        {
+            YamlProblem::Unclosed { line: *line }
+        }
+        Some(_) | None => YamlProblem::Syntax,
+    }
 }
 
 /// The parser reads directives without an event. They can only stand before the document: after
@@ -279,8 +300,12 @@ mod tests {
         ] {
             assert_eq!(problem(text), expected, "{text}");
         }
-        for text in ["a: [1", "a: \"open", "a: b: c", "a:\n\tb: 1", "*unknown"] {
+        for text in ["a: \"open", "a: b: c", "*unknown"] {
             assert_eq!(problem(text).2, P::Syntax, "{text}");
+        }
+        assert_eq!(problem("a:\n\tb: 1"), (2, 2, P::Tab));
+        for text in ["a: 1\nb: [1\n", "a: 1\nb: { c: [], d: 1\ne: 2\n"] {
+            assert_eq!(problem(text).2, P::Unclosed { line: 2 }, "{text}");
         }
     }
 

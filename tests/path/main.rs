@@ -19,6 +19,7 @@ mod memory;
 mod metrics;
 mod neighbours;
 mod rbac;
+mod mistakes;
 mod refusals;
 mod reload;
 mod returns;

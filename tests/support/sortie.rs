@@ -17,7 +17,7 @@ use super::kubectl::Ran;
 use super::server::Server;
 
 /// The program: `$SORTIE_PROGRAM`, or what was built beside the tests.
-fn program() -> OsString {
+pub(crate) fn program() -> OsString {
     let built = || env!("CARGO_BIN_EXE_sortie").into();
     std::env::var_os("SORTIE_PROGRAM").unwrap_or_else(built)
 }
@@ -80,6 +80,11 @@ impl Sortie {
     /// What it has logged since it was last started.
     pub(crate) fn log(&self) -> Log {
         Log::of(self.server.stderr())
+    }
+
+    /// Its log as it was written since it was last started.
+    pub(crate) fn stderr(&self) -> String {
+        self.server.stderr()
     }
 
     /// What it has printed since it was last started.
@@ -181,10 +186,10 @@ fn launch(role: &str, options: &[String], folder: &Path, start: u32) -> Server {
         .arg(role)
         .arg("--config")
         .arg(folder.join("config.yaml"));
-    command
-        .args(["--log-format", "json"])
-        .args(options)
-        .current_dir(folder);
+    if !options.iter().any(|option| option == "--log-format") {
+        command.args(["--log-format", "json"]);
+    }
+    command.args(options).current_dir(folder);
     // What it does may not depend on the shell that runs the tests.
     for name in [
         "HTTPS_PROXY",

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::SERVICE_ACCOUNT;
+use super::engines::Engines;
 use crate::agent::AccountSettings;
 use crate::config::reader::{Field, Map, Parsed, printable};
 use crate::config::source::Environment;
 use crate::config::text::{boolean, path, text};
-use crate::credential::{Reference, Source, vault};
+use crate::credential::{Reference, Source};
 use crate::hub::is_account_name;
 use crate::limits::ACCOUNTS_PER_AGENT;
 use crate::policy::{self, KindPattern, NamespacePattern, OperationRule};
@@ -31,7 +32,7 @@ const KEYS: [&str; 6] = [
 
 pub(super) fn read(
     root: &Map<'_>,
-    engines: &[vault::Settings],
+    engines: &Engines,
     environment: &Environment,
 ) -> Option<Vec<AccountSettings>> {
     let mut lines: BTreeMap<String, usize> = BTreeMap::new();
@@ -82,7 +83,7 @@ const CREDENTIALS: [&str; 3] = ["kubeconfig-file", "secret", "service-account"];
 
 fn source(
     account: &Map<'_>,
-    engines: &[vault::Settings],
+    engines: &Engines,
     environment: &Environment,
 ) -> Option<Source> {
     let known = ["context", "kubeconfig-file", "secret", "service-account"];
@@ -124,7 +125,8 @@ fn service_account(map: &Map<'_>, environment: &Environment) -> Option<Source> {
     if host.is_none() || port.is_none() {
         map.tell(
             "service-account",
-            "works in a pod only: KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set",
+            "works in a pod only: KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set; \
+             elsewhere use `kubeconfig-file`",
         );
     }
     Some(Source::ServiceAccount {
@@ -134,17 +136,20 @@ fn service_account(map: &Map<'_>, environment: &Environment) -> Option<Source> {
     })
 }
 
-fn reference(field: &Field<'_>, engines: &[vault::Settings]) -> Parsed<Reference> {
+fn reference(field: &Field<'_>, engines: &Engines) -> Parsed<Reference> {
     let parsed = Reference::parse(&text(field)?).map_err(|error| error.to_string())?;
     let Reference::Vault { profile, .. } = &parsed;
-    let mut engines = engines.iter();
     match profile {
-        Some(name) if !engines.any(|engine| engine.name == *name) => Err(format!(
+        Some(name) if !engines.names.contains(name) => Err(format!(
             "names the engine `{}`, which is not under `engines`",
             printable(name)
         )),
-        None if !engines.any(|engine| engine.default) => {
-            Err("names no engine, and none under `engines` has `default: true`".to_owned())
+        None if !engines.has_default => {
+            Err(
+                "names no engine, and none under `engines` has `default: true`: write \
+                 `sec+vault://NAME/…`, or set it"
+                    .to_owned(),
+            )
         }
         Some(_) | None => Ok(parsed),
     }

@@ -1,5 +1,6 @@
 //! Named connections to secret engines.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,21 +23,35 @@ const MOUNT: &str = "kubernetes";
 
 const KEYS: [&str; 6] = ["address", "auth", "ca-file", "default", "engine", "refresh"];
 
-pub(super) fn read(root: &Map<'_>) -> Vec<Settings> {
+/// What stands under `engines`.
+#[derive(Default)]
+pub(super) struct Engines {
+    /// Those that can be used.
+    pub(super) settings: Vec<Settings>,
+    /// All that are written, so that an account is not told off for the mistake of its engine.
+    pub(super) names: BTreeSet<String>,
+    /// Whether one of them is, or may be meant to be, for references without a name.
+    pub(super) has_default: bool,
+}
+
+pub(super) fn read(root: &Map<'_>) -> Engines {
     let map = root.map("engines", &[]);
-    let mut engines: Vec<Settings> = Vec::new();
+    let mut engines = Engines::default();
     for (name, field) in map.fields() {
-        if engines.len() == ENGINES {
+        if engines.names.len() == ENGINES {
             field.tell(format!("is one too many; at most {ENGINES}"));
             break;
         }
+        engines.names.insert(name.to_owned());
         let Some(engine) = engine(name, &field) else {
+            engines.has_default = true;
             continue;
         };
-        if engine.default && engines.iter().any(|other| other.default) {
+        if engine.default && engines.settings.iter().any(|other| other.default) {
             field.tell("is a second `default`; references without a name need exactly one");
         }
-        engines.push(engine);
+        engines.has_default |= engine.default;
+        engines.settings.push(engine);
     }
     engines
 }

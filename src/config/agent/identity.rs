@@ -180,7 +180,11 @@ fn token(trust: &Map<'_>, join: &Map<'_>, written: Written) -> Option<Identity> 
 /// Reads the join string at `path`; the error says why not, and quotes nothing of it.
 fn read_join(path: &Path) -> Result<Join, String> {
     let shown = path.display();
-    let unreadable = |error: std::io::Error| format!("cannot read `{shown}`: {}", error.kind());
+    let unreadable = |error: std::io::Error| {
+        format!(
+            "cannot read `{shown}`: {error}; `sortie token create AGENT --out FILE` at the hub makes one"
+        )
+    };
     // White space around it, and one byte more than fits.
     let most = JOIN_BYTES + 64;
     let mut bytes = Zeroizing::new(Vec::with_capacity(most));

@@ -63,7 +63,7 @@ fn settings(root: &Map<'_>, environment: &Environment) -> Option<Settings> {
         state_dir: identity.state_dir,
         hub: identity.hub,
         evidence: identity.evidence,
-        engines,
+        engines: engines.settings,
         accounts: accounts?,
         host: environment.host.clone().unwrap_or_default(),
     })

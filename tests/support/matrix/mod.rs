@@ -42,7 +42,7 @@ const WAIT_MILLIS: u64 = 1_500;
 
 /// Bytes of a file that a hub whose disk is "full" may write: enough for its log, and less than
 /// any store.
-const FULL_DISK: u64 = 256 * 1024;
+pub(crate) const FULL_DISK: u64 = 256 * 1024;
 
 /// Time until the facade shows what the cluster holds, once everything is there again.
 ///
