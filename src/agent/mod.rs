@@ -38,6 +38,7 @@ use tokio::sync::watch;
 use crate::clock::SharedClock;
 use crate::credential::{self, vault};
 use crate::entropy::{self, SharedEntropy};
+use crate::fault::Advised;
 use crate::identity::renewal::Schedule;
 use crate::identity::{Name, SpkiSha256};
 use crate::policy::{self, Rules};
@@ -123,7 +124,7 @@ pub struct AccountSettings {
 #[derive(Debug, Error)]
 pub enum StartError {
     /// An address is taken or not ours.
-    #[error("cannot listen on {address} (`listen.{door}`); is it taken?")]
+    #[error("cannot listen on {address} (`listen.{door}`)")]
     Bind {
         /// Which listener.
         door: &'static str,
@@ -131,7 +132,7 @@ pub enum StartError {
         address: SocketAddr,
         /// What the system said.
         #[source]
-        source: std::io::Error,
+        source: Advised,
     },
 }
 
@@ -313,10 +314,10 @@ async fn bind(
     door: &'static str,
     address: SocketAddr,
 ) -> Result<(TcpListener, SocketAddr), StartError> {
-    let failed = |source| StartError::Bind {
+    let failed = |error| StartError::Bind {
         door,
         address,
-        source,
+        source: Advised::listening(error),
     };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;

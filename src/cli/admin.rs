@@ -1,5 +1,7 @@
 //! Asks the hub over its socket.
 
+use std::io;
+
 use super::args::Global;
 use super::{Exit, print, process};
 pub(super) use crate::hub::admin::Row;
@@ -45,14 +47,21 @@ pub(super) fn settle(asked: Result<Answer, AskError>) -> Result<Answer, Exit> {
 /// The hub could not be asked.
 pub(super) fn unreachable(error: &AskError) -> Exit {
     print::error(error);
-    match error {
-        AskError::Unreachable { .. } => {
-            print::hint("`--hub` names the hub's socket: `admin.sock` in its `state-dir`");
-            Exit::Unavailable
+    print::hint(match error {
+        AskError::Unreachable { source, .. }
+            if source.kind() == io::ErrorKind::PermissionDenied =>
+        {
+            "a hub is administered by the user that runs it, and by root"
         }
-        AskError::Lost { .. } => Exit::Unavailable,
-        AskError::Unreadable(_) => Exit::Failed,
-    }
+        AskError::Unreachable { .. } => {
+            "is the hub running? `--hub` names its socket: `admin.sock` in its `state-dir`"
+        }
+        AskError::Unreadable { .. } => {
+            "`--hub` names the hub's socket: `admin.sock` in its `state-dir`"
+        }
+        AskError::Lost { .. } => return Exit::Unavailable,
+    });
+    Exit::Unavailable
 }
 
 /// The hub answered something else than was asked for.

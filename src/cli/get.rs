@@ -145,6 +145,7 @@ fn show(get: &Get, rows: &[Row]) -> Exit {
         && let Some(name) = &get.name
     {
         print::error_text(&format!("no {one} {name}"));
+        print::hint(&format!("`sortie get {many}` lists them"));
         return Exit::Failed;
     }
     if get.output == Output::Json {

@@ -28,7 +28,7 @@ use super::upstream::Port;
 use super::{Addresses, Core, Facade, Settings};
 use crate::clock::SharedClock;
 use crate::entropy::{self, SharedEntropy};
-use crate::fault::Chain;
+use crate::fault::{Advised, Chain};
 use crate::identity::tls::{self, Material, TlsError};
 use crate::identity::{
     Authority, AuthorityError, IssueError, Issuer, KeyError, KeyPair, Order, Role, SpiffeId,
@@ -50,7 +50,7 @@ pub enum StartError {
     #[error("cannot open the certificate authority")]
     Authority(#[from] AuthorityError),
     /// An address is taken or not ours.
-    #[error("cannot listen on {address} (`listen.{door}`); is it taken?")]
+    #[error("cannot listen on {address} (`listen.{door}`)")]
     Bind {
         /// Which listener.
         door: &'static str,
@@ -58,7 +58,7 @@ pub enum StartError {
         address: SocketAddr,
         /// What the system said.
         #[source]
-        source: std::io::Error,
+        source: Advised,
     },
     /// A name that cannot stand in a certificate.
     #[error("`{0}` in `names` is neither a host name nor an address")]
@@ -79,10 +79,10 @@ pub enum StartError {
         path: std::path::PathBuf,
         /// What the system said.
         #[source]
-        source: std::io::Error,
+        source: Advised,
     },
     /// The store.
-    #[error("cannot use the store")]
+    #[error(transparent)]
     Store(#[from] StoreError),
     /// TLS.
     #[error("cannot set up TLS")]
@@ -290,9 +290,9 @@ fn prepare_folder(settings: &Settings) -> Result<(), StartError> {
         .recursive(true)
         .mode(0o700)
         .create(path)
-        .map_err(|source| StartError::State {
+        .map_err(|error| StartError::State {
             path: path.clone(),
-            source,
+            source: Advised::keeping(error),
         })
 }
 
@@ -423,9 +423,9 @@ pub(super) fn bind_one(
         let bound = listener.local_addr()?;
         Ok((listener, bound))
     };
-    bind().map_err(|source| StartError::Bind {
+    bind().map_err(|error| StartError::Bind {
         door,
         address,
-        source,
+        source: Advised::listening(error),
     })
 }

@@ -13,10 +13,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use redb::{
-    Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
+    Database, DatabaseError, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable,
+    TableDefinition,
 };
 use thiserror::Error;
 
+use crate::fault::{self, Advised};
 use crate::telemetry::metrics::Tally;
 
 /// Format of the store that this build writes and reads.
@@ -40,14 +42,20 @@ const OBJECTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("objects"
 /// What went wrong with the store.
 #[derive(Debug, Error)]
 pub enum StoreError {
+    /// Another process has it open.
+    #[error("another hub uses the store `{}`; stop it, or give this one a `state-dir` of its own", path.display())]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
     /// It cannot be opened.
-    #[error("cannot open the store `{}`; is another hub using it?", path.display())]
+    #[error("cannot open the store `{}`", path.display())]
     Open {
         /// The file.
         path: PathBuf,
         /// What the file system or the engine said.
         #[source]
-        source: Box<redb::Error>,
+        source: Box<Advised<redb::Error>>,
     },
     /// It was written by a newer version.
     #[error("the store `{}` has format {found}, this version reads {FORMAT}; use a newer sortie, or restore a backup made with this one", path.display())]
@@ -58,13 +66,13 @@ pub enum StoreError {
         found: u64,
     },
     /// Reading or writing failed.
-    #[error("cannot {what} the store; is the disk full?")]
+    #[error("cannot {what} the store")]
     Access {
         /// What was attempted.
         what: &'static str,
         /// What the engine said.
         #[source]
-        source: Box<redb::Error>,
+        source: Box<Advised<redb::Error>>,
     },
     /// The engine panicked.
     #[error("the store's engine failed on the way")]
@@ -74,8 +82,17 @@ pub enum StoreError {
 fn access<E: Into<redb::Error>>(what: &'static str) -> impl FnOnce(E) -> StoreError {
     move |source| StoreError::Access {
         what,
-        source: Box::new(source.into()),
+        source: advised(source.into()),
     }
+}
+
+/// What an operator can do about an error of the engine.
+fn advised(error: redb::Error) -> Box<Advised<redb::Error>> {
+    let advice = match &error {
+        redb::Error::Io(io) => fault::full(io.kind()),
+        _ => "",
+    };
+    Box::new(Advised::new(error, advice))
 }
 
 /// One change of the registry: the whole new value of a key, or its removal.
@@ -272,9 +289,14 @@ impl Store {
 
 fn open(path: &Path) -> Result<Database, StoreError> {
     let opened = Database::builder().set_cache_size(CACHE_BYTES).create(path);
-    let database = opened.map_err(|source| StoreError::Open {
-        path: path.to_owned(),
-        source: Box::new(source.into()),
+    let database = opened.map_err(|error| match error {
+        DatabaseError::DatabaseAlreadyOpen => StoreError::InUse {
+            path: path.to_owned(),
+        },
+        error => StoreError::Open {
+            path: path.to_owned(),
+            source: advised(error.into()),
+        },
     })?;
     let found = prepare(&database)?;
     if found > FORMAT {
@@ -389,7 +411,7 @@ fn make_private(path: &Path) -> Result<(), StoreError> {
         .open(path);
     made.map(drop).map_err(|source| StoreError::Open {
         path: path.to_owned(),
-        source: Box::new(redb::Error::Io(source)),
+        source: advised(redb::Error::Io(source)),
     })
 }
 

@@ -67,7 +67,7 @@ async fn a_hub_is_administered_over_its_socket() {
     let unknown = hub.command(&["get", "clients", "nobody"]).await;
     assert_eq!(
         (unknown.code, unknown.stderr.as_str()),
-        (Some(1), "error: no client nobody\n")
+        (Some(1), "error: no client nobody\nhint: `sortie get clients` lists them\n")
     );
     let waited = hub
         .command(&[
@@ -129,7 +129,7 @@ async fn a_state_folder_serves_one_hub() {
     let second = run(&["hub", "--config", file.to_str().unwrap()], "").await;
     assert_eq!(second.code, Some(1));
     assert!(
-        second.stderr.contains("is another hub using it?"),
+        second.stderr.contains("another hub uses the store"),
         "{}",
         second.stderr
     );
@@ -143,9 +143,8 @@ async fn a_hub_that_is_not_there_is_told_with_its_socket() {
     let socket = folder.path().join("admin.sock");
     let socket = socket.to_str().unwrap();
     let wanted = format!(
-        "error: cannot reach the hub at `{socket}`; is it running, and may this user talk to it?: \
-         No such file or directory (os error 2)\n\
-         hint: `--hub` names the hub's socket: `admin.sock` in its `state-dir`\n"
+        "error: cannot reach the hub at `{socket}`: No such file or directory (os error 2)\n\
+         hint: is the hub running? `--hub` names its socket: `admin.sock` in its `state-dir`\n"
     );
     for words in [
         &["get", "agents"][..],

@@ -48,10 +48,10 @@ async fn told(hub: &Sortie, reason: &str, part: &str, times: usize) {
 }
 
 /// A certificate and its key.
-type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+pub(crate) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 /// Issues a certificate for `id` by the authority in `folder`, at the time of `clock`.
-async fn issue(folder: &std::path::Path, clock: SharedClock, path: &str) -> Identity {
+pub(crate) async fn issue(folder: &std::path::Path, clock: SharedClock, path: &str) -> Identity {
     let domain = || DOMAIN.parse().expect("a trust domain");
     let authority = Authority::open(folder, domain(), clock, entropy::system());
     let key = KeyPair::generate().expect("a key");
@@ -267,7 +267,7 @@ async fn a_token_for_another_name_or_with_another_secret_is_refused() {
 pub(crate) const BACK: Duration = Duration::from_secs(10);
 
 /// A pod with a service account of its own; gives the pod's `metadata`.
-async fn pod_of(api: &Api, namespace: &str, account: &str) -> Value {
+pub(crate) async fn pod_of(api: &Api, namespace: &str, account: &str) -> Value {
     let name = json!({"name": account});
     let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts");
     let object = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": name});
@@ -284,7 +284,7 @@ async fn pod_of(api: &Api, namespace: &str, account: &str) -> Value {
 }
 
 /// A token as the kubelet projects it into `pod`, or bound to nothing.
-async fn token_of(api: &Api, pod: &Value, audience: &str, bound: bool) -> String {
+pub(crate) async fn token_of(api: &Api, pod: &Value, audience: &str, bound: bool) -> String {
     let part = |name: &str| {
         pod[name]
             .as_str()
@@ -308,7 +308,7 @@ async fn token_of(api: &Api, pod: &Value, audience: &str, bound: bool) -> String
 }
 
 /// Registers the cluster of `api`, whose `allowed` may be `agent`.
-async fn add_cluster(hub: &Sortie, api: &Api, name: &str, allowed: &str, agent: &str) {
+pub(crate) async fn add_cluster(hub: &Sortie, api: &Api, name: &str, allowed: &str, agent: &str) {
     let found = api.get("/.well-known/openid-configuration").await;
     let issuer = found["issuer"]
         .as_str()

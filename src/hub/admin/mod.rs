@@ -28,6 +28,7 @@ pub use watch::{Key, Watching, key, watch};
 
 use super::Core;
 use super::start::StartError;
+use crate::fault::Advised;
 
 /// Name of the socket within the state folder.
 pub const SOCKET: &str = "admin.sock";
@@ -213,7 +214,7 @@ pub enum Answer {
 #[derive(Debug, Error)]
 pub enum AskError {
     /// Nobody listens.
-    #[error("cannot reach the hub at `{}`; is it running, and may this user talk to it?", path.display())]
+    #[error("cannot reach the hub at `{}`", path.display())]
     Unreachable {
         /// The socket.
         path: PathBuf,
@@ -228,8 +229,11 @@ pub enum AskError {
         path: PathBuf,
     },
     /// It answered something else.
-    #[error("the hub gave no answer that can be read; are both of the same version?")]
-    Unreadable(#[source] serde_json::Error),
+    #[error("what listens at `{}` does not answer as a hub of this version does", path.display())]
+    Unreadable {
+        /// The socket.
+        path: PathBuf,
+    },
 }
 
 /// Asks the hub whose socket is at `path`.
@@ -241,7 +245,10 @@ pub async fn ask(path: &Path, request: &Request) -> Result<Answer, AskError> {
         path: path.to_owned(),
         source,
     };
-    let mut line = serde_json::to_vec(request).map_err(AskError::Unreadable)?;
+    let unreadable = |_quotes_the_answer| AskError::Unreadable {
+        path: path.to_owned(),
+    };
+    let mut line = serde_json::to_vec(request).map_err(unreadable)?;
     line.push(b'\n');
     let mut socket = UnixStream::connect(path).await.map_err(unreachable)?;
     socket.write_all(&line).await.map_err(unreachable)?;
@@ -251,7 +258,7 @@ pub async fn ask(path: &Path, request: &Request) -> Result<Answer, AskError> {
         .read_to_end(&mut answer)
         .await
         .map_err(unreachable)?;
-    serde_json::from_slice(&answer).map_err(AskError::Unreadable)
+    serde_json::from_slice(&answer).map_err(unreadable)
 }
 
 /// The bound socket; its file goes with it.
@@ -264,9 +271,9 @@ pub(super) struct Socket {
 impl Socket {
     pub(super) fn bind(folder: &Path) -> Result<Self, StartError> {
         let path = folder.join(SOCKET);
-        let failed = |source| StartError::State {
+        let failed = |error| StartError::State {
             path: path.clone(),
-            source,
+            source: Advised::keeping(error),
         };
         // The store is open: no other hub uses this folder, so a socket in it is a leftover.
         match std::fs::remove_file(&path) {

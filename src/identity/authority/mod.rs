@@ -35,7 +35,7 @@ const ROOT: &str = "root.pem";
 #[derive(Debug, Error)]
 pub enum AuthorityError {
     /// A file could not be used.
-    #[error("could not use the certificate authority's state folder")]
+    #[error(transparent)]
     File(#[from] FileError),
     /// A file does not hold what it should.
     #[error(

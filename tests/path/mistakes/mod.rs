@@ -6,5 +6,6 @@
 //! not work, what to do. `tests/cli` holds the operator guide against the same files.
 
 mod configuration;
+mod joining;
 mod page;
 mod start;

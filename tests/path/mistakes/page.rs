@@ -51,6 +51,13 @@ impl Page {
         self
     }
 
+    /// A server that has ended by itself, without what it logged while nothing was wrong.
+    pub(super) fn ended(self, command: &str, mut ran: Ran) -> Self {
+        let lines = ran.stderr.split_inclusive('\n');
+        ran.stderr = lines.filter(|line| !line.contains(" INFO ")).collect();
+        self.ran(command, &ran)
+    }
+
     /// A server that goes on: its warnings and errors until the one with `telling`.
     pub(super) fn runs(mut self, command: &str, log: &str, telling: &str) -> Self {
         self.text.push_str(&format!("$ {command}\n"));
@@ -83,7 +90,7 @@ impl Page {
 }
 
 /// Whether a line of a log is a warning or an error.
-pub(super) fn is_warning(line: &str) -> bool {
+fn is_warning(line: &str) -> bool {
     line.split_whitespace()
         .nth(1)
         .is_some_and(|level| matches!(level, "WARN" | "ERROR"))

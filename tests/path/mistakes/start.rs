@@ -31,14 +31,7 @@ async fn start_hub(name: &'static str, folder: &Path, yaml: &str) -> Page {
     let path = folder.join("hub.yaml").display().to_string();
     let ran = run(&["hub", "--config", &path], "").await;
     let page = Page::new(name).within(folder);
-    page.ran("sortie hub --config hub.yaml", &quiet(ran))
-}
-
-/// Without what is logged before the mistake.
-fn quiet(mut ran: Ran) -> Ran {
-    let lines = ran.stderr.split_inclusive('\n');
-    ran.stderr = lines.filter(|line| !line.contains(" INFO ")).collect();
-    ran
+    page.ended("sortie hub --config hub.yaml", ran)
 }
 
 /// Runs the program as somebody who may do nothing here; where the tests run as nobody special,
@@ -55,7 +48,7 @@ async fn run_as_stranger(folder: &Path, arguments: &[&str]) -> Ran {
         Command::new(program())
     };
     let output = command.args(arguments).kill_on_drop(true).output().await;
-    quiet(output.unwrap().into())
+    output.unwrap().into()
 }
 
 async fn unwritable_folder() -> Page {
@@ -67,7 +60,7 @@ async fn unwritable_folder() -> Page {
     let ran = run_as_stranger(folder.path(), &["hub", "--config", &path]).await;
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
     let page = Page::new("state-folder-unwritable").within(folder.path());
-    page.ran("sortie hub --config hub.yaml", &ran)
+    page.ended("sortie hub --config hub.yaml", ran)
 }
 
 async fn newer_format() -> Page {
@@ -109,7 +102,7 @@ async fn full_disk() -> Page {
     shell.args(["hub", "--config"]).arg(&path);
     let ran = shell.kill_on_drop(true).output().await.unwrap().into();
     let page = Page::new("disk-full").within(folder.path());
-    let page = page.ran("sortie hub --config hub.yaml", &quiet(ran));
+    let page = page.ended("sortie hub --config hub.yaml", ran);
     let mut hub = Sortie::hub(|_own| hub_yaml(folder.path(), "24h"));
     hub.ready().await;
     assert_eq!(hub.stop().await, 0);
@@ -131,8 +124,10 @@ async fn ask(name: &'static str, prepare: impl AsyncFn(&Path)) -> Page {
 async fn not_a_hub(socket: &Path) {
     let listener = UnixListener::bind(socket).unwrap();
     std::thread::spawn(move || {
-        use std::io::Write as _;
+        use std::io::{BufRead as _, BufReader, Write as _};
         let (mut connection, _peer) = listener.accept().unwrap();
+        let mut asked = String::new();
+        BufReader::new(&connection).read_line(&mut asked).unwrap();
         connection.write_all(b"220 smtp ready\r\n").unwrap();
     });
 }
@@ -158,8 +153,8 @@ async fn beside_a_hub() -> Vec<Page> {
     );
     fs::write(&path, yaml).unwrap();
     let path = path.display().to_string();
-    let ran = quiet(run(&["agent", "--config", &path], "").await);
-    let agent_port = Page::new("port-taken-agent").ran("sortie agent --config agent.yaml", &ran);
+    let ran = run(&["agent", "--config", &path], "").await;
+    let agent_port = Page::new("port-taken-agent").ended("sortie agent --config agent.yaml", ran);
 
     let yaml = hub_yaml(hub.folder(), "24h");
     let in_use = start_hub("state-folder-in-use", hub.folder(), &yaml).await;
