@@ -37,7 +37,7 @@ pub fn joining(text: &[u8]) -> Result<(Hub, Evidence), JoinError> {
 
 /// The evidence cannot be read.
 #[derive(Debug, Error)]
-#[error("cannot read the ServiceAccount token `{}` (`identity.join.token-file`)", path.display())]
+#[error("cannot read the ServiceAccount token `{}` (`identity.join.token-file`); is the volume with it mounted?", path.display())]
 pub(super) struct EvidenceError {
     path: std::path::PathBuf,
     #[source]

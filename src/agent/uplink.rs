@@ -435,7 +435,7 @@ impl Uplink {
     fn refused(&self, mut message: String, first: bool) -> Fatal {
         let lost = first && self.settings.evidence.is_spent() && self.settings.state_dir.is_none();
         if lost && message.contains("TokenUsed") {
-            message.push_str("; an agent without `state-dir` loses its key when it restarts: make a new token, or set `state-dir`");
+            message.push_str("; without `state-dir` an agent loses its key when it restarts");
         }
         Fatal { message }
     }

@@ -214,7 +214,7 @@ impl Core {
             unix_seconds(self.clock.now()),
             hex::encode(key.spki_sha256()),
         );
-        let wanted = agent.as_str().to_owned();
+        let (wanted, named) = (agent.as_str().to_owned(), token.id.clone());
         let spent = self
             .registry
             .update(move |tables| spend_token(tables, &token.id, &secret, &wanted, spki, now))
@@ -225,7 +225,13 @@ impl Core {
                 join: "token",
                 accounts,
             }),
-            Err(RegistryError::Refused(label)) => Err(token_refused(&label)),
+            Err(RegistryError::Refused(label)) => {
+                let bearer = self.registry.read(|tables| {
+                    let row = tables.tokens.get(&named);
+                    row.map(|row| row.agent.clone()).unwrap_or_default()
+                });
+                Err(token_refused(&label, agent.as_str(), &bearer))
+            }
             Err(error) => Err(Refused::for_now("Store", Chain(&error).to_string())),
         }
     }
@@ -237,7 +243,14 @@ impl Core {
     ) -> Result<Proven, Refused> {
         let refused = |error: TokenError| Refused {
             label: error.label(),
-            message: error.to_string(),
+            message: match error {
+                // The one that names what this hub is called.
+                TokenError::Audience => format!(
+                    "{error}; project it with the one audience `spiffe://{}/hub`",
+                    self.trust_domain.as_str()
+                ),
+                _ => error.to_string(),
+            },
             retry: error.retry() == Retry::Backoff,
         };
         // Issuers are unique: no other cluster's keys have a say.
@@ -250,7 +263,10 @@ impl Core {
         let Some(cluster) = cluster else {
             return Err(Refused::for_good(
                 "ClusterUnknown",
-                "no registered cluster has the token's issuer; see `sortie cluster add`",
+                format!(
+                    "no registered cluster has the token's issuer{}; see `sortie cluster add`",
+                    shown(&named)
+                ),
             ));
         };
         let keys = cluster.jwks.as_bytes();
@@ -512,22 +528,33 @@ fn spend_token(
     Ok(accounts)
 }
 
-fn token_refused(label: &str) -> Refused {
-    match label {
-        "TokenExpired" => Refused::for_good(
-            "TokenExpired",
-            "the join token has expired; make a new one with `sortie token create`",
-        ),
-        "TokenName" => Refused::for_good("TokenName", "the join token is for another agent"),
-        "TokenUsed" => Refused::for_good(
-            "TokenUsed",
-            "the join token was spent on another key; make a new one with `sortie token create`",
-        ),
-        _ => Refused::for_good(
-            "TokenUnknown",
-            "the join token is not known; make a new one with `sortie token create`",
-        ),
+/// Longest issuer that is repeated, in bytes.
+const ISSUER_BYTES: usize = 128;
+
+/// What a token claims as its issuer, if it can stand in a line.
+fn shown(issuer: &str) -> String {
+    let fits = issuer.len() <= ISSUER_BYTES && issuer.bytes().all(|byte| byte.is_ascii_graphic());
+    if fits {
+        format!(" `{issuer}`")
+    } else {
+        String::new()
     }
+}
+
+/// Why the token was not taken from `agent`; `bearer` is the agent it was made for.
+fn token_refused(label: &str, agent: &str, bearer: &str) -> Refused {
+    let (label, problem) = match label {
+        "TokenExpired" => ("TokenExpired", "has expired".to_owned()),
+        // Whoever gets here knew the secret.
+        "TokenName" => (
+            "TokenName",
+            format!("is for agent `{bearer}`, not for `{agent}`"),
+        ),
+        "TokenUsed" => ("TokenUsed", "was spent on another key".to_owned()),
+        _ => ("TokenUnknown", "is not known".to_owned()),
+    };
+    let message = format!("the join token {problem}; `sortie token create {agent}` makes a new one");
+    Refused::for_good(label, message)
 }
 
 /// Adds a certificate and forgets those that have expired.

@@ -525,6 +525,12 @@ fn refusal(connection: &Connection, status: &Status) -> LinkEnd {
         Code::PermissionDenied | Code::Unauthenticated => {
             LinkEnd::Refused(status.message().to_owned())
         }
+        Code::Unimplemented => LinkEnd::Lost(
+            "it takes no sessions, as a hub's enrol port; `hub.data` has to name the data port \
+             (9091 unless configured)"
+                .to_owned(),
+        ),
+        code if status.message().is_empty() => LinkEnd::Lost(code.to_string()),
         _ => LinkEnd::Lost(status.message().to_owned()),
     }
 }

@@ -247,11 +247,20 @@ pub(crate) fn client_config_with(
 
 /// TLS 1.3 of a server without client authentication, offering these protocols.
 pub(crate) fn server_config(identity: &Identity, alpn: &[&[u8]]) -> ServerConfig {
+    server_config_of(identity.chain(), identity.key(), alpn)
+}
+
+/// As [`server_config`], of a chain and its key.
+pub(crate) fn server_config_of(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    alpn: &[&[u8]],
+) -> ServerConfig {
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("the provider has TLS 1.3")
         .with_no_client_auth()
-        .with_single_cert(identity.chain(), identity.key())
+        .with_single_cert(chain, key)
         .expect("the key is the certificate's");
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     config

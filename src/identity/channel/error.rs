@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::fault::Advised;
 use crate::identity::proof;
 use crate::identity::verify::PeerError;
 
@@ -12,7 +13,7 @@ use crate::identity::verify::PeerError;
 #[derive(Debug, Error)]
 pub enum ConnectError {
     /// The hub did not agree to HTTP/2.
-    #[error("`{address}` does not speak HTTP/2 over TLS")]
+    #[error("`{address}` does not speak HTTP/2; is it a port of the hub's, with nothing in between?")]
     Alpn {
         /// The dialled address.
         address: String,
@@ -51,10 +52,10 @@ pub enum ConnectError {
         address: String,
         /// Why.
         #[source]
-        source: io::Error,
+        source: Advised,
     },
     /// Not connected in time.
-    #[error("`{address}` was not connected within {deadline:?}")]
+    #[error("`{address}` did not answer within {deadline:?}; is a firewall in between?")]
     Timeout {
         /// The dialled address.
         address: String,
@@ -68,8 +69,47 @@ pub enum ConnectError {
         address: String,
         /// Why.
         #[source]
-        source: io::Error,
+        source: Advised,
     },
+}
+
+/// What to do about a TCP connection that did not come about.
+pub(super) fn dialled(error: io::Error) -> Advised {
+    let advice = match error.kind() {
+        io::ErrorKind::ConnectionRefused => {
+            "nothing listens there: is the hub running, and `hub` in agent.yaml right?"
+        }
+        io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable
+        | io::ErrorKind::TimedOut => "is a firewall in between?",
+        // The standard library has no kind for a failed lookup, only a text of its own.
+        _ if error.to_string().contains("lookup") => {
+            "is the name in `hub` of agent.yaml right, and known to the DNS of this machine?"
+        }
+        _ => "",
+    };
+    Advised::new(error, advice)
+}
+
+/// What to do about a TLS handshake that failed beside the certificate.
+pub(super) fn handshaken(error: io::Error) -> Advised {
+    let told = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    if matches!(told, Some(rustls::Error::InvalidMessage(_))) {
+        let error = io::Error::other("the answer is not TLS");
+        return Advised::new(
+            error,
+            "is an HTTP proxy in between, or `hub` in agent.yaml for another port?",
+        );
+    }
+    let advice = match error.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
+            "is a proxy or a firewall in between, or the hub overloaded?"
+        }
+        _ => "",
+    };
+    Advised::new(error, advice)
 }
 
 impl ConnectError {

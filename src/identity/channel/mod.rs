@@ -175,9 +175,9 @@ async fn shake(
 ) -> Result<(TlsStream<TcpStream>, VerifiedPeer), ConnectError> {
     let at = || address.to_owned();
     let tcp = open(address)
-        .map_err(|source| ConnectError::Tcp {
+        .map_err(|error| ConnectError::Tcp {
             address: at(),
-            source,
+            source: error::dialled(error),
         })
         .await?;
     let handshake = TlsConnector::from(config).connect(server_name, tcp);
@@ -190,18 +190,18 @@ async fn shake(
                 source,
             });
         }
-        (Err(source), _) => {
+        (Err(error), _) => {
             return Err(ConnectError::Tls {
                 address: at(),
-                source,
+                source: error::handshaken(error),
             });
         }
         // rustls does not finish without having asked its verifier; resumption is off.
         (Ok(_), None) => {
-            let source = io::Error::other("the certificate was not looked at");
+            let error = io::Error::other("the certificate was not looked at");
             return Err(ConnectError::Tls {
                 address: at(),
-                source,
+                source: error::handshaken(error),
             });
         }
     };

@@ -33,7 +33,7 @@ pub enum TokenError {
     #[error("the token is not for this hub alone")]
     Audience,
     /// A claim that a bound token has is missing.
-    #[error("the token is not bound to a pod")]
+    #[error("the token is not bound to a pod; mount it as a projected volume")]
     Claims,
     /// Over.
     #[error("the token has expired")]
@@ -42,10 +42,10 @@ pub enum TokenError {
     #[error("the token is from another issuer")]
     Issuer,
     /// No such key.
-    #[error("the token is signed by a key that is not in the key set")]
+    #[error("the token is signed by a key that is not registered; `sortie cluster add` again with today's keys")]
     Key,
     /// Lives too long.
-    #[error("the token lives longer than an hour")]
+    #[error("the token lives longer than an hour; lower its `expirationSeconds`")]
     Lifetime,
     /// Not a JWT.
     #[error("the token is not well-formed")]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::{CertificateError, OtherError};
 use thiserror::Error;
@@ -26,6 +27,20 @@ pub enum PathFault {
     Usage,
     /// The chain ends in no trusted root.
     UntrustedRoot,
+}
+
+impl PathFault {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Malformed => "malformed",
+            Self::NotYetValid => "not_yet_valid",
+            Self::Signature => "signature",
+            Self::Unacceptable => "unacceptable",
+            Self::Usage => "usage",
+            Self::UntrustedRoot => "untrusted_root",
+        }
+    }
 }
 
 impl fmt::Display for PathFault {
@@ -72,6 +87,17 @@ pub enum PeerError {
         /// Its length.
         bytes: usize,
     },
+    /// The hub's chain does not hold by this machine's clock, and would by another.
+    #[error(
+        "the hub's certificates {} this machine's clock; set both clocks right",
+        apart(*fault, *off)
+    )]
+    Clock {
+        /// Whether they have ended or not begun.
+        fault: PathFault,
+        /// By how much.
+        off: Duration,
+    },
     /// More than [`CHAIN_CERTIFICATES`].
     #[error("the chain has {certificates} certificates, more than {CHAIN_CERTIFICATES}")]
     ChainLength {
@@ -88,7 +114,7 @@ pub enum PeerError {
     },
     /// The dialled host is not in the certificate.
     #[error(
-        "the hub's certificate is not for `{wanted}`, only for {}",
+        "the hub's certificate is not for `{wanted}`, only for {}; dial one of these, or add it to `names` in hub.yaml",
         list(presented)
     )]
     Host {
@@ -112,6 +138,16 @@ pub enum PeerError {
         /// Which.
         reason: &'static str,
     },
+    /// A chain without any root, where only the pinned root could be recognised.
+    #[error(
+        "it presents no root, as a hub's data and facade ports do; `hub.enrol` has to name the enrol port (9092 unless configured)"
+    )]
+    NoRoot,
+    /// Not the certificate of a hub at all.
+    #[error(
+        "it is not the certificate of a hub; TLS has to end in the hub: is a load balancer or a proxy in between, or the address wrong?"
+    )]
+    NotAHub,
     /// There is no path to a root.
     #[error("the chain {fault}")]
     Path {
@@ -131,7 +167,9 @@ pub enum PeerError {
         id: Box<SpiffeId>,
     },
     /// The pinned root was not presented.
-    #[error("the hub did not present the pinned root: check `root-spki-sha256` and the address")]
+    #[error(
+        "the hub's root is not the pinned one; compare `root-spki-sha256` with the hub's log, or make a new join string"
+    )]
     Unpinned,
 }
 
@@ -141,20 +179,14 @@ impl PeerError {
         match self {
             Self::ChainBytes { .. } => "chain_bytes",
             Self::ChainLength { .. } => "chain_length",
+            Self::Clock { fault, .. } | Self::Path { fault } => fault.label(),
             Self::Denied { .. } => "denied",
             Self::Host { .. } => "host",
             Self::Identity(_) => "identity",
             Self::Issuer { .. } => "issuer",
             Self::Leaf { .. } => "leaf",
-            Self::Path { fault } => match fault {
-                PathFault::Expired => "expired",
-                PathFault::Malformed => "malformed",
-                PathFault::NotYetValid => "not_yet_valid",
-                PathFault::Signature => "signature",
-                PathFault::Unacceptable => "unacceptable",
-                PathFault::Usage => "usage",
-                PathFault::UntrustedRoot => "untrusted_root",
-            },
+            Self::NoRoot => "no_root",
+            Self::NotAHub => "not_a_hub",
             Self::Role { .. } => "role",
             Self::TrustDomain { .. } => "trust_domain",
             Self::Unpinned => "unpinned",
@@ -165,7 +197,7 @@ impl PeerError {
     pub(super) fn to_tls(&self) -> rustls::Error {
         let certificate = match self {
             Self::Denied { .. } => CertificateError::Revoked,
-            Self::Path { fault } => match fault {
+            Self::Clock { fault, .. } | Self::Path { fault } => match fault {
                 PathFault::Expired => CertificateError::Expired,
                 PathFault::Malformed => CertificateError::BadEncoding,
                 PathFault::NotYetValid => CertificateError::NotValidYet,
@@ -182,9 +214,20 @@ impl PeerError {
             | Self::Identity(_)
             | Self::Issuer { .. }
             | Self::Leaf { .. }
+            | Self::NoRoot
+            | Self::NotAHub
             | Self::Unpinned => CertificateError::Other(OtherError(Arc::new(self.clone()))),
         };
         rustls::Error::InvalidCertificate(certificate)
+    }
+}
+
+/// How far the certificates are from a clock, in whole minutes, rounded up.
+fn apart(fault: PathFault, off: Duration) -> String {
+    let minutes = off.as_secs().div_ceil(60);
+    match fault {
+        PathFault::NotYetValid => format!("begin {minutes} min after"),
+        _ => format!("ended {minutes} min before"),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The agent's judges of hub certificates.
 
+use std::time::SystemTime;
+
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, SignatureScheme};
@@ -7,7 +9,7 @@ use webpki::EndEntityCert;
 
 use super::client::{chain, no_tls12, schemes, system_time, tls13_signature};
 use super::verdict::conclude;
-use super::{PeerError, VerifiedPeer, Wanted, path, peer, rules};
+use super::{PathFault, PeerError, VerifiedPeer, Wanted, path, peer, rules};
 use crate::identity::id::{Role, TrustDomain};
 use crate::identity::profile::Usage;
 use crate::identity::public_key::SpkiSha256;
@@ -43,23 +45,71 @@ impl HubVerifier {
         host: &ServerName<'_>,
         now: UnixTime,
     ) -> Result<VerifiedPeer, PeerError> {
-        match &self.0 {
+        let verdict = match &self.0 {
             Anchors::Joined(trust, domain) => hub(chain, trust, Some(domain), host, now),
-            Anchors::Pinned(pin) => hub(chain, &presented_root(chain, pin)?, None, host, now),
-        }
+            Anchors::Pinned(pin) => presented_root(chain, pin)
+                .and_then(|root| hub(chain, &root, None, host, now)),
+        };
+        verdict.map_err(|error| explained(error, chain, system_time(now)))
     }
+}
+
+/// The error that tells an operator of the agent what to look at. What is refused stays refused.
+fn explained(error: PeerError, chain: &[CertificateDer<'_>], now: SystemTime) -> PeerError {
+    let PeerError::Path { fault } = &error else {
+        return error;
+    };
+    if !matches!(path::claimed_role(chain), Ok(Role::Hub)) {
+        return PeerError::NotAHub;
+    }
+    match fault {
+        // A root that is not valid is no root.
+        PathFault::Expired | PathFault::NotYetValid | PathFault::UntrustedRoot => {
+            off_the_clock(chain, now).unwrap_or(error)
+        }
+        PathFault::Malformed
+        | PathFault::Signature
+        | PathFault::Unacceptable
+        | PathFault::Usage => error,
+    }
+}
+
+/// How far the certificate of `chain` that is furthest from being valid is away from it.
+fn off_the_clock(chain: &[CertificateDer<'_>], now: SystemTime) -> Option<PeerError> {
+    let off = |der: &CertificateDer<'_>| {
+        let (from, until) = rules::validity(&path::parse(der).ok()?);
+        if let Ok(off) = from.duration_since(now) {
+            return Some((off, PathFault::NotYetValid));
+        }
+        let off = now.duration_since(until).ok()?;
+        Some((off, PathFault::Expired))
+    };
+    let (off, fault) = chain.iter().filter_map(off).max_by_key(|(off, _)| *off)?;
+    Some(PeerError::Clock { fault, off })
 }
 
 fn presented_root(
     chain: &[CertificateDer<'_>],
     pin: &SpkiSha256,
 ) -> Result<TrustBundle, PeerError> {
-    chain
+    let mut authorities = chain
         .iter()
         .skip(1)
-        .filter_map(|der| TrustBundle::new(0, std::slice::from_ref(der)).ok())
-        .find(|bundle| bundle.pins().any(|presented| presented == *pin))
-        .ok_or(PeerError::Unpinned)
+        .filter_map(|der| TrustBundle::new(0, std::slice::from_ref(der)).ok());
+    let pinned = authorities.find(|bundle| bundle.pins().any(|presented| presented == *pin));
+    pinned.ok_or_else(|| {
+        if !matches!(path::claimed_role(chain), Ok(Role::Hub)) {
+            return PeerError::NotAHub;
+        }
+        let is_root = |der: &CertificateDer<'_>| {
+            path::parse(der).is_ok_and(|found| found.subject() == found.issuer())
+        };
+        if chain.iter().any(is_root) {
+            PeerError::Unpinned
+        } else {
+            PeerError::NoRoot
+        }
+    })
 }
 
 fn hub(

@@ -8,9 +8,11 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::{BoxFuture, FutureExt as _, LocalBoxFuture, join_all};
 use sortie::clock::{Clock as _, ManualClock, SharedClock, SystemClock};
-use sortie::identity::KeyPair;
-use sortie::identity::join::Join;
+use sortie::entropy;
+use sortie::identity::join::{Join, new_secret};
+use sortie::identity::{Issuer as _, KeyPair};
 use sortie::tasks::Tasks;
+use secrecy::ExposeSecret as _;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket};
@@ -175,12 +177,11 @@ async fn other_root(scene: &Scene) -> Page {
     scene.tries("pinned-root-differs", yaml, "not enrolled yet").await
 }
 
-/// Something that is no hub answers each connection.
+/// Where something answers each connection that is not the hub of the scene.
 async fn behind(
     scene: &Scene,
-    name: &'static str,
     answer: impl Fn(tokio::net::TcpStream) -> BoxFuture<'static, ()> + Send + Sync + 'static,
-) -> Page {
+) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     scene.tasks.spawn("in-between", async move |stop| {
@@ -191,11 +192,11 @@ async fn behind(
         };
         stop.run_until_cancelled(serving).await;
     });
-    scene.enrols_at(name, &address.to_string()).await
+    address.to_string()
 }
 
 async fn http_proxy(scene: &Scene) -> Page {
-    behind(scene, "http-proxy-in-between", |mut connection| {
+    let address = behind(scene, |mut connection| {
         async move {
             let mut asked = [0; 512];
             let _gone = connection.read(&mut asked).await;
@@ -204,36 +205,51 @@ async fn http_proxy(scene: &Scene) -> Page {
         }
         .boxed()
     })
-    .await
+    .await;
+    scene.enrols_at("http-proxy-in-between", &address).await
 }
 
 /// Whatever ends TLS in place of the hub.
 async fn load_balancer(scene: &Scene) -> Page {
     let identity = Authority::root("a load balancer's").issue(&Leaf::server());
     let config = Arc::new(pki::server_config(&identity, &[b"h2"]));
-    behind(scene, "load-balancer-in-between", move |connection| {
+    let address = behind(scene, move |connection| {
         let acceptor = TlsAcceptor::from(Arc::clone(&config));
         async move { drop(acceptor.accept(connection).await) }.boxed()
     })
-    .await
+    .await;
+    scene.enrols_at("load-balancer-in-between", &address).await
 }
 
-/// A hub whose clock is ahead by ten minutes: to it, this machine's is behind by as many.
+/// A hub whose clock shows `hub_time`, as its agent sees it.
 async fn clock(scene: &Scene, name: &'static str, hub_time: SystemTime) -> Page {
-    let ca = scene.hub.folder().join("state").join("ca");
-    let shifted: SharedClock = Arc::new(ManualClock::new(hub_time));
-    let (chain, key) = issue(&ca, shifted, "hub/hub-1").await;
-    let mut config = rustls::ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    let config = Arc::new(config);
-    behind(scene, name, move |connection| {
+    let folder = TempDir::with_prefix("sortie-mistake-").unwrap();
+    let clock: SharedClock = Arc::new(ManualClock::new(hub_time));
+    let ca = folder.path().join("ca");
+    let (mut chain, key) = issue(&ca, Arc::clone(&clock), "hub/hub-1").await;
+    let domain = "test.sortie.example".parse().unwrap();
+    let authority = sortie::identity::Authority::open(&ca, domain, clock, entropy::system());
+    let authority = authority.unwrap();
+    let roots = authority.roots();
+    chain.extend(roots.roots_der().cloned());
+    let config = Arc::new(pki::server_config_of(chain, key, &[b"h2"]));
+    let address = behind(scene, move |connection| {
         let acceptor = TlsAcceptor::from(Arc::clone(&config));
         async move { drop(acceptor.accept(connection).await) }.boxed()
     })
-    .await
+    .await;
+    let join = Join {
+        data: address.clone(),
+        enrol: address,
+        root_spki_sha256: roots.pins().next().unwrap(),
+        id: "ab12".to_owned(),
+        secret: new_secret(&*entropy::system()),
+    };
+    let path = folder.path().join("join");
+    #[expect(clippy::disallowed_methods, reason = "a join string is what an agent reads")]
+    fs::write(&path, join.to_text().expose_secret()).unwrap();
+    let yaml = scene.yaml("lab", &path.display().to_string(), "proxy: none");
+    scene.tries(name, yaml, "not enrolled yet").await
 }
 
 // ---------------------------------------------------------------- what is shown to be let in
@@ -322,7 +338,7 @@ async fn why_an_agent_does_not_get_to_its_hub() {
         http_proxy(&scene).boxed_local(),
         load_balancer(&scene).boxed_local(),
         clock(&scene, "clock-behind", now + minutes(10)).boxed_local(),
-        clock(&scene, "clock-ahead", now - minutes(60)).boxed_local(),
+        clock(&scene, "clock-ahead", now - minutes(60 * 24)).boxed_local(),
         token_used(&scene).boxed_local(),
         token_of_another(&scene).boxed_local(),
         token_expired(&scene).boxed_local(),

@@ -51,10 +51,11 @@ impl Page {
         self
     }
 
-    /// A server that has ended by itself, without what it logged while nothing was wrong.
+    /// A server that has ended by itself: its last words, without what it logged before.
     pub(super) fn ended(self, command: &str, mut ran: Ran) -> Self {
         let lines = ran.stderr.split_inclusive('\n');
-        ran.stderr = lines.filter(|line| !line.contains(" INFO ")).collect();
+        let is_before = |line: &&str| line.contains(" INFO ") || line.contains(" WARN ");
+        ran.stderr = lines.filter(|line| !is_before(line)).collect();
         self.ran(command, &ran)
     }
 
