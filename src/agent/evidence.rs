@@ -7,6 +7,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::{Evidence, Hub};
+use crate::fault::Advised;
 use crate::identity::client;
 use crate::identity::join::{Join, JoinError};
 use crate::secret::SecretBytes;
@@ -37,11 +38,11 @@ pub fn joining(text: &[u8]) -> Result<(Hub, Evidence), JoinError> {
 
 /// The evidence cannot be read.
 #[derive(Debug, Error)]
-#[error("cannot read the ServiceAccount token `{}` (`identity.join.token-file`); is the volume with it mounted?", path.display())]
+#[error("cannot read the ServiceAccount token `{}` (`identity.join.token-file`)", path.display())]
 pub(super) struct EvidenceError {
     path: std::path::PathBuf,
     #[source]
-    source: std::io::Error,
+    source: Advised,
 }
 
 impl Evidence {
@@ -53,9 +54,9 @@ impl Evidence {
                 secret: Arc::clone(secret),
             }),
             Self::ServiceAccount { token_file } => {
-                let failed = |source| EvidenceError {
+                let failed = |error| EvidenceError {
                     path: token_file.clone(),
-                    source,
+                    source: Advised::new(error, "is the volume with the token mounted?"),
                 };
                 let mut token = Zeroizing::new(Vec::with_capacity(4096));
                 let file = std::fs::File::open(token_file).map_err(failed)?;

@@ -142,7 +142,6 @@ impl Uplink {
         let mut identity = match self.first(&tasks, &stop).await {
             Next::Certified(identity) => *identity,
             Next::Never(fatal) => {
-                tracing::error!(error = fatal.message, "identity refused");
                 self.status.send_modify(|status| status.fatal = Some(fatal));
                 return;
             }

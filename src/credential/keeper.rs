@@ -165,7 +165,7 @@ impl Source {
                 let bytes = read_file(path, limits::YAML_BYTES).await.map_err(|error| {
                     Failure::new(
                         Reason::KubeconfigInvalid,
-                        format!("kubeconfig file cannot be read: {}", error.kind()),
+                        format!("cannot read the kubeconfig `{}`: {error}", path.display()),
                     )
                 })?;
                 let base = path.parent().map(PathBuf::from).unwrap_or_default();
@@ -174,10 +174,12 @@ impl Source {
                     kubeconfig::read(&bytes, context.as_deref(), &Profile::File { base })
                 });
                 match reading.await {
-                    Ok(read) => read.map_err(|error| Failure::kubeconfig(&error)),
+                    Ok(read) => read.map_err(|error| {
+                        Failure::kubeconfig(&format!("`{}`", path.display()), &error)
+                    }),
                     Err(_panicked) => Err(Failure::new(
                         Reason::KubeconfigInvalid,
-                        "kubeconfig file cannot be read".to_owned(),
+                        format!("cannot read the kubeconfig `{}`", path.display()),
                     )),
                 }
             }
@@ -195,7 +197,7 @@ impl Source {
                 #[expect(clippy::disallowed_methods, reason = "read into sealed parts")]
                 let document = fetched.document.expose_secret();
                 kubeconfig::read(document, context.as_deref(), &Profile::Sealed)
-                    .map_err(|error| Failure::kubeconfig(&error))
+                    .map_err(|error| Failure::kubeconfig("of the secret", &error))
             }
             Self::ServiceAccount { host, port, mount } => service_account::read(host, *port, mount)
                 .await
@@ -259,8 +261,10 @@ impl Failure {
         }
     }
 
-    fn kubeconfig(error: &KubeconfigError) -> Self {
-        Self::new(error.reason(), Chain(error).to_string())
+    /// `which` names the kubeconfig as an operator knows it.
+    fn kubeconfig(which: &str, error: &KubeconfigError) -> Self {
+        let message = format!("the kubeconfig {which}: {}", Chain(error));
+        Self::new(error.reason(), message)
     }
 }
 

@@ -114,7 +114,7 @@ fn judge(tables: &Tables, agent: &str, name: &str, standby: bool) -> Decision {
         let holder = &account.agent;
         (
             v1::Admission::Taken,
-            format!("agent `{holder}` holds the account `{name}`"),
+            format!("agent `{holder}` holds the account `{name}`; give this one another name"),
         )
     } else if !account.approved {
         let message = format!("waits for `sortie account approve {name}` at the hub");

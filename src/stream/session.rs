@@ -375,6 +375,11 @@ impl Link {
         self.shared.decisions.send_if_modified(|old| {
             let differs = **old != decided;
             if differs {
+                for (account, decision) in &decided {
+                    if old.get(account) != Some(decision) {
+                        log(account, decision);
+                    }
+                }
                 *old = Arc::new(decided);
             }
             differs
@@ -516,6 +521,26 @@ const fn control(message: v1::agent_control::Message) -> v1::AgentControl {
 }
 
 /// Tells a refusal from a broken connection; a TLS alert is told in its own words.
+/// Tells the operator of the agent what the hub makes of an account: nobody else here does.
+fn log(account: &str, decision: &Decision) {
+    use v1::Admission as A;
+    let why = &decision.message;
+    match decision.admission {
+        A::Accepted | A::Standby => {
+            tracing::debug!(account, why, "account accepted");
+        }
+        A::Taken => tracing::warn!(
+            account,
+            reason = "AccountTaken",
+            why,
+            "the hub does not serve the account"
+        ),
+        A::Pending | A::Suspended | A::Unspecified => {
+            tracing::warn!(account, why, "the hub does not serve the account");
+        }
+    }
+}
+
 fn refusal(connection: &Connection, status: &Status) -> LinkEnd {
     use tonic::Code;
     if let Some(closed) = connection.reason() {

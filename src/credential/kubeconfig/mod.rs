@@ -80,6 +80,12 @@ pub enum KubeconfigError {
         #[source]
         source: std::io::Error,
     },
+    /// There is no context of the configured name.
+    #[error("there is no context `{name}`, which the account's `context` names")]
+    NoContext {
+        /// The configured name.
+        name: String,
+    },
     /// Not UTF-8.
     #[error("kubeconfig is not text in UTF-8")]
     NotText,
@@ -93,9 +99,11 @@ impl KubeconfigError {
     pub const fn reason(&self) -> Reason {
         match self {
             Self::Exec { .. } => Reason::ExecUnsupported,
-            Self::Field { .. } | Self::File { .. } | Self::NotText | Self::Yaml(_) => {
-                Reason::KubeconfigInvalid
-            }
+            Self::Field { .. }
+            | Self::File { .. }
+            | Self::NoContext { .. }
+            | Self::NotText
+            | Self::Yaml(_) => Reason::KubeconfigInvalid,
         }
     }
 }
@@ -132,6 +140,16 @@ pub fn read(
         (None, Some(current)) => current.text()?,
         (None, None) => return Err(top.refuse("names no current-context")),
     };
+    let is_there = |name: &str| {
+        let list = top.find("contexts");
+        list.is_none_or(|list| has_entry(&list, name))
+    };
+    if let Some(name) = context
+        && !is_there(name)
+    {
+        let name = name.to_owned();
+        return Err(KubeconfigError::NoContext { name });
+    }
     let context = named(&top, "contexts", "context", name)?;
     context.only(&["cluster", "extensions", "namespace", "user"])?;
     let cluster_name = context.need("cluster")?;
@@ -150,6 +168,12 @@ pub fn read(
             None => None,
         },
     })
+}
+
+/// Whether `list` is one with an entry of this name.
+fn has_entry(list: &At<'_>, name: &str) -> bool {
+    let has_name = |item: &Node| item.get("name").and_then(Node::as_str) == Some(name);
+    list.node().as_list().is_some_and(|items| items.iter().any(has_name))
 }
 
 /// The one entry of `list` with this name.

@@ -88,14 +88,11 @@ pub enum PeerError {
         bytes: usize,
     },
     /// The hub's chain does not hold by this machine's clock, and would by another.
-    #[error(
-        "the hub's certificates {} this machine's clock; set both clocks right",
-        apart(*fault, *off)
-    )]
+    #[error("{}", apart(*fault, *off))]
     Clock {
         /// Whether they have ended or not begun.
         fault: PathFault,
-        /// By how much.
+        /// By how much, at least.
         off: Duration,
     },
     /// More than [`CHAIN_CERTIFICATES`].
@@ -222,12 +219,13 @@ impl PeerError {
     }
 }
 
-/// How far the certificates are from a clock, in whole minutes, rounded up.
+/// How far the chain is from this machine's clock, in whole minutes, rounded up.
 fn apart(fault: PathFault, off: Duration) -> String {
     let minutes = off.as_secs().div_ceil(60);
-    match fault {
-        PathFault::NotYetValid => format!("begin {minutes} min after"),
-        _ => format!("ended {minutes} min before"),
+    if fault == PathFault::NotYetValid {
+        format!("this machine's clock is at least {minutes} min behind the hub's; set them right")
+    } else {
+        format!("it ended {minutes} min ago by this machine's clock; is that right, and the hub's?")
     }
 }
 

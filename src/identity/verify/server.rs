@@ -11,7 +11,7 @@ use super::client::{chain, no_tls12, schemes, system_time, tls13_signature};
 use super::verdict::conclude;
 use super::{PathFault, PeerError, VerifiedPeer, Wanted, path, peer, rules};
 use crate::identity::id::{Role, TrustDomain};
-use crate::identity::profile::Usage;
+use crate::identity::profile::{BACKDATE, Usage};
 use crate::identity::public_key::SpkiSha256;
 use crate::identity::trust::TrustBundle;
 
@@ -74,17 +74,19 @@ fn explained(error: PeerError, chain: &[CertificateDer<'_>], now: SystemTime) ->
     }
 }
 
-/// How far the certificate of `chain` that is furthest from being valid is away from it.
+/// How far the certificate of `chain` that is furthest from being valid is away from it; a leaf
+/// was issued [`BACKDATE`] after it begins.
 fn off_the_clock(chain: &[CertificateDer<'_>], now: SystemTime) -> Option<PeerError> {
-    let off = |der: &CertificateDer<'_>| {
+    let off = |(at, der): (usize, &CertificateDer<'_>)| {
         let (from, until) = rules::validity(&path::parse(der).ok()?);
         if let Ok(off) = from.duration_since(now) {
-            return Some((off, PathFault::NotYetValid));
+            let issued = if at == 0 { off + BACKDATE } else { off };
+            return Some((issued, PathFault::NotYetValid));
         }
         let off = now.duration_since(until).ok()?;
         Some((off, PathFault::Expired))
     };
-    let (off, fault) = chain.iter().filter_map(off).max_by_key(|(off, _)| *off)?;
+    let (off, fault) = chain.iter().enumerate().filter_map(off).max_by_key(|(off, _)| *off)?;
     Some(PeerError::Clock { fault, off })
 }
 

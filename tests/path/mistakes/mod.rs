@@ -5,6 +5,7 @@
 //! them then as somebody who has never seen the program: what was attempted, on what, why it did
 //! not work, what to do. `tests/cli` holds the operator guide against the same files.
 
+mod accounts;
 mod configuration;
 mod joining;
 mod page;

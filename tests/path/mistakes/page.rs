@@ -51,6 +51,17 @@ impl Page {
         self
     }
 
+    /// A command that lists one row: its columns, two blanks apart, whatever their widths were.
+    pub(super) fn table(mut self, command: &str, ran: &Ran) -> Self {
+        self.text.push_str(&format!("$ {command}\n"));
+        for line in ran.stdout.lines() {
+            let cells: Vec<&str> = line.split("  ").filter(|cell| !cell.is_empty()).collect();
+            let cells: Vec<&str> = cells.iter().map(|cell| cell.trim()).collect();
+            self.text.push_str(&format!("{}\n", cells.join("  ")));
+        }
+        self
+    }
+
     /// A server that has ended by itself: its last words, without what it logged before.
     pub(super) fn ended(self, command: &str, mut ran: Ran) -> Self {
         let lines = ran.stderr.split_inclusive('\n');
@@ -63,7 +74,8 @@ impl Page {
     pub(super) fn runs(mut self, command: &str, log: &str, telling: &str) -> Self {
         self.text.push_str(&format!("$ {command}\n"));
         let mut before = String::new();
-        for line in log.lines().filter(|line| is_warning(line)) {
+        let is_shown = |line: &&str| is_warning(line) || line.contains(telling);
+        for line in log.lines().filter(is_shown) {
             let shown = self.normal(line);
             if shown != before {
                 self.text.push_str(&format!("{line}\n"));
