@@ -18,6 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::ClusterError;
+use crate::fault::Advised;
 use crate::credential::{Auth, Credential, Server, is_refused_address};
 
 /// Time for name resolution, TCP and TLS together.
@@ -45,9 +46,9 @@ pub(super) struct Connector {
 impl Connector {
     /// A connector that offers the protocols `alpn`.
     pub(super) fn new(credential: &Credential, alpn: &[&[u8]]) -> Result<Self, ClusterError> {
-        let unusable = |source| ClusterError::Untrusted {
+        let unusable = |_error: rustls::Error| ClusterError::Untrusted {
             server: credential.server().to_string(),
-            source,
+            source: Advised::new("the credential's certificates cannot be used for TLS", ""),
         };
         let mut roots = RootCertStore::empty();
         for root in credential.roots() {

@@ -5,10 +5,11 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use rustls::AlertDescription;
+use rustls::{AlertDescription, CertificateError};
 use thiserror::Error;
 
 use crate::credential::AuthorizationError;
+use crate::fault::Advised;
 use crate::retry::Retry;
 
 /// Why an account cannot be served; printed as its name.
@@ -66,7 +67,7 @@ pub enum ClusterError {
         status: u16,
     },
     /// No progress in time.
-    #[error("API server did not give {what} within {after:?}")]
+    #[error("API server did not give {what} within {after:?}; is it overloaded, or the way to it blocked?")]
     TimedOut {
         /// What was waited for.
         what: &'static str,
@@ -85,7 +86,7 @@ pub enum ClusterError {
         max: usize,
     },
     /// Status 401, or a client certificate that was refused.
-    #[error("API server does not accept the credential")]
+    #[error("API server does not accept the credential; has the token or the certificate in it expired?")]
     Unauthorized,
     /// Name, address or port that leads nowhere.
     #[error("cannot reach the API server at {server}")]
@@ -94,7 +95,7 @@ pub enum ClusterError {
         server: String,
         /// Why.
         #[source]
-        source: io::Error,
+        source: Advised,
     },
     /// Its certificate does not end at the credential's authorities, or not in its name.
     #[error("certificate of the API server at {server} is not trusted")]
@@ -103,7 +104,7 @@ pub enum ClusterError {
         server: String,
         /// Why.
         #[source]
-        source: rustls::Error,
+        source: Advised<&'static str>,
     },
 }
 
@@ -137,14 +138,14 @@ impl ClusterError {
     pub(super) fn connecting(server: &str, error: io::Error) -> Self {
         let server = server.to_owned();
         match tls_cause(&error) {
-            Some(tls @ rustls::Error::InvalidCertificate(_)) => Self::Untrusted {
+            Some(rustls::Error::InvalidCertificate(certificate)) => Self::Untrusted {
                 server,
-                source: tls.clone(),
+                source: distrusted(certificate),
             },
             Some(rustls::Error::AlertReceived(alert)) if blames_us(*alert) => Self::Unauthorized,
             _ => Self::Unreachable {
                 server,
-                source: error,
+                source: unreached(error),
             },
         }
     }
@@ -156,6 +157,43 @@ impl ClusterError {
             _ => Self::Broken(Box::new(error)),
         }
     }
+}
+
+/// What is wrong with the API server's certificate, for the owner of the kubeconfig.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a foreign, growing enum: what is not known is told as not accepted"
+)]
+const fn distrusted(error: &CertificateError) -> Advised<&'static str> {
+    use CertificateError as E;
+    match error {
+        E::UnknownIssuer | E::BadSignature => Advised::new(
+            "it does not end in the authority that the credential names",
+            "is `certificate-authority-data` that of this cluster, and does nothing in between end TLS?",
+        ),
+        E::NotValidForName | E::NotValidForNameContext { .. } => Advised::new(
+            "it is for another name",
+            "dial one of its names, or set `tls-server-name` in the kubeconfig",
+        ),
+        E::Expired | E::ExpiredContext { .. } => {
+            Advised::new("it has expired", "is this machine's clock right?")
+        }
+        E::NotValidYet | E::NotValidYetContext { .. } => {
+            Advised::new("it is not valid yet", "is this machine's clock right?")
+        }
+        _ => Advised::new("it is not accepted", ""),
+    }
+}
+
+fn unreached(error: io::Error) -> Advised {
+    let advice = match error.kind() {
+        io::ErrorKind::ConnectionRefused => "nothing listens there",
+        io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable
+        | io::ErrorKind::TimedOut => "is a firewall or a NetworkPolicy in between?",
+        _ => "",
+    };
+    Advised::new(error, advice)
 }
 
 const fn blames_us(alert: AlertDescription) -> bool {

@@ -87,11 +87,11 @@ pub enum KubeconfigError {
         name: String,
     },
     /// Not UTF-8.
-    #[error("kubeconfig is not text in UTF-8")]
+    #[error("it is not text in UTF-8")]
     NotText,
     /// Not YAML, or not the YAML that is accepted.
-    #[error("kubeconfig is not YAML of the accepted form")]
-    Yaml(#[source] YamlError),
+    #[error(transparent)]
+    Yaml(YamlError),
 }
 
 impl KubeconfigError {

@@ -108,7 +108,7 @@ impl Client {
                 FetchErrorKind::Denied | FetchErrorKind::NotFound => Failure {
                     kind: FetchErrorKind::Unauthenticated,
                     status: failure.status,
-                    hint: "the login was refused; look at the role and its bound service account",
+                    hint: "the login was refused; look at its `role`, and the service account that is bound to it",
                 },
                 _ => failure,
             })?;

@@ -46,7 +46,7 @@ impl Failure {
             HttpError::RequestError { source, .. } if is_untrusted(&**source) => {
                 Self::unavailable("its certificate is not one of the configured `ca-file`")
             }
-            HttpError::RequestError { .. } => Self::unavailable("it cannot be reached"),
+            HttpError::RequestError { .. } => Self::unavailable("it cannot be reached at its `address`"),
             HttpError::ResponseError { .. } => {
                 Self::unavailable("its answer broke off or is too large")
             }
@@ -65,7 +65,7 @@ impl Failure {
                 "is the mount a KV store of version 2?",
             ),
             401 | 403 => (FetchErrorKind::Denied, "look at the policy of our role"),
-            404 => (FetchErrorKind::NotFound, ""),
+            404 => (FetchErrorKind::NotFound, "look at the mount and the path"),
             429 => (FetchErrorKind::Throttled { retry_after: None }, ""),
             _ => (FetchErrorKind::Unavailable { sealed }, ""),
         };

@@ -180,9 +180,18 @@ impl Core {
             (None, false) if row.approved => "AgentAway",
             (None, _) => offer.map_or("", |offer| offer.reason.as_str()),
         };
-        let message = match row.suspended.as_deref() {
-            Some("") => "suspended by `sortie account suspend`",
-            _ => offer.map_or("", |offer| offer.message.as_str()),
+        let message = match standing.registered {
+            Registered::Suspended if reason.is_empty() => {
+                format!("suspended by hand; `sortie account approve {name}` ends it")
+            }
+            Registered::Suspended => {
+                format!("suspended; `sortie account approve {name}` if that is meant")
+            }
+            Registered::Pending => format!("`sortie account approve {name}` admits it"),
+            Registered::Approved if !standing.connected => {
+                format!("agent `{}` is not connected, or no longer offers it", row.agent)
+            }
+            Registered::Approved => offer.map_or_else(String::new, |offer| offer.message.clone()),
         };
         let objects: usize = held.as_ref().map_or(0, |held| {
             held.view.counts().iter().map(|(_, _, count)| count).sum()

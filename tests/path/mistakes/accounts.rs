@@ -181,7 +181,7 @@ async fn taken(hub: &Sortie, parts: &Parts) -> Page {
         whole.contains(telling).then_some(whole)
     })
     .await;
-    let page = Page::new("account-taken").within(rival.folder());
+    let page = Page::new("taken").within(rival.folder());
     page.runs("sortie agent --config agent.yaml", &log, telling)
 }
 
@@ -203,8 +203,10 @@ async fn full_disk(hub: &Sortie, parts: &Parts) -> Page {
     .await;
     parts.double.drive("pods", 0);
     let log = hub.stderr();
+    let log = log.split_inclusive('\n').filter(|line| !line.contains(" sortie::audit:"));
+    let log: String = log.collect();
     assert_eq!(log.matches(failed).count(), 1, "{log}");
-    Page::new("disk-full")
+    Page::new("disk-fills")
         .within(hub.folder())
         .ran("sortie client create me --account steady", &refused)
         .runs("sortie hub --config hub.yaml", &log, healed)

@@ -7,6 +7,7 @@
 
 mod accounts;
 mod configuration;
+mod facade;
 mod joining;
 mod page;
 mod start;
