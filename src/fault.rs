@@ -90,9 +90,9 @@ impl Advised {
 /// What to ask where nothing more could be written.
 pub const fn full(kind: io::ErrorKind) -> &'static str {
     match kind {
-        io::ErrorKind::StorageFull
-        | io::ErrorKind::QuotaExceeded
-        | io::ErrorKind::FileTooLarge => "is the disk full?",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            "is the disk full?"
+        }
         _ => "",
     }
 }

@@ -18,8 +18,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::ClusterError;
-use crate::fault::Advised;
 use crate::credential::{Auth, Credential, Server, is_refused_address};
+use crate::fault::Advised;
 
 /// Time for name resolution, TCP and TLS together.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -67,7 +67,9 @@ pub enum ClusterError {
         status: u16,
     },
     /// No progress in time.
-    #[error("API server did not give {what} within {after:?}; is it overloaded, or the way to it blocked?")]
+    #[error(
+        "API server did not give {what} within {after:?}; is it overloaded, or the way to it blocked?"
+    )]
     TimedOut {
         /// What was waited for.
         what: &'static str,
@@ -86,7 +88,9 @@ pub enum ClusterError {
         max: usize,
     },
     /// Status 401, or a client certificate that was refused.
-    #[error("API server does not accept the credential; has the token or the certificate in it expired?")]
+    #[error(
+        "API server does not accept the credential; has the token or the certificate in it expired?"
+    )]
     Unauthorized,
     /// Name, address or port that leads nowhere.
     #[error("cannot reach the API server at {server}")]

@@ -160,7 +160,7 @@ impl fmt::Debug for LiveAnswer {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum UpstreamError {
     /// No agent is connected, or it cannot reach the API server; nothing was sent.
-    #[error("the cluster cannot be reached at the moment")]
+    #[error("the cluster cannot be reached at the moment; `sortie get accounts` tells why")]
     Away,
     /// Too many operations run through the agent.
     #[error("too many operations run on this account, try again later")]

@@ -85,9 +85,10 @@ impl<U: Upstream> Facade<U> {
         let version = request.version();
         let drain = request.extensions().get().cloned();
         let query = Query::parse(request.uri().query().unwrap_or_default());
+        let is_text = is_read_raw(request.uri().path());
         let answer = self.serve(request, &mut audit.record).await;
         let (mut response, served) =
-            answer.unwrap_or_else(|failure| (failure.response(), Served::Facade));
+            answer.unwrap_or_else(|failure| (told(&failure, is_text), Served::Facade));
         let closes = response.extensions().get::<CloseConnection>().is_some();
         if closes && version <= Version::HTTP_11 {
             let close = HeaderValue::from_static("close");
@@ -251,9 +252,27 @@ impl<U> fmt::Debug for Facade<U> {
     }
 }
 
+/// Whether kubectl reads this path without looking into a `Status`.
+///
+/// Of a refusal there it shows the text of a `text/plain` answer, and otherwise "unknown" (client-go,
+/// `Result.Raw`; test: `tests/path/mistakes/facade.rs`).
+fn is_read_raw(path: &str) -> bool {
+    let inner = split(path).map_or("", |(_id, inner)| inner);
+    matches!(inner.trim_end_matches('/'), "/api" | "/apis" | "/version")
+}
+
+fn told(failure: &Failure, is_text: bool) -> Response<Body> {
+    if is_text && failure.code == StatusCode::FORBIDDEN {
+        failure.text_response()
+    } else {
+        failure.response()
+    }
+}
+
 fn unbound(client: &str, account: &str) -> Failure {
     Failure::forbidden(format!(
-        "client `{client}` is not bound to account `{account}`"
+        "client `{client}` is not bound to account `{account}`; \
+         `sortie client create` binds clients to accounts"
     ))
 }
 

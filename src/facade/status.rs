@@ -49,7 +49,7 @@ impl Failure {
     }
 
     pub(super) fn no_account() -> Self {
-        let message = "no such account; `sortie get accounts` lists them with their addresses";
+        let message = "no such account; `sortie get accounts` lists them";
         Self::new(StatusCode::NOT_FOUND, "NotFound", message.to_owned())
     }
 
@@ -61,7 +61,8 @@ impl Failure {
     }
 
     pub(super) fn method_not_allowed() -> Self {
-        let message = "the server does not allow this method on the requested resource";
+        let message = "the server does not allow this method on the requested resource; \
+                       an entry of the account's `operations` in agent.yaml would";
         let code = StatusCode::METHOD_NOT_ALLOWED;
         Self::new(code, "MethodNotAllowed", message.to_owned())
     }
@@ -105,6 +106,12 @@ impl Failure {
             status.insert("details".into(), json!({ "causes": causes }));
         }
         status
+    }
+
+    /// The message alone.
+    pub(super) fn text_response(&self) -> Response<Body> {
+        let text = body::whole(self.message.clone());
+        respond(self.code, "text/plain; charset=utf-8", text)
     }
 
     pub(super) fn response(&self) -> Response<Body> {

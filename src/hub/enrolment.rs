@@ -553,7 +553,8 @@ fn token_refused(label: &str, agent: &str, bearer: &str) -> Refused {
         "TokenUsed" => ("TokenUsed", "was spent on another key".to_owned()),
         _ => ("TokenUnknown", "is not known".to_owned()),
     };
-    let message = format!("the join token {problem}; `sortie token create {agent}` makes a new one");
+    let message =
+        format!("the join token {problem}; `sortie token create {agent}` makes a new one");
     Refused::for_good(label, message)
 }
 

@@ -39,7 +39,7 @@ fn spend(
         .update_blocking(|tables| spend_token(tables, id, secret, agent, key.to_owned(), now));
     match spent {
         Ok(accounts) => Ok(accounts.into_iter().collect()),
-        Err(RegistryError::Refused(label)) => Err(token_refused(&label).label),
+        Err(RegistryError::Refused(label)) => Err(token_refused(&label, "lab", "lab").label),
         Err(error) => panic!("{error}"),
     }
 }
@@ -95,7 +95,7 @@ fn a_refused_attempt_does_not_spend_the_token() {
 #[test]
 fn refusals_about_tokens_are_final() {
     for label in ["TokenExpired", "TokenName", "TokenUsed", "TokenUnknown"] {
-        let refused = token_refused(label);
+        let refused = token_refused(label, "lab", "shop");
         assert_eq!(refused.label, label);
         assert_eq!(refused.status().code(), tonic::Code::PermissionDenied);
     }

@@ -50,7 +50,10 @@ fn not_yaml(text: &str, mark: Marker, builder: &Builder) -> YamlProblem {
     let line_of = |line: usize| text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
     let line = line_of(mark.line());
     let indent = line.len() - line.trim_start().len();
-    if line.get(..indent).is_some_and(|indent| indent.contains('\t')) {
+    if line
+        .get(..indent)
+        .is_some_and(|indent| indent.contains('\t'))
+    {
         return YamlProblem::Tab;
     }
     match builder.open.last() {

@@ -67,7 +67,10 @@ async fn a_hub_is_administered_over_its_socket() {
     let unknown = hub.command(&["get", "clients", "nobody"]).await;
     assert_eq!(
         (unknown.code, unknown.stderr.as_str()),
-        (Some(1), "error: no client nobody\nhint: `sortie get clients` lists them\n")
+        (
+            Some(1),
+            "error: no client nobody\nhint: `sortie get clients` lists them\n"
+        )
     );
     let waited = hub
         .command(&[

@@ -5,6 +5,7 @@ mod support;
 
 mod agent;
 mod board;
+mod guide;
 mod help;
 mod hub;
 mod rbac;

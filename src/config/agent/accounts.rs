@@ -81,11 +81,7 @@ fn name(field: &Field<'_>) -> Parsed<String> {
 
 const CREDENTIALS: [&str; 3] = ["kubeconfig-file", "secret", "service-account"];
 
-fn source(
-    account: &Map<'_>,
-    engines: &Engines,
-    environment: &Environment,
-) -> Option<Source> {
+fn source(account: &Map<'_>, engines: &Engines, environment: &Environment) -> Option<Source> {
     let known = ["context", "kubeconfig-file", "secret", "service-account"];
     let map = account.map("credential", &known);
     let is_there = |key: &&&str| map.field(key).is_some();
@@ -144,13 +140,11 @@ fn reference(field: &Field<'_>, engines: &Engines) -> Parsed<Reference> {
             "names the engine `{}`, which is not under `engines`",
             printable(name)
         )),
-        None if !engines.has_default => {
-            Err(
-                "names no engine, and none under `engines` has `default: true`: write \
+        None if !engines.has_default => Err(
+            "names no engine, and none under `engines` has `default: true`: write \
                  `sec+vault://NAME/…`, or set it"
-                    .to_owned(),
-            )
-        }
+                .to_owned(),
+        ),
         Some(_) | None => Ok(parsed),
     }
 }

@@ -173,7 +173,9 @@ pub fn read(
 /// Whether `list` is one with an entry of this name.
 fn has_entry(list: &At<'_>, name: &str) -> bool {
     let has_name = |item: &Node| item.get("name").and_then(Node::as_str) == Some(name);
-    list.node().as_list().is_some_and(|items| items.iter().any(has_name))
+    list.node()
+        .as_list()
+        .is_some_and(|items| items.iter().any(has_name))
 }
 
 /// The one entry of `list` with this name.

@@ -46,7 +46,9 @@ impl Failure {
             HttpError::RequestError { source, .. } if is_untrusted(&**source) => {
                 Self::unavailable("its certificate is not one of the configured `ca-file`")
             }
-            HttpError::RequestError { .. } => Self::unavailable("it cannot be reached at its `address`"),
+            HttpError::RequestError { .. } => {
+                Self::unavailable("it cannot be reached at its `address`")
+            }
             HttpError::ResponseError { .. } => {
                 Self::unavailable("its answer broke off or is too large")
             }

@@ -189,7 +189,10 @@ impl Core {
             }
             Registered::Pending => format!("`sortie account approve {name}` admits it"),
             Registered::Approved if !standing.connected => {
-                format!("agent `{}` is not connected, or no longer offers it", row.agent)
+                format!(
+                    "agent `{}` is not connected, or no longer offers it",
+                    row.agent
+                )
             }
             Registered::Approved => offer.map_or_else(String::new, |offer| offer.message.clone()),
         };

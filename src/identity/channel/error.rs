@@ -13,7 +13,9 @@ use crate::identity::verify::PeerError;
 #[derive(Debug, Error)]
 pub enum ConnectError {
     /// The hub did not agree to HTTP/2.
-    #[error("`{address}` does not speak HTTP/2; is it a port of the hub's, with nothing in between?")]
+    #[error(
+        "`{address}` does not speak HTTP/2; is it a port of the hub's, with nothing in between?"
+    )]
     Alpn {
         /// The dialled address.
         address: String,

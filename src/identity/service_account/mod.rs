@@ -42,7 +42,9 @@ pub enum TokenError {
     #[error("the token is from another issuer")]
     Issuer,
     /// No such key.
-    #[error("the token is signed by a key that is not registered; `sortie cluster add` again with today's keys")]
+    #[error(
+        "the token is signed by a key that is not registered; `sortie cluster add` again with today's keys"
+    )]
     Key,
     /// Lives too long.
     #[error("the token lives longer than an hour; lower its `expirationSeconds`")]

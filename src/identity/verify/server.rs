@@ -47,8 +47,9 @@ impl HubVerifier {
     ) -> Result<VerifiedPeer, PeerError> {
         let verdict = match &self.0 {
             Anchors::Joined(trust, domain) => hub(chain, trust, Some(domain), host, now),
-            Anchors::Pinned(pin) => presented_root(chain, pin)
-                .and_then(|root| hub(chain, &root, None, host, now)),
+            Anchors::Pinned(pin) => {
+                presented_root(chain, pin).and_then(|root| hub(chain, &root, None, host, now))
+            }
         };
         verdict.map_err(|error| explained(error, chain, system_time(now)))
     }
@@ -86,7 +87,11 @@ fn off_the_clock(chain: &[CertificateDer<'_>], now: SystemTime) -> Option<PeerEr
         let off = now.duration_since(until).ok()?;
         Some((off, PathFault::Expired))
     };
-    let (off, fault) = chain.iter().enumerate().filter_map(off).max_by_key(|(off, _)| *off)?;
+    let (off, fault) = chain
+        .iter()
+        .enumerate()
+        .filter_map(off)
+        .max_by_key(|(off, _)| *off)?;
     Some(PeerError::Clock { fault, off })
 }
 

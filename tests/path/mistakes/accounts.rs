@@ -9,9 +9,9 @@ use tempfile::TempDir;
 use tokio::net::TcpSocket;
 
 use super::page::{Page, compare};
-use crate::disk::fill_disk;
 use crate::support::double::{Double, Settings, TOKEN};
 use crate::support::eventually::eventually;
+use crate::support::matrix::fill_disk;
 use crate::support::openbao::Bao;
 use crate::support::pki::Authority;
 use crate::support::sortie::Sortie;
@@ -69,10 +69,7 @@ impl Parts {
             ("api-wrong-ca", other_ca.kubeconfig(&self.double.url())),
             ("api-401", good.replace(TOKEN, "another-token")),
             ("api-unreachable", self.double.kubeconfig(nowhere)),
-            (
-                "api-hung",
-                self.frozen.kubeconfig(&self.frozen.url()),
-            ),
+            ("api-hung", self.frozen.kubeconfig(&self.frozen.url())),
             (
                 "kubeconfig-exec",
                 good.replace(
@@ -83,9 +80,15 @@ impl Parts {
             ),
             (
                 "kubeconfig-insecure",
-                good.replace("certificate-authority-data:", "insecure-skip-tls-verify: true #"),
+                good.replace(
+                    "certificate-authority-data:",
+                    "insecure-skip-tls-verify: true #",
+                ),
             ),
-            ("kubeconfig-not-yaml", "apiVersion: v1\nclusters: [\n".to_owned()),
+            (
+                "kubeconfig-not-yaml",
+                "apiVersion: v1\nclusters: [\n".to_owned(),
+            ),
         ];
         let file = |(name, text): (&'static str, String)| {
             let path = self.kubeconfig(name, &text);
@@ -121,7 +124,10 @@ impl Parts {
 
     fn engines_yaml(&self, nowhere: &str) -> String {
         let folder = self.folder.path();
-        let token = format!("method: token, token-file: {}", folder.join("vault-token").display());
+        let token = format!(
+            "method: token, token-file: {}",
+            folder.join("vault-token").display()
+        );
         let pod = format!(
             "method: kubernetes, role: sortie, token-file: {}",
             folder.join("pod-token").display()
@@ -194,7 +200,9 @@ async fn full_disk(hub: &Sortie, parts: &Parts) -> Page {
         hub.stderr().contains(failed).then_some(())
     })
     .await;
-    let refused = hub.command(&["client", "create", "me", "--account", "steady"]).await;
+    let refused = hub
+        .command(&["client", "create", "me", "--account", "steady"])
+        .await;
     fill_disk(hub, false);
     let healed = "the store can be written again";
     eventually("the hub stores again", || {
@@ -203,7 +211,9 @@ async fn full_disk(hub: &Sortie, parts: &Parts) -> Page {
     .await;
     parts.double.drive("pods", 0);
     let log = hub.stderr();
-    let log = log.split_inclusive('\n').filter(|line| !line.contains(" sortie::audit:"));
+    let log = log
+        .split_inclusive('\n')
+        .filter(|line| !line.contains(" sortie::audit:"));
     let log: String = log.collect();
     assert_eq!(log.matches(failed).count(), 1, "{log}");
     Page::new("disk-fills")
@@ -231,7 +241,9 @@ async fn why_an_account_cannot_be_served() {
         agent_ttl: "24h",
     };
     let _agent = agent_with(&TEXT, &hub, "lab", &plan, "").await;
-    let rows = failing.iter().map(|(name, _)| row(&hub, &parts, name, "FAILED"));
+    let rows = failing
+        .iter()
+        .map(|(name, _)| row(&hub, &parts, name, "FAILED"));
     let mut pages = join_all(rows).await;
     pages.push(row(&hub, &parts, "pending", "PENDING").await);
     row(&hub, &parts, "steady", "ACTIVE").await;

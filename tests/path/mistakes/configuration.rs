@@ -106,7 +106,10 @@ fn files() -> Vec<(&'static str, &'static str, String)> {
 const LINES: [(&str, &str); 7] = [
     ("missing-file", "sortie hub --config hub.yaml"),
     ("missing-option", "sortie hub"),
-    ("unknown-option", "sortie agent --config agent.yaml --verbose"),
+    (
+        "unknown-option",
+        "sortie agent --config agent.yaml --verbose",
+    ),
     ("unknown-subcommand", "sortie status"),
     ("unknown-sort", "sortie get pods"),
     ("unknown-state", "sortie get accounts lab --wait READY"),
@@ -119,7 +122,11 @@ async fn what_is_wrong_with_a_file_or_a_command_line() {
         let folder = TempDir::with_prefix("sortie-mistake-").unwrap();
         let file = folder.path().join(format!("{role}.yaml"));
         fs::write(&file, text).unwrap();
-        fs::write(folder.path().join("cut-join"), "sortie-join-v1.AAECAwQFBgcICQ\n").unwrap();
+        fs::write(
+            folder.path().join("cut-join"),
+            "sortie-join-v1.AAECAwQFBgcICQ\n",
+        )
+        .unwrap();
         let path = file.display().to_string();
         let ran = run(&[role, "--config", &path], "").await;
         let command = format!("sortie {role} --config {role}.yaml");

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use serde_json::json;
 use sortie::clock::{Clock as _, SystemClock};
 
 use super::page::{Page, compare};
@@ -37,7 +38,17 @@ struct Scene {
 
 impl Scene {
     async fn start(cluster: &Cluster) -> Self {
-        let namespace = cluster.api().namespace("mistakes").await;
+        let api = cluster.api();
+        let namespace = api.namespace("mistakes").await;
+        let container = json!({"name": "web", "image": "example.com/web:1"});
+        let pod = json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "web"},
+            "spec": {"containers": [container]},
+        });
+        let pods = format!("/api/v1/namespaces/{namespace}/pods");
+        api.create(&pods, &pod).await;
         let hub = Sortie::hub(|folder| {
             let yaml = hub_yaml(folder, "24h");
             format!("{yaml}max-stale: 1s\n")
@@ -69,12 +80,14 @@ impl Scene {
     /// What `kubectl LINE` shows with this kubeconfig.
     async fn shown(&self, name: &'static str, kubeconfig: &Path, line: &str, input: &str) -> Page {
         let kubectl = Kubectl::pinned(33, kubeconfig);
-        let words = line.split(' ').chain(["-n", &self.namespace]);
-        let words: Vec<&str> = words.collect();
+        let words: Vec<&str> = ["-n", &self.namespace]
+            .into_iter()
+            .chain(line.split(' '))
+            .collect();
         let ran = kubectl.run_with_input(&words, input).await;
         Page::new(name)
             .hide(&self.namespace, "NAMESPACE")
-            .ran(&format!("kubectl {line}"), &ran)
+            .kubectl(line, ran)
     }
 
     /// The kubeconfig with another text in place of a part of it.
@@ -99,12 +112,28 @@ fn id(text: &str) -> String {
     digits.collect()
 }
 
-async fn expired(scene: &Scene) -> Page {
+/// A kubeconfig whose certificate ends in 10 seconds, the shortest life there is.
+async fn short_lived(scene: &Scene) -> PathBuf {
     let path = scene.hub.folder().join("short.kubeconfig");
     let out = path.display().to_string();
-    let make = ["kubeconfig", "lab", "--client", "visitor", "--ttl", "1m", "--out", &out];
+    let make = [
+        "kubeconfig",
+        "lab",
+        "--client",
+        "visitor",
+        "--ttl",
+        "10s",
+        "--out",
+        &out,
+    ];
     stand::ok(scene.hub.command(&make).await);
-    scene.shown("certificate-expired", &path, "get pods", "").await
+    path
+}
+
+/// Waits until the wall clock is past a moment that a mistake depends on.
+async fn past(moment: SystemTime) {
+    let what = "the time has come";
+    eventually(what, || (SystemClock.now() > moment).then_some(())).await;
 }
 
 #[tokio::test]
@@ -112,8 +141,11 @@ async fn what_kubectl_is_told_by_the_facade() {
     let mut scene = Scene::start(Testbed::shared().await.cluster()).await;
     let scene_now = &scene;
     let own = scene.kubeconfig.clone();
-    let text = fs::read_to_string(&own).unwrap();
-    let unknown = scene.altered("unknown", |text| text.replace(&id(text), "0123456789abcdef"));
+    let short = short_lived(&scene).await;
+    let over = SystemClock.now() + Duration::from_secs(11);
+    let unknown = scene.altered("unknown", |text| {
+        text.replace(&id(text), "0123456789abcdef")
+    });
     let bare = scene.altered("bare", without_certificate);
     let reads = stand::kubeconfig(&scene.hub, "reads", "reader").await;
     let foreign = fs::read_to_string(&reads).unwrap();
@@ -125,7 +157,7 @@ async fn what_kubectl_is_told_by_the_facade() {
         scene_now.shown(name, kubeconfig, line, input).await
     };
     let mut pages = vec![
-        show("without-certificate", &bare, "get pods", "").await,
+        show("without-certificate", &bare, "get pods --token=abc", "").await,
         show("account-unknown", &unknown, "get pods", "").await,
         show("account-unknown-raw", &own, raw, "").await,
         show("account-not-allowed", &other, "get pods", "").await,
@@ -136,15 +168,28 @@ async fn what_kubectl_is_told_by_the_facade() {
         show("kind-not-offered", &own, "get deployments", "").await,
         show("masked-value", &own, secret, MASKED).await,
     ];
-    assert!(!text.is_empty());
     scene.agent.kill().await;
-    let away = SystemClock.now();
-    eventually("the account is older than max-stale", || {
-        (SystemClock.now() > away + Duration::from_secs(5)).then_some(())
-    })
-    .await;
+    let orphaned = [
+        "get",
+        "accounts",
+        "lab",
+        "--wait",
+        "ORPHANED",
+        "--timeout",
+        "60s",
+    ];
+    stand::ok(scene.hub.command(&orphaned).await);
     pages.push(scene.shown("account-away", &own, "get pods", "").await);
-    pages.push(scene.shown("write-while-away", &own, "delete pod web", "").await);
-    pages.push(expired(&scene).await);
+    pages.push(
+        scene
+            .shown("write-while-away", &own, "delete pod web", "")
+            .await,
+    );
+    past(over).await;
+    pages.push(
+        scene
+            .shown("certificate-expired", &short, "get pods", "")
+            .await,
+    );
     compare("facade", pages);
 }

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::{BoxFuture, FutureExt as _, LocalBoxFuture, join_all};
+use secrecy::ExposeSecret as _;
 use sortie::clock::{Clock as _, ManualClock, SharedClock, SystemClock};
 use sortie::entropy;
 use sortie::identity::join::{Join, new_secret};
 use sortie::identity::{Issuer as _, KeyPair};
 use sortie::tasks::Tasks;
-use secrecy::ExposeSecret as _;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket};
@@ -146,10 +146,18 @@ async fn nobody_listens(scene: &Scene) -> Page {
 }
 
 async fn name_unknown(scene: &Scene) -> Page {
-    let page = scene.enrols_at("hub-name-unknown", "hub.invalid:9092").await;
+    let page = scene
+        .enrols_at("hub-name-unknown", "hub.invalid:9092")
+        .await;
     // How a resolver says it differs from machine to machine.
-    page.hide("Temporary failure in name resolution", "Name or service not known")
-        .hide("No address associated with hostname", "Name or service not known")
+    page.hide(
+        "Temporary failure in name resolution",
+        "Name or service not known",
+    )
+    .hide(
+        "No address associated with hostname",
+        "Name or service not known",
+    )
 }
 
 async fn enrols_at_the_data_port(scene: &Scene) -> Page {
@@ -168,13 +176,17 @@ async fn other_name(scene: &Scene) -> Page {
     let join = Scene::join(&scene.other, "lab").await;
     let enrol = format!("enrol: \"{}\"", scene.other_enrol);
     let yaml = scene.yaml("lab", &join, &enrol);
-    scene.tries("hub-name-not-in-certificate", yaml, "not enrolled yet").await
+    scene
+        .tries("hub-name-not-in-certificate", yaml, "not enrolled yet")
+        .await
 }
 
 async fn other_root(scene: &Scene) -> Page {
     let join = Scene::join(&scene.other, "pinned").await;
     let yaml = scene.yaml("pinned", &join, &format!("enrol: \"{}\"", scene.enrol));
-    scene.tries("pinned-root-differs", yaml, "not enrolled yet").await
+    scene
+        .tries("pinned-root-differs", yaml, "not enrolled yet")
+        .await
 }
 
 /// Where something answers each connection that is not the hub of the scene.
@@ -246,7 +258,10 @@ async fn clock(scene: &Scene, name: &'static str, hub_time: SystemTime) -> Page 
         secret: new_secret(&*entropy::system()),
     };
     let path = folder.path().join("join");
-    #[expect(clippy::disallowed_methods, reason = "a join string is what an agent reads")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a join string is what an agent reads"
+    )]
     fs::write(&path, join.to_text().expose_secret()).unwrap();
     let yaml = scene.yaml("lab", &path.display().to_string(), "proxy: none");
     scene.tries(name, yaml, "not enrolled yet").await
@@ -296,7 +311,11 @@ async fn token_deleted(scene: &Scene) -> Page {
 /// The mistakes of agents that join with a token of their pod.
 async fn in_a_pod(scene: &Scene) -> Vec<Page> {
     let join = fake::join(&scene.hub, "unused", &[]).await;
-    let pin: String = join.root_spki_sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+    let pin: String = join
+        .root_spki_sha256
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     let folder = TempDir::with_prefix("sortie-mistake-").unwrap();
     let missing = scene.yaml_in_pod(&pin, &folder.path().join("token"));
     let missing = scene.tries("pod-token-missing", missing, "not enrolled yet");
@@ -312,7 +331,9 @@ async fn in_a_pod(scene: &Scene) -> Vec<Page> {
         let file = folder.path().join(name);
         fs::write(&file, token).unwrap();
         let page = scene.ends(name, scene.yaml_in_pod(&pin, &file)).await;
-        page.within(folder.path()).hide(&namespace, "NAMESPACE").hide(&cluster.url, "ISSUER")
+        page.within(folder.path())
+            .hide(&namespace, "NAMESPACE")
+            .hide(&cluster.url, "ISSUER")
     };
     let unknown = page("pod-issuer-unknown", audience, true).await;
     let subject = format!("{namespace}/somebody");

@@ -62,6 +62,22 @@ impl Page {
         self
     }
 
+    /// A run of kubectl, which repeats its own log lines and dates them.
+    pub(super) fn kubectl(self, line: &str, mut ran: Ran) -> Self {
+        let mut shown: Vec<&str> = Vec::new();
+        for line in ran.stderr.lines() {
+            let line = match line.split_once("] ") {
+                Some((head, said)) if head.contains(" memcache.go:") => said,
+                _ => line,
+            };
+            if shown.last() != Some(&line) {
+                shown.push(line);
+            }
+        }
+        ran.stderr = shown.iter().map(|line| format!("{line}\n")).collect();
+        self.ran(&format!("kubectl {line}"), &ran)
+    }
+
     /// A server that has ended by itself: its last words, without what it logged before.
     pub(super) fn ended(self, command: &str, mut ran: Ran) -> Self {
         let lines = ran.stderr.split_inclusive('\n');
@@ -148,7 +164,8 @@ fn token(text: &str, before: Option<char>) -> (usize, &'static str) {
     }
     if before == Some('=') {
         let pause = run(|c| c.is_ascii_digit() || "._mµsn".contains(c));
-        let is_pause = text.starts_with(|c: char| c.is_ascii_digit()) && text[..pause].ends_with('s');
+        let is_pause =
+            text.starts_with(|c: char| c.is_ascii_digit()) && text[..pause].ends_with('s');
         if is_pause {
             return (pause, "PAUSE");
         }

@@ -10,8 +10,8 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use super::page::{Page, compare};
-use crate::support::matrix::FULL_DISK;
 use crate::support::kubectl::Ran;
+use crate::support::matrix::FULL_DISK;
 use crate::support::sortie::{Sortie, program, run};
 use crate::support::stand::{self, hub_yaml};
 
@@ -137,7 +137,8 @@ async fn beside_a_hub() -> Vec<Page> {
     let hub = stand::hub("24h").await;
     let data = hub.address("data").await;
     let taken = folder();
-    let yaml = hub_yaml(taken.path(), "24h").replace("data: \"127.0.0.1:0", &format!("data: \"{data}"));
+    let yaml =
+        hub_yaml(taken.path(), "24h").replace("data: \"127.0.0.1:0", &format!("data: \"{data}"));
     let port = start_hub("port-taken", taken.path(), &yaml).await;
 
     let agent = folder();
