@@ -49,7 +49,10 @@ pub fn live(path: &Path, text: &str, environment: &Environment) -> Result<Live, 
     let engines = engines::read(&root);
     let accounts = accounts::read(&root, &engines, environment);
     let live = accounts.map(|accounts| Live {
-        wanted: Wanted { engines, accounts },
+        wanted: Wanted {
+            engines: engines.settings,
+            accounts,
+        },
         fixed: fixed(&node),
     });
     reader.finish(live)

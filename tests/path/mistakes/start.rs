@@ -2,11 +2,13 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use redb::{Database, TableDefinition};
+use sortie::tasks::Tasks;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixListener;
 use tokio::process::Command;
 
 use super::page::{Page, compare};
@@ -110,10 +112,11 @@ async fn full_disk() -> Page {
 }
 
 /// Asks a socket that is none of a hub, or none at all.
-async fn ask(name: &'static str, prepare: impl AsyncFn(&Path)) -> Page {
+async fn ask(name: &'static str, prepare: impl AsyncFn(&Path, &Tasks)) -> Page {
     let folder = folder();
     let socket = folder.path().join("admin.sock");
-    prepare(&socket).await;
+    let tasks = Tasks::new();
+    prepare(&socket, &tasks).await;
     let path = socket.display().to_string();
     let ran = run(&["--hub", &path, "get", "accounts"], "").await;
     let page = Page::new(name).within(folder.path());
@@ -121,14 +124,14 @@ async fn ask(name: &'static str, prepare: impl AsyncFn(&Path)) -> Page {
 }
 
 /// Something that listens, and says what no hub says.
-async fn not_a_hub(socket: &Path) {
+async fn not_a_hub(socket: &Path, tasks: &Tasks) {
     let listener = UnixListener::bind(socket).unwrap();
-    std::thread::spawn(move || {
-        use std::io::{BufRead as _, BufReader, Write as _};
-        let (mut connection, _peer) = listener.accept().unwrap();
-        let mut asked = String::new();
-        BufReader::new(&connection).read_line(&mut asked).unwrap();
-        connection.write_all(b"220 smtp ready\r\n").unwrap();
+    tasks.spawn("not-a-hub", async move |_stop| {
+        let (mut connection, _peer) = listener.accept().await.unwrap();
+        let mut asked = [0; 64];
+        let read = connection.read(&mut asked).await.unwrap();
+        assert!(read < asked.len(), "the whole question was read");
+        connection.write_all(b"220 smtp ready\r\n").await.unwrap();
     });
 }
 
@@ -191,7 +194,7 @@ async fn what_keeps_a_hub_from_starting_and_a_command_from_reaching_it() {
         newer_format(),
         wrong_modes(),
         full_disk(),
-        ask("socket-missing", async |_socket| {}),
+        ask("socket-missing", async |_socket, _tasks| {}),
         ask("socket-of-another", not_a_hub),
     );
     let mut pages = vec![unwritable, newer, modes, full, missing, other];
