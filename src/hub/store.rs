@@ -82,17 +82,17 @@ pub enum StoreError {
 fn access<E: Into<redb::Error>>(what: &'static str) -> impl FnOnce(E) -> StoreError {
     move |source| StoreError::Access {
         what,
-        source: advised(source.into()),
+        source: Box::new(advised(source.into())),
     }
 }
 
 /// What an operator can do about an error of the engine.
-fn advised(error: redb::Error) -> Box<Advised<redb::Error>> {
+fn advised(error: redb::Error) -> Advised<redb::Error> {
     let advice = match &error {
         redb::Error::Io(io) => fault::full(io.kind()),
         _ => "",
     };
-    Box::new(Advised::new(error, advice))
+    Advised::new(error, advice)
 }
 
 /// One change of the registry: the whole new value of a key, or its removal.
@@ -295,7 +295,7 @@ fn open(path: &Path) -> Result<Database, StoreError> {
         },
         error => StoreError::Open {
             path: path.to_owned(),
-            source: advised(error.into()),
+            source: Box::new(advised(error.into())),
         },
     })?;
     let found = prepare(&database)?;
@@ -411,7 +411,7 @@ fn make_private(path: &Path) -> Result<(), StoreError> {
         .open(path);
     made.map(drop).map_err(|source| StoreError::Open {
         path: path.to_owned(),
-        source: advised(redb::Error::Io(source)),
+        source: Box::new(advised(redb::Error::Io(source))),
     })
 }
 

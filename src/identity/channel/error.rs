@@ -77,20 +77,17 @@ pub enum ConnectError {
 
 /// What to do about a TCP connection that did not come about.
 pub(super) fn dialled(error: io::Error) -> Advised {
-    let advice = match error.kind() {
-        io::ErrorKind::ConnectionRefused => {
-            "nothing listens there: is the hub running, and `hub` in agent.yaml right?"
-        }
-        io::ErrorKind::HostUnreachable
-        | io::ErrorKind::NetworkUnreachable
-        | io::ErrorKind::TimedOut => "is a firewall in between?",
-        // The standard library has no kind for a failed lookup, only a text of its own.
-        _ if error.to_string().contains("lookup") => {
-            "is the name in `hub` of agent.yaml right, and known to the DNS of this machine?"
-        }
-        _ => "",
-    };
-    Advised::new(error, advice)
+    if error.kind() == io::ErrorKind::ConnectionRefused {
+        let advice = "nothing listens there: is the hub running, and `hub` in agent.yaml right?";
+        return Advised::new(error, advice);
+    }
+    // The standard library has no kind for a failed lookup, only a text of its own.
+    if error.to_string().contains("lookup") {
+        let advice =
+            "is the name in `hub` of agent.yaml right, and known to the DNS of this machine?";
+        return Advised::new(error, advice);
+    }
+    Advised::new(error, "is a firewall in between?")
 }
 
 /// What to do about a TLS handshake that failed beside the certificate.
@@ -105,13 +102,7 @@ pub(super) fn handshaken(error: io::Error) -> Advised {
             "is an HTTP proxy in between, or `hub` in agent.yaml for another port?",
         );
     }
-    let advice = match error.kind() {
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
-            "is a proxy or a firewall in between, or the hub overloaded?"
-        }
-        _ => "",
-    };
-    Advised::new(error, advice)
+    Advised::new(error, "is a proxy or a firewall in between?")
 }
 
 impl ConnectError {

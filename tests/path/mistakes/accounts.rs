@@ -4,13 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use futures_util::future::join_all;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpSocket;
 
 use super::page::{Page, compare};
 use crate::support::double::{Double, Settings, TOKEN};
-use crate::support::eventually::eventually;
+use crate::support::eventually::{eventually, eventually_async};
 use crate::support::matrix::fill_disk;
 use crate::support::openbao::Bao;
 use crate::support::pki::Authority;
@@ -149,6 +149,21 @@ impl Parts {
     }
 }
 
+/// The reason that a mistake is told with.
+fn reason(name: &str) -> &'static str {
+    match name {
+        "api-401" => "ApiUnauthorized",
+        "api-hung" | "api-unreachable" => "ApiUnreachable",
+        "api-wrong-ca" => "ApiUntrusted",
+        "kubeconfig-exec" => "ExecUnsupported",
+        "secret-field-missing" => "SecretField",
+        "secret-missing" | "secret-mount-missing" => "SecretNotFound",
+        "vault-role-missing" => "EngineUnauthenticated",
+        "vault-unreachable" | "vault-wrong-ca" => "EngineUnavailable",
+        _ => "KubeconfigInvalid",
+    }
+}
+
 fn account_yaml((name, credential): &(&'static str, String)) -> String {
     format!("  - {{ name: {name}, credential: {{ {credential} }} }}\n")
 }
@@ -163,10 +178,35 @@ async fn hub() -> Sortie {
     hub
 }
 
-/// What is seen of an account once it has this state.
-async fn row(hub: &Sortie, parts: &Parts, name: &'static str, state: &str) -> Page {
-    let wait = ["get", "accounts", name, "--wait", state, "--timeout", "60s"];
-    let ran = ok(hub.command(&wait).await);
+async fn wait(hub: &Sortie, account: &str, state: &str) {
+    let line = [
+        "get",
+        "accounts",
+        account,
+        "--wait",
+        state,
+        "--timeout",
+        "60s",
+    ];
+    ok(hub.command(&line).await);
+}
+
+/// What is seen of an account once it has this state and reason.
+async fn row(
+    hub: &Sortie,
+    parts: &Parts,
+    name: &'static str,
+    (state, reason): (&str, &str),
+) -> Page {
+    wait(hub, name, state).await;
+    let json = ["get", "accounts", name, "-o", "json"];
+    eventually_async(&format!("{name} has the reason `{reason}`"), async || {
+        let told = hub.command(&json).await.stdout;
+        let rows: Value = serde_json::from_str(&told).ok()?;
+        (rows["items"][0]["reason"] == reason).then_some(())
+    })
+    .await;
+    let ran = ok(hub.command(&["get", "accounts", name]).await);
     let page = Page::new(name).within(parts.folder.path());
     page.table(&format!("sortie get accounts {name}"), &ran)
 }
@@ -241,12 +281,12 @@ async fn why_an_account_cannot_be_served() {
         agent_ttl: "24h",
     };
     let _agent = agent_with(&TEXT, &hub, "lab", &plan, "").await;
+    wait(&hub, "steady", "ACTIVE").await;
     let rows = failing
         .iter()
-        .map(|(name, _)| row(&hub, &parts, name, "FAILED"));
+        .map(|(name, _)| row(&hub, &parts, name, ("FAILED", reason(name))));
     let mut pages = join_all(rows).await;
-    pages.push(row(&hub, &parts, "pending", "PENDING").await);
-    row(&hub, &parts, "steady", "ACTIVE").await;
+    pages.push(row(&hub, &parts, "pending", ("PENDING", "")).await);
     pages.push(taken(&hub, &parts).await);
     pages.push(full_disk(&hub, &parts).await);
     compare("account", pages);
