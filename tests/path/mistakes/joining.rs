@@ -238,8 +238,13 @@ async fn load_balancer(scene: &Scene) -> Page {
     scene.enrols_at("load-balancer-in-between", &address).await
 }
 
-/// A hub whose clock shows `hub_time`, as its agent sees it.
-async fn clock(scene: &Scene, name: &'static str, hub_time: SystemTime) -> Page {
+/// A hub whose clock shows `hub_time` of the real time, as its agent sees it.
+async fn clock(
+    scene: &Scene,
+    name: &'static str,
+    hub_time: impl Fn(SystemTime) -> SystemTime,
+) -> Page {
+    let hub_time = hub_time(SystemClock.now());
     let folder = TempDir::with_prefix("sortie-mistake-").unwrap();
     let clock: SharedClock = Arc::new(ManualClock::new(hub_time));
     let ca = folder.path().join("ca");
@@ -353,7 +358,6 @@ async fn in_a_pod(scene: &Scene) -> Vec<Page> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn why_an_agent_does_not_get_to_its_hub() {
     let scene = Scene::start().await;
-    let now = SystemClock.now();
     let minutes = Duration::from_mins;
     let one: Vec<LocalBoxFuture<'_, Page>> = vec![
         nobody_listens(&scene).boxed_local(),
@@ -364,8 +368,8 @@ async fn why_an_agent_does_not_get_to_its_hub() {
         other_root(&scene).boxed_local(),
         http_proxy(&scene).boxed_local(),
         load_balancer(&scene).boxed_local(),
-        clock(&scene, "clock-behind", now + minutes(10)).boxed_local(),
-        clock(&scene, "clock-ahead", now - minutes(60 * 24)).boxed_local(),
+        clock(&scene, "clock-behind", |now| now + minutes(10)).boxed_local(),
+        clock(&scene, "clock-ahead", |now| now - minutes(60 * 24)).boxed_local(),
         token_used(&scene).boxed_local(),
         token_of_another(&scene).boxed_local(),
         token_expired(&scene).boxed_local(),
