@@ -289,5 +289,5 @@ async fn why_an_account_cannot_be_served() {
     pages.push(row(&hub, &parts, "pending", ("PENDING", "")).await);
     pages.push(taken(&hub, &parts).await);
     pages.push(full_disk(&hub, &parts).await);
-    compare("account", pages);
+    compare("account", &pages);
 }

@@ -145,5 +145,5 @@ async fn what_is_wrong_with_a_file_or_a_command_line() {
     };
     let mut pages = join_all(files().into_iter().map(of_file)).await;
     pages.extend(join_all(LINES.into_iter().map(of_line)).await);
-    compare("configuration", pages);
+    compare("configuration", &pages);
 }

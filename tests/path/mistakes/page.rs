@@ -1,4 +1,9 @@
 //! What was shown for one mistake, without what differs between two runs.
+#![expect(
+    clippy::format_push_string,
+    clippy::string_slice,
+    reason = "a page is put together line by line; what is cut off it is ASCII"
+)]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -28,14 +33,14 @@ impl Page {
     }
 
     /// Shows `word` in place of `text`, which differs from run to run.
-    pub(super) fn hide(mut self, text: impl ToString, word: &str) -> Self {
+    pub(super) fn hide(mut self, text: &str, word: &str) -> Self {
         self.hidden.push((text.to_string(), word.to_owned()));
         self
     }
 
     /// Shows paths below `folder` as relative ones.
     pub(super) fn within(self, folder: &Path) -> Self {
-        self.hide(format!("{}/", folder.display()), "")
+        self.hide(&format!("{}/", folder.display()), "")
     }
 
     /// A command that has ended.
@@ -64,17 +69,19 @@ impl Page {
 
     /// A run of kubectl, which repeats its own log lines and dates them.
     pub(super) fn kubectl(self, line: &str, mut ran: Ran) -> Self {
-        let mut shown: Vec<&str> = Vec::new();
+        let mut shown: Vec<String> = Vec::new();
         for line in ran.stderr.lines() {
             let line = match line.split_once("] ") {
                 Some((head, said)) if head.contains(" memcache.go:") => said,
                 _ => line,
             };
+            let line = self.normal(line);
             if shown.last() != Some(&line) {
                 shown.push(line);
             }
         }
-        ran.stderr = shown.iter().map(|line| format!("{line}\n")).collect();
+        shown.push(String::new());
+        ran.stderr = shown.join("\n");
         self.ran(&format!("kubectl {line}"), &ran)
     }
 
@@ -181,11 +188,11 @@ fn folder() -> PathBuf {
 }
 
 /// Fails unless the pages are exactly the golden files of `theme`.
-pub(super) fn compare(theme: &str, pages: Vec<Page>) {
+pub(super) fn compare(theme: &str, pages: &[Page]) {
     let write = env::var_os("SORTIE_GOLDEN").is_some_and(|what| what == "write");
     let mut drifted = String::new();
     let mut names = BTreeSet::new();
-    for page in &pages {
+    for page in pages {
         let file = folder().join(format!("{theme}-{}.txt", page.name));
         let shown = page.normal(&page.text);
         if write {

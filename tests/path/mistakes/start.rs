@@ -175,7 +175,7 @@ async fn beside_a_hub() -> Vec<Page> {
         asked("kubeconfig-of-nobody", "sortie kubeconfig lab --client me").await,
     ];
     let stranger = folder();
-    fs::set_permissions(&socket, Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&socket, Permissions::from_mode(0o000)).unwrap();
     let path = socket.display().to_string();
     let ran = run_as_stranger(stranger.path(), &["--hub", &path, "get", "accounts"]).await;
     let refused = Page::new("socket-permission").within(socket.parent().unwrap());
@@ -199,5 +199,5 @@ async fn what_keeps_a_hub_from_starting_and_a_command_from_reaching_it() {
     );
     let mut pages = vec![unwritable, newer, modes, full, missing, other];
     pages.extend(beside);
-    compare("start", pages);
+    compare("start", &pages);
 }
