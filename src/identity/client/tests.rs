@@ -384,7 +384,7 @@ async fn a_refused_certificate_is_told_by_its_alert() {
     assert!(matches!(
         connection,
         Err(ConnectError::Refused {
-            source: PeerError::Unpinned,
+            source: PeerError::NoRoot,
             ..
         })
     ));
