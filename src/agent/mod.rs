@@ -43,7 +43,7 @@ use crate::identity::renewal::Schedule;
 use crate::identity::{Name, SpkiSha256};
 use crate::policy::{self, Rules};
 use crate::secret::SecretBytes;
-use crate::stream::{Quota, StreamCounts};
+use crate::stream::StreamCounts;
 use crate::tasks::Tasks;
 use crate::telemetry;
 use crate::telemetry::health;

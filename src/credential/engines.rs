@@ -25,6 +25,7 @@ impl Engines {
     }
 
     /// Other connections in place of these, counted on.
+    #[must_use]
     pub fn replaced_by(&self, settings: Vec<vault::Settings>) -> Self {
         Self {
             fetches: Arc::clone(&self.fetches),

@@ -153,9 +153,9 @@ impl Store {
         }
         let database = match ReadOnlyDatabase::open(&path) {
             Ok(database) => database,
-            Err(redb::DatabaseError::RepairAborted) => return Ok(None),
+            Err(DatabaseError::RepairAborted) => return Ok(None),
             Err(source) => {
-                let source = Box::new(source.into());
+                let source = Box::new(advised(source.into()));
                 return Err(StoreError::Open { path, source });
             }
         };

@@ -10,6 +10,7 @@ mod check;
 mod demo;
 mod disk;
 mod engines;
+#[cfg(test)]
 mod half_open;
 mod kubectl;
 mod matrix;
@@ -17,9 +18,11 @@ mod matrix;
 mod memory;
 #[cfg(test)]
 mod metrics;
+#[cfg(test)]
+mod mistakes;
+#[cfg(test)]
 mod neighbours;
 mod rbac;
-mod mistakes;
 mod refusals;
 mod reload;
 mod returns;

@@ -48,7 +48,8 @@ pub async fn watch(path: &Path, what: Sort) -> Result<Watching, AskError> {
         path: path.to_owned(),
         source,
     };
-    let mut line = serde_json::to_vec(&Request::Watch { what }).map_err(AskError::Unreadable)?;
+    let mut line =
+        serde_json::to_vec(&Request::Watch { what }).map_err(|_quotes| unreadable(path))?;
     line.push(b'\n');
     let socket = UnixStream::connect(path).await.map_err(unreachable)?;
     let (reader, mut open) = socket.into_split();
@@ -58,6 +59,11 @@ pub async fn watch(path: &Path, what: Sort) -> Result<Watching, AskError> {
         lines: BufReader::new(reader),
         _open: open,
     })
+}
+
+fn unreadable(path: &Path) -> AskError {
+    let path = path.to_owned();
+    AskError::Unreadable { path }
 }
 
 impl Watching {
@@ -75,7 +81,7 @@ impl Watching {
             let path = self.path.clone();
             return Err(AskError::Lost { path });
         }
-        serde_json::from_slice(&line).map_err(AskError::Unreadable)
+        serde_json::from_slice(&line).map_err(|_quotes| unreadable(&self.path))
     }
 }
 
