@@ -57,15 +57,7 @@ impl Sort {
     pub(super) const fn columns(self) -> &'static [&'static str] {
         match self {
             Self::Accounts => &[
-                "name",
-                "state",
-                "reason",
-                "agent",
-                "objects",
-                "age-seconds",
-                "since",
-                "next-retry",
-                "message",
+                "name", "state", "reason", "agent", "objects", "since", "message",
             ],
             Self::Agents => &[
                 "name",

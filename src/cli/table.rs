@@ -64,16 +64,9 @@ impl Table {
     }
 }
 
-/// Longest text of a cell, in characters; JSON has all of it.
-const CELL: usize = 100;
-
 /// The cell of a column in a row.
 fn cell_of(row: &Row, column: &str) -> String {
-    let text = cell(row.get(column));
-    match text.char_indices().nth(CELL) {
-        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
-        None => text,
-    }
+    cell(row.get(column))
 }
 
 /// One value in one line. Control characters, which a message from afar may hold, are escaped.
@@ -138,12 +131,5 @@ a-longer-name  -         now\\u{1b}[2J\\n
             table.line(&row("shop", "AWAY"), "gone"),
             "shop           AWAY  (gone)\n"
         );
-    }
-
-    #[test]
-    fn a_long_text_is_cut_short() {
-        let row: Row = serde_json::from_value(json!({ "message": "x".repeat(500) })).unwrap();
-        let line = Table::new(&["message"], &[]).line(&row, "");
-        assert_eq!(line.trim_end().chars().count(), CELL + 1);
     }
 }

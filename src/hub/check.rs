@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use super::Settings;
 use super::start::{bind_one, hosts};
-use super::store::Store;
+use super::store::{Store, StoreError};
 use crate::clock::SharedClock;
 use crate::fault::Chain;
 use crate::identity::{Authority, Ends};
@@ -114,11 +114,15 @@ fn store(folder: &Path) -> Finding {
             "store",
             "is made, or repaired after a crash, at the next start",
         ),
-        Err(error) => Finding::bad(
+        Err(StoreError::InUse { path }) => Finding::bad(
             "store",
-            Chain(&error).to_string(),
-            "stop the hub that uses it, or restore a backup",
+            format!("another hub uses `{}`", path.display()),
+            "stop it, or give this one a `state-dir` of its own",
         ),
+        Err(error) => {
+            let seen = Chain(&error).to_string();
+            Finding::bad("store", seen, "restore a backup")
+        }
     }
 }
 

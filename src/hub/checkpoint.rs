@@ -53,7 +53,13 @@ impl Core {
         }
     }
 
-    async fn checkpoint(&self) -> Result<(), StoreError> {
+    /// Stores what has changed up to now.
+    ///
+    /// # Errors
+    /// Nothing is stored, and the next call takes it along.
+    pub(super) async fn checkpoint(&self) -> Result<(), StoreError> {
+        // One after the other: what is older may not be written later.
+        let _turn = self.checkpointing.lock().await;
         let mut streams = Vec::new();
         let mut taken = Vec::new();
         for account in self.accounts.all() {

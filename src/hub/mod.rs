@@ -146,6 +146,8 @@ pub struct Core {
     accounts: accounts::Accounts,
     live: Arc<peer::Live>,
     clients: listener::Clients,
+    /// Held by the checkpoint under way.
+    checkpointing: tokio::sync::Mutex<()>,
     dispatcher: dispatch::Dispatcher,
     recent: recent::Recent,
     facade: Arc<Facade>,

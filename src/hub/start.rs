@@ -212,6 +212,7 @@ pub async fn start(
         accounts: Accounts::default(),
         live: Arc::new(Live::default()),
         clients: Clients::default(),
+        checkpointing: tokio::sync::Mutex::default(),
         dispatcher: Dispatcher::default(),
         recent: Recent::default(),
         watches: tokio::sync::Semaphore::new(super::admin::WATCHES),

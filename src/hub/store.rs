@@ -154,10 +154,7 @@ impl Store {
         let database = match ReadOnlyDatabase::open(&path) {
             Ok(database) => database,
             Err(DatabaseError::RepairAborted) => return Ok(None),
-            Err(source) => {
-                let source = Box::new(advised(source.into()));
-                return Err(StoreError::Open { path, source });
-            }
+            Err(error) => return Err(not_opened(&path, error)),
         };
         let transaction = database.begin_read().map_err(access("read"))?;
         let meta = transaction.open_table(META).map_err(access("read"))?;
@@ -287,17 +284,20 @@ impl Store {
     }
 }
 
+fn not_opened(path: &Path, error: DatabaseError) -> StoreError {
+    let path = path.to_owned();
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path },
+        error => {
+            let source = Box::new(advised(error.into()));
+            StoreError::Open { path, source }
+        }
+    }
+}
+
 fn open(path: &Path) -> Result<Database, StoreError> {
     let opened = Database::builder().set_cache_size(CACHE_BYTES).create(path);
-    let database = opened.map_err(|error| match error {
-        DatabaseError::DatabaseAlreadyOpen => StoreError::InUse {
-            path: path.to_owned(),
-        },
-        error => StoreError::Open {
-            path: path.to_owned(),
-            source: Box::new(advised(error.into())),
-        },
-    })?;
+    let database = opened.map_err(|error| not_opened(path, error))?;
     let found = prepare(&database)?;
     if found > FORMAT {
         let path = path.to_owned();

@@ -245,7 +245,7 @@ async fn a_hub_that_could_start_is_told_apart_from_one_that_could_not() {
     let running = hub.config_file();
     let running = ["hub", "--check", "--config", running.to_str().unwrap()];
     let ran = run(&running, "").await;
-    assert_fails(&ran, "store", "is another hub using it?");
+    assert_fails(&ran, "store", "another hub uses `");
     assert_eq!(hub.stop().await, 0);
     let before = fs::read(hub.folder().join("state").join("sortie.redb")).unwrap();
     let ran = run(&running, "").await;

@@ -103,6 +103,8 @@ impl Core {
     }
 
     async fn backup(&self, out: PathBuf) -> Result<Answer, String> {
+        let stored = self.checkpoint().await;
+        stored.map_err(|error| Chain(&error).to_string())?;
         let (store, folder) = (Arc::clone(&self.store), out.clone());
         let writing = tokio::task::spawn_blocking(move || backup::write(&store, &folder));
         match writing.await {

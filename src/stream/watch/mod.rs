@@ -8,6 +8,7 @@
 //! nothing. Only 410 leads back to a snapshot.
 
 mod index;
+mod pulse;
 mod snapshot;
 mod turn;
 
@@ -15,10 +16,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::index::Index;
+use self::pulse::Pulse;
 use self::turn::Turn;
 use super::feed::{Reading, Resume, Stream};
 use super::queue::{Item, Refusal};
@@ -49,15 +50,6 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 /// kube-apiserver itself ends watches after 30 to 60 minutes; ours end a little earlier and not
 /// all together.
 const WATCH_SECONDS: f64 = 1800.0;
-
-/// Silence after which a watch is opened again, until two bookmarks have told how often they come.
-///
-/// kube-apiserver sends one a minute to each watch that asked for them.
-const SILENCE: Duration = Duration::from_secs(150);
-
-/// The same once they have: so many times the pause between them, and no less than this.
-const PAUSES: f64 = 2.5;
-const SHORTEST_SILENCE: Duration = Duration::from_secs(10);
 
 /// Objects per page of the last rung of the ladder.
 const PAGE: usize = 500;
@@ -128,10 +120,7 @@ pub(super) struct Watcher {
     /// How far down the ladder snapshots are taken.
     rung: Rung,
     condition: StreamCondition,
-    /// Silence after which a watch counts as dead.
-    silence: Duration,
-    /// When the watch under way told its last bookmark.
-    bookmarked: Option<Instant>,
+    pulse: Pulse,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,8 +161,7 @@ impl Watcher {
             unreadable: 0,
             rung,
             condition: StreamCondition::Unspecified,
-            silence: SILENCE,
-            bookmarked: None,
+            pulse: Pulse::new(),
         }
     }
 
@@ -398,7 +386,7 @@ impl Watcher {
     ) -> Result<(), Failure> {
         let mut buffer = Buffer::new(limits::RAW_OBJECT_BYTES);
         let mut searched = 0;
-        self.bookmarked = None;
+        self.pulse.begin();
         loop {
             while let Some(end) = find_newline(buffer.filled(), searched) {
                 searched = 0;
@@ -419,7 +407,7 @@ impl Watcher {
                     return ended(initial.is_some(), &mut self.forced_ends);
                 }
             }
-            let reading = tokio::time::timeout(self.silence, answer.body.read(&mut buffer));
+            let reading = tokio::time::timeout(self.pulse.silence(), answer.body.read(&mut buffer));
             let Ok(read) = reading.await else {
                 self.silent();
                 return ended(initial.is_some(), &mut self.forced_ends);
@@ -438,18 +426,9 @@ impl Watcher {
             account = self.shared.feed.account(),
             stream = %self.stream.gvr,
             scope = %self.stream.scope,
-            after = ?self.silence,
+            after = ?self.pulse.silence(),
             "watch fell silent; it is opened again"
         );
-    }
-
-    /// Learns from the pause between two bookmarks of one watch how long silence may last.
-    fn bookmark_came(&mut self) {
-        let now = Instant::now();
-        if let Some(before) = self.bookmarked.replace(now) {
-            let pause = (now - before).mul_f64(PAUSES);
-            self.silence = pause.clamp(SHORTEST_SILENCE, SILENCE);
-        }
     }
 
     /// Takes one event; true if it ended the initial part.
@@ -465,7 +444,7 @@ impl Watcher {
                 version,
                 initial_events_end,
             }) => {
-                self.bookmark_came();
+                self.pulse.beat();
                 let ends = initial && initial_events_end;
                 if ends {
                     self.end_snapshot(version).await?;

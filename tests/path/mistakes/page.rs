@@ -76,6 +76,10 @@ impl Page {
                 _ => line,
             };
             let line = self.normal(line);
+            // It wrote before it had read why the connection was closed; the reason follows.
+            if line.contains("write: broken pipe") {
+                continue;
+            }
             if shown.last() != Some(&line) {
                 shown.push(line);
             }

@@ -1,0 +1,78 @@
+//! How long a watch may say nothing before it counts as dead.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Silence after which a watch is opened again, until two bookmarks have told how often they come.
+///
+/// kube-apiserver sends one a minute to each watch that asked for them.
+const SILENCE: Duration = Duration::from_secs(150);
+
+/// The same once they have: so many times the pause between them, and no less than this.
+const PAUSES: f64 = 2.5;
+const SHORTEST_SILENCE: Duration = Duration::from_secs(10);
+
+/// What the bookmarks of a stream's watches have taught.
+#[derive(Debug)]
+pub(super) struct Pulse {
+    silence: Duration,
+    /// When the watch under way told its last bookmark.
+    bookmarked: Option<Instant>,
+}
+
+impl Pulse {
+    pub(super) const fn new() -> Self {
+        Self {
+            silence: SILENCE,
+            bookmarked: None,
+        }
+    }
+
+    /// Silence after which a watch counts as dead.
+    pub(super) const fn silence(&self) -> Duration {
+        self.silence
+    }
+
+    /// Another watch begins.
+    pub(super) const fn begin(&mut self) {
+        self.bookmarked = None;
+    }
+
+    /// Learns from the pause between two bookmarks of one watch.
+    pub(super) fn beat(&mut self) {
+        let now = Instant::now();
+        if let Some(before) = self.bookmarked.replace(now) {
+            let pause = (now - before).mul_f64(PAUSES);
+            self.silence = pause.clamp(SHORTEST_SILENCE, SILENCE);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_measured_by_the_pause_between_two_bookmarks_of_one_watch() {
+        let mut pulse = Pulse::new();
+        assert_eq!(pulse.silence(), SILENCE);
+        let mut after = async |seconds| {
+            tokio::time::advance(Duration::from_secs(seconds)).await;
+            pulse.beat();
+            pulse.silence()
+        };
+        assert_eq!(after(1).await, SILENCE, "one bookmark tells nothing");
+        assert_eq!(after(20).await, Duration::from_secs(50));
+        assert_eq!(after(1).await, SHORTEST_SILENCE);
+        assert_eq!(after(3600).await, SILENCE);
+        pulse.begin();
+        tokio::time::advance(Duration::from_secs(20)).await;
+        pulse.beat();
+        assert_eq!(
+            pulse.silence(),
+            SILENCE,
+            "the pause between watches is not one"
+        );
+    }
+}
