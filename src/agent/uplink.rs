@@ -195,7 +195,11 @@ impl Uplink {
                             let old = current.replace(self.start(link, &links, &directed, &ended));
                             self.rotated(&identity, old);
                         }
-                        Err(end) => tracing::warn!(error = described(&end), "cannot connect with the new certificate yet; the old connection stays"),
+                        Err(end) => {
+                            tracing::warn!(error = described(&end), "cannot connect with the new certificate yet; the old connection stays");
+                            // The next connection uses it.
+                            self.rotated(&identity, None);
+                        }
                     }
                 }
             }
