@@ -55,7 +55,10 @@ async fn an_agent_that_joined_by_token_comes_back_with_a_state_folder_and_says_w
     assert_eq!(stand.agent.ended().await, 77, "{:?}", stand.agent.log());
     let log = fs::read_to_string(stand.agent.folder().join("agent-1.err")).unwrap();
     assert!(log.contains("`state-dir`"), "{log}");
-    assert!(log.contains("new token"), "{log}");
+    assert!(
+        log.contains("`sortie token create lab` makes a new one"),
+        "{log}"
+    );
     assert_eq!(stand.hub.log().refusals("TokenUsed", "agent=\"lab\""), 1);
 
     let mut stand = lasting(Plan::one("lab", &cluster.kubeconfig, "")).await;

@@ -219,13 +219,21 @@ impl PeerError {
     }
 }
 
-/// How far the chain is from this machine's clock, in whole minutes, rounded up.
+/// How far the chain is from this machine's clock.
 fn apart(fault: PathFault, off: Duration) -> String {
-    let minutes = off.as_secs().div_ceil(60);
+    let off = roughly(off);
     if fault == PathFault::NotYetValid {
-        format!("this machine's clock is at least {minutes} min behind the hub's; set them right")
+        format!("this machine's clock is at least {off} behind the hub's; set them right")
     } else {
-        format!("it ended {minutes} min ago by this machine's clock; is that right, and the hub's?")
+        format!("it ended {off} ago by this machine's clock; is that right, and the hub's?")
+    }
+}
+
+/// In whole minutes, rounded up; from two hours on in whole hours.
+fn roughly(time: Duration) -> String {
+    match time.as_secs().div_ceil(60) {
+        minutes @ 0..120 => format!("{minutes} min"),
+        minutes => format!("{} h", minutes / 60),
     }
 }
 
