@@ -40,7 +40,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 const CERTIFY: Duration = Duration::from_secs(15);
 
 /// First and longest pause between attempts to reach the hub; full jitter in between.
-const REDIAL: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+const REDIAL: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 /// Pause of an agent that the hub has banned.
 const BANNED: Duration = Duration::from_mins(10);
