@@ -27,7 +27,7 @@ const CONNECTIONS: usize = limits::STREAMS_PER_ACCOUNT.div_ceil(limits::API_STRE
 
 /// Silence on an HTTP/2 connection after which a ping is sent; with [`PING_TIMEOUT`], a frozen API
 /// server is found within 25 s.
-const PING_INTERVAL: Duration = Duration::from_secs(15);
+const PING_INTERVAL: Duration = Duration::from_secs(12);
 
 /// Time for the answer to a ping; without one the connection is closed.
 const PING_TIMEOUT: Duration = Duration::from_secs(8);

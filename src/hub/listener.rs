@@ -35,7 +35,7 @@ use crate::tasks::Tasks;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// HTTP/2 pings go out after this much silence.
-const PING_EVERY: Duration = Duration::from_secs(15);
+const PING_EVERY: Duration = Duration::from_secs(10);
 
 /// A ping that is not answered within this ends the connection.
 const PING_TIMEOUT: Duration = Duration::from_secs(8);

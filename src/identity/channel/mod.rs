@@ -39,8 +39,9 @@ use closed::Watched;
 pub use closed::Closed;
 pub use error::ConnectError;
 
-/// Time between HTTP/2 pings; with [`PING_TIMEOUT`], a frozen hub is found within 25 s.
-pub const PING_INTERVAL: Duration = Duration::from_secs(15);
+/// Silence after which an HTTP/2 ping is sent; with [`PING_TIMEOUT`], a frozen hub is found within
+/// 20 s. Heartbeats come more often, so that pings are rare.
+pub const PING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Time a ping may stay unanswered.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(8);
