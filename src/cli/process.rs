@@ -127,6 +127,8 @@ pub(super) fn block_on(threads: usize, body: impl Future<Output = Exit>) -> Exit
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// The terminal is gone: what was begun there ends in order, as with the others.
+    hangup: Signal,
     /// Never looked at: with somebody listening, a file that may not grow is an error of its
     /// write, and not the end of the process.
     _file_size: Signal,
@@ -142,6 +144,7 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate()).map_err(failed)?,
             interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
+            hangup: signal(SignalKind::hangup()).map_err(failed)?,
             _file_size: signal(SignalKind::from_raw(Number::XFSZ.as_raw())).map_err(failed)?,
         })
     }
@@ -151,6 +154,7 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+            _ = self.hangup.recv() => {}
         }
     }
 
