@@ -177,6 +177,15 @@ impl Seen {
         }
     }
 
+    /// Reads the next event.
+    pub(super) async fn event(&mut self) {
+        let before = self.events;
+        while self.events == before {
+            let line = self.watch.next_line().await.expect("the watch goes on");
+            self.note(&line);
+        }
+    }
+
     /// Reads the watch until it has told the cluster's newest change.
     pub(super) async fn settle(&mut self, double: &Double) -> Settled {
         let (mut objects, newest) = versions(&double.api().get(PODS).await);

@@ -62,6 +62,8 @@ pub(crate) async fn roll(replacements: usize, per_second: u64) -> Report {
             taken_over(&stand).await;
         };
         seen.until(replacing).await;
+        // The gap ends with the first event that the other instance tells.
+        seen.event().await;
         let stalls = if drains {
             &mut report.drained
         } else {
