@@ -190,17 +190,14 @@ impl Uplink {
                     let Some(renewed) = renewed else { continue };
                     identity = renewed;
                     // Make before break: the old link carries the feeds until they have moved.
-                    match self.open(&identity, &shared, &links).await {
-                        Ok(link) => {
-                            let old = current.replace(self.start(link, &links, &directed, &ended));
-                            self.rotated(&identity, old);
-                        }
+                    let old = match self.open(&identity, &shared, &links).await {
+                        Ok(link) => current.replace(self.start(link, &links, &directed, &ended)),
                         Err(end) => {
                             tracing::warn!(error = described(&end), "cannot connect with the new certificate yet; the old connection stays");
-                            // The next connection uses it.
-                            self.rotated(&identity, None);
+                            None
                         }
-                    }
+                    };
+                    self.rotated(&identity, old);
                 }
             }
         }
