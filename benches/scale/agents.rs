@@ -84,7 +84,7 @@ pub(crate) async fn run(count: usize) {
     println!(
         "after kill -9 of the hub: processor time {:.2} s; {}",
         processor(hub.pid()),
-        handshakes(&hub),
+        handshakes(&hub).await,
     );
     row("all back after the hub's start", took, "s", Some(5.0));
     row("lists of clusters after that", again, "", Some(0.0));
@@ -187,7 +187,8 @@ async fn back(hub: &Sortie, count: usize) {
         let connected =
             |line: &&str| line.starts_with("sortie_hub_account_connected{") && line.ends_with(" 1");
         let fed = text.lines().filter(connected).count();
-        (fed == count && text.contains(&format!("sortie_hub_agents {count}\n"))).then_some(())
+        let here = format!("sortie_hub_agents{{state=\"ACTIVE\"}} {count}\n");
+        (fed == count && text.contains(&here)).then_some(())
     })
     .await;
 }
@@ -201,8 +202,8 @@ fn lists_since(double: &Double, before: u64) -> u64 {
     lists(double) - before
 }
 
-/// How many connections came in the hub's busiest second, as its audit log tells.
-fn handshakes(hub: &Sortie) -> String {
+/// How the handshakes of agents went, and how many the hub's audit log admits in a second at most.
+async fn handshakes(hub: &Sortie) -> String {
     let mut seconds = std::collections::BTreeMap::<String, usize>::new();
     let log = hub.log();
     for entry in log.entries() {
@@ -211,13 +212,12 @@ fn handshakes(hub: &Sortie) -> String {
             *seconds.entry(time.chars().take(19).collect()).or_default() += 1;
         }
     }
-    let all: usize = seconds.values().sum();
     let most = seconds.values().max().copied().unwrap_or(0);
-    let refused = log.entries().filter(|entry| {
-        entry.text("action") == Some("connect") && entry.text("outcome") == Some("refused")
-    });
-    format!(
-        "{all} connections, {most} in the busiest second, {} refused",
-        refused.count()
-    )
+    let metrics = http_get(hub.address("metrics").await, "/metrics").await;
+    let metrics = metrics.unwrap_or_default();
+    let told = metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("sortie_hub_handshakes_total{door=\"data\",outcome="));
+    let told: Vec<&str> = told.collect();
+    format!("handshakes {told:?}, {most} admitted in the busiest second")
 }
