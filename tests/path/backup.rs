@@ -141,8 +141,9 @@ async fn a_hub_restored_from_a_backup_knows_its_agents_clients_and_accounts() {
         double.drive("pods", 0);
     }
     for (facade, double) in facades.iter().zip([&one, &two]) {
-        let wanted = versions(&double.api().get(PODS).await);
         eventually_async("what the cluster has", async || {
+            // One tick of the drive may still have been under way.
+            let wanted = versions(&double.api().get(PODS).await);
             let shown = versions(&facade.get(PODS).await);
             (shown == wanted).then_some(())
         })

@@ -54,7 +54,7 @@ async fn a_full_disk_is_told_once_damages_nothing_and_is_left_behind() {
         .await;
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(
-        refused.stderr.contains("cannot write to the store"),
+        refused.stderr.contains("the change was not made"),
         "{refused:?}"
     );
     assert!(refused.stderr.contains("is the disk full?"), "{refused:?}");

@@ -87,6 +87,11 @@ impl Sortie {
         self.server.stderr()
     }
 
+    /// Bytes that its log has since it was last started.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.server.stderr().len() as u64
+    }
+
     /// What it has printed since it was last started.
     pub(crate) fn stdout(&self) -> String {
         self.server.stdout()

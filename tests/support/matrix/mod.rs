@@ -40,9 +40,9 @@ const NAMESPACE: &str = "matrix";
 /// Longest wait before a blow falls, in milliseconds.
 const WAIT_MILLIS: u64 = 1_500;
 
-/// Bytes of a file that a hub whose disk is "full" may write: enough for its log, and less than
-/// any store.
-pub(crate) const FULL_DISK: u64 = 256 * 1024;
+/// Bytes that each file of a hub whose disk is "full" may still have: so few that no page of its
+/// store lies within them and is free.
+pub(crate) const FULL_DISK: u64 = 16 * 1024;
 
 /// Time until the facade shows what the cluster holds, once everything is there again.
 ///
@@ -385,11 +385,12 @@ async fn silence(links: &[Relay], lasting: Duration) {
     }
 }
 
-/// No file of the process may grow past [`FULL_DISK`], or any may again. A write beyond fails as
-/// one on a full disk does, with another number.
+/// No file of the process may grow past [`FULL_DISK`] and its log, or any may again. A write beyond
+/// fails as one on a full disk does, with another number.
 pub(crate) fn fill_disk(hub: &Sortie, full: bool) {
+    let most = FULL_DISK + hub.log_bytes();
     let limit = Rlimit {
-        current: full.then_some(FULL_DISK),
+        current: full.then_some(most),
         maximum: None,
     };
     let pid = Pid::from_raw(hub.pid()).expect("a process");
