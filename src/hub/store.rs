@@ -308,24 +308,24 @@ fn open(path: &Path) -> Result<Database, StoreError> {
 
 /// Makes the tables of a new store and tells the format of this one.
 fn prepare(database: &Database) -> Result<u64, StoreError> {
-    let transaction = database.begin_write().map_err(access("prepare"))?;
+    let transaction = database.begin_write().map_err(access("write to"))?;
     let found = {
-        let mut meta = transaction.open_table(META).map_err(access("prepare"))?;
+        let mut meta = transaction.open_table(META).map_err(access("write to"))?;
         let found = meta
             .get("format")
-            .map_err(access("prepare"))?
+            .map_err(access("write to"))?
             .map(|found| found.value());
         if found.is_none() {
-            meta.insert("format", FORMAT).map_err(access("prepare"))?;
+            meta.insert("format", FORMAT).map_err(access("write to"))?;
         }
         if found.is_none_or(|found| found <= FORMAT) {
             for table in [REGISTRY, CURSORS, OBJECTS] {
-                transaction.open_table(table).map_err(access("prepare"))?;
+                transaction.open_table(table).map_err(access("write to"))?;
             }
         }
         found.unwrap_or(FORMAT)
     };
-    transaction.commit().map_err(access("prepare"))?;
+    transaction.commit().map_err(access("write to"))?;
     Ok(found)
 }
 
