@@ -143,6 +143,12 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Notes what waits now. Under the lock: nothing may leave the quota before it came.
+    fn account(&self, state: &mut State, added: usize, gone: usize) {
+        state.pending_bytes = state.pending_bytes + added - gone;
+        self.quota.change(added, gone);
+    }
+
     /// What it holds now.
     pub(super) fn held(&self) -> Held {
         let state = self.lock();
@@ -165,9 +171,8 @@ impl Queue {
             },
         );
         let gone = old.map_or(0, |lane| lane.bytes);
-        state.pending_bytes -= gone;
+        self.account(&mut state, 0, gone);
         drop(state);
-        self.quota.change(0, gone);
         self.emptied.notify_waiters();
     }
 
@@ -176,9 +181,8 @@ impl Queue {
         let mut state = self.lock();
         let old = state.streams.remove(&stream);
         let gone = old.map_or(0, |lane| lane.bytes);
-        state.pending_bytes -= gone;
+        self.account(&mut state, 0, gone);
         drop(state);
-        self.quota.change(0, gone);
         self.emptied.notify_waiters();
     }
 
@@ -237,9 +241,8 @@ impl Queue {
         let (added, freed) = lane.push(item);
         let instead = lane.coalesced > before;
         let waits = lane.waits_for_more();
-        state.pending_bytes = state.pending_bytes + added - freed;
+        self.account(&mut state, added, freed);
         drop(state);
-        self.quota.change(added, freed);
         if !waits {
             self.filled.notify_one();
         }
@@ -263,10 +266,9 @@ impl Queue {
             return None;
         }
         let (batch, freed) = lane.number(stream)?;
-        state.pending_bytes -= freed;
+        self.account(&mut state, 0, freed);
         state.full = false;
         drop(state);
-        self.quota.change(0, freed);
         self.emptied.notify_waiters();
         Some(batch)
     }

@@ -225,3 +225,29 @@ async fn the_queues_of_an_agent_share_its_quota_and_each_keeps_a_part() {
     unread[0].remove(1);
     waiting.await.unwrap();
 }
+
+#[test]
+fn what_is_sent_while_more_comes_leaves_the_quota_as_it_was() {
+    let quota = Arc::new(Quota::default());
+    let queue = Queue::new(Arc::clone(&quota));
+    queue.start(1, 7);
+    let (done, ended) = std::sync::mpsc::channel::<()>();
+    let (reader, left) = (&queue, &quota);
+    std::thread::scope(|threads| {
+        threads.spawn(move || {
+            let mut next = 1;
+            while ended.try_recv() != Err(std::sync::mpsc::TryRecvError::Disconnected) {
+                while let Some(batch) = reader.next_batch(1, next) {
+                    // Less than nothing would be no room at all.
+                    assert!(left.has_room(limits::PENDING_BYTES_SHARE, 1), "at {next}");
+                    next = last_sequence(&batch) + 1;
+                    reader.acknowledge(1, 7, next - 1);
+                }
+            }
+        });
+        for uid in 0..5_000 {
+            push(&queue, large(uid, 200));
+        }
+        drop(done);
+    });
+}
