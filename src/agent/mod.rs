@@ -36,7 +36,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::clock::SharedClock;
-use crate::credential::{self, vault};
+use crate::credential;
 use crate::entropy::{self, SharedEntropy};
 use crate::fault::Advised;
 use crate::identity::renewal::Schedule;
@@ -70,7 +70,7 @@ pub struct Settings {
     /// How it proves who it is.
     pub evidence: Evidence,
     /// Secret engines by profile.
-    pub engines: Vec<vault::Settings>,
+    pub engines: Vec<credential::Settings>,
     /// What it serves.
     pub accounts: Vec<AccountSettings>,
     /// Name of this pod or host, for people.

@@ -10,7 +10,7 @@ use super::AccountSettings;
 use super::accounts::Accounts;
 use super::worker::{self, Worker};
 use crate::clock::SharedClock;
-use crate::credential::{Engines, vault};
+use crate::credential::{self, Engines};
 use crate::entropy::SharedEntropy;
 use crate::policy::{AccountPolicy, Rules};
 use crate::stream::Quota;
@@ -21,7 +21,7 @@ use crate::telemetry::metrics::Tally;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// Secret engines by profile.
-    pub engines: Vec<vault::Settings>,
+    pub engines: Vec<credential::Settings>,
     /// What is served.
     pub accounts: Vec<AccountSettings>,
 }
@@ -51,7 +51,7 @@ struct Member {
 /// Starts and stops workers as the wish changes.
 pub(super) struct Roster {
     common: Common,
-    engines: (Vec<vault::Settings>, Arc<Engines>),
+    engines: (Vec<credential::Settings>, Arc<Engines>),
     members: BTreeMap<String, Member>,
 }
 

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::source::{self, Environment};
 use super::{ConfigError, agent, hub};
 use crate::agent::Evidence;
-use crate::credential::Source;
+use crate::credential::{EngineSettings, Source};
 use crate::entropy;
 use crate::identity::join::{Join, new_secret};
 
@@ -92,7 +92,8 @@ fn the_example_of_an_agent_reads_and_its_print_reads_back() {
     let file = Path::new("/etc/sortie/agent.yaml");
     let settings = agent::read(file, AGENT, &pod()).unwrap();
     assert_eq!(settings.host, "agent-0");
-    assert_eq!(settings.engines[1].ca_file, Path::new("/etc/sortie/ca.pem"));
+    let EngineSettings::Vault(vault) = &settings.engines[1].engine;
+    assert_eq!(vault.ca_file, Path::new("/etc/sortie/ca.pem"));
     assert_eq!(settings.engines[1].refresh, Duration::from_secs(30));
     assert!(
         matches!(&settings.accounts[0].source, Source::ServiceAccount { host, port: 443, .. } if host == "10.96.0.1")
@@ -169,8 +170,6 @@ agent.yaml:3: hub.proxy: `environment` is not available in this version; write `
 agent.yaml:5: identity.trust.root-spki-sha256: must be the 64 hex digits of a SHA-256; the hub logs it as `root-spki-sha256`
 agent.yaml:6: identity.join.join-file: belongs to the method `token`
 agent.yaml:6: identity.join.token-file: is missing
-agent.yaml:8: engines.one.address: must be https://host or https://host:port
-agent.yaml:8: engines.one.auth.method: must be `kubernetes` or `token`, got `ldap`
 agent.yaml:8: engines.one.engine: `gcp` is not available in this version; `vault` (also for OpenBao) is
 agent.yaml:9: engines.two.address: must be https://host or https://host:port
 agent.yaml:9: engines.two.auth.role: does not belong to the method `token`

@@ -3,30 +3,31 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Reference;
+use super::connection::Connection;
 use super::fetch::{FetchError, FetchErrorKind, Fetched};
-use super::vault::{self, Vault};
-use super::{Engine, Locator, Reference};
+use super::settings::{self, Settings};
 use crate::telemetry::metrics::Tally;
 
 /// The configured connections to engines, by name.
 #[derive(Debug, Default)]
 pub struct Engines {
-    vaults: Vec<Vault>,
+    connections: Vec<Connection>,
     fetches: Arc<Tally<1>>,
 }
 
 impl Engines {
     /// Prepares a connection per settings; nothing is dialled yet.
-    pub fn new(settings: Vec<vault::Settings>) -> Self {
+    pub fn new(settings: Vec<Settings>) -> Self {
         Self {
-            vaults: settings.into_iter().map(Vault::new).collect(),
+            connections: settings.into_iter().map(Connection::new).collect(),
             fetches: Arc::default(),
         }
     }
 
     /// Other connections in place of these, counted on.
     #[must_use]
-    pub fn replaced_by(&self, settings: Vec<vault::Settings>) -> Self {
+    pub fn replaced_by(&self, settings: Vec<Settings>) -> Self {
         Self {
             fetches: Arc::clone(&self.fetches),
             ..Self::new(settings)
@@ -38,10 +39,9 @@ impl Engines {
     /// # Errors
     /// The engine's own, and one for a connection that is not configured.
     pub async fn fetch(&self, reference: &Reference) -> Result<Fetched, FetchError> {
-        let Reference::Vault { profile, locator } = reference;
-        let fetched = match self.vault(profile.as_deref()) {
-            Some(vault) => vault.fetch(locator).await,
-            None => Err(not_configured(profile.as_deref(), locator)),
+        let fetched = match self.connection(reference) {
+            Some(connection) => connection.fetch(reference).await,
+            None => Err(not_configured(reference)),
         };
         let outcome = fetched
             .as_ref()
@@ -57,30 +57,29 @@ impl Engines {
 
     /// How often what `reference` names is fetched again.
     pub fn refresh(&self, reference: &Reference) -> Duration {
-        let Reference::Vault { profile, .. } = reference;
-        self.vault(profile.as_deref())
-            .map_or(vault::REFRESH, |vault| vault.settings().refresh)
+        self.connection(reference)
+            .map_or(settings::REFRESH, |connection| {
+                connection.settings().refresh
+            })
     }
 
     /// Whether the connection that `reference` names is configured.
     pub fn knows(&self, reference: &Reference) -> bool {
-        let Reference::Vault { profile, .. } = reference;
-        self.vault(profile.as_deref()).is_some()
+        self.connection(reference).is_some()
     }
 
-    fn vault(&self, profile: Option<&str>) -> Option<&Vault> {
-        self.vaults.iter().find(|vault| match profile {
-            Some(name) => vault.settings().name == name,
-            None => vault.settings().default,
-        })
+    fn connection(&self, reference: &Reference) -> Option<&Connection> {
+        let mut connections = self.connections.iter();
+        connections.find(|connection| connection.serves(reference))
     }
 }
 
-fn not_configured(profile: Option<&str>, locator: &Locator) -> FetchError {
+fn not_configured(reference: &Reference) -> FetchError {
+    let profile = reference.profile.as_deref().unwrap_or("default");
     FetchError {
         kind: FetchErrorKind::Unavailable { sealed: false },
-        profile: profile.unwrap_or("default").to_owned(),
-        path: format!("{}/{}", locator.mount, locator.path),
+        profile: profile.to_owned(),
+        path: reference.locator.to_string(),
         status: None,
         hint: "no engine of this name is configured under `engines`",
     }

@@ -5,26 +5,110 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use super::{Locator, Reason};
+use super::{Reason, Reference};
 use crate::retry::Retry;
 use crate::secret::SecretBytes;
 
-/// A fetch under way.
-pub type Fetching<'a> = Pin<Box<dyn Future<Output = Result<Fetched, FetchError>> + Send + 'a>>;
+/// A question to an engine, under way.
+pub type Asking<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + 'a>>;
 
-/// A store of secrets.
+/// A wait that has no outcome.
+pub type Waiting<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// A store of secrets, spoken to over one connection of the configuration.
+///
+/// Whoever asks bounds the time: every future may be dropped at any point.
 pub trait Engine: fmt::Debug + Send + Sync {
-    /// Fetches the field at `locator`, fresh from the store; bounded in time by the engine.
-    fn fetch<'a>(&'a self, locator: &'a Locator) -> Fetching<'a>;
+    /// Fetches what `reference` names, fresh from the store.
+    fn fetch<'a>(&'a self, reference: &'a Reference) -> Asking<'a, Fetched>;
+
+    /// The names of the fields of the document, for a reference that means each of them.
+    fn keys<'a>(&'a self, reference: &'a Reference) -> Asking<'a, Vec<String>>;
+
+    /// Whether `version` is still the store's, asked without fetching any plaintext; `None` where
+    /// the store cannot tell.
+    fn is_current<'a>(
+        &'a self,
+        _reference: &'a Reference,
+        _version: &'a str,
+    ) -> Asking<'a, Option<bool>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    /// Whether the store can be reached and works; no credential is sent.
+    fn probe(&self) -> Asking<'_, ()>;
+
+    /// Ends when the store has another version than `version`; `None` where it does not tell, and
+    /// has to be asked from time to time.
+    fn changed<'a>(&'a self, _reference: &'a Reference, _version: &'a str) -> Option<Waiting<'a>> {
+        None
+    }
+
+    /// Gives back what was leased: dynamic secrets, and the login of this connection.
+    fn close(&self) -> Waiting<'_> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// What an engine gave.
 #[derive(Debug)]
 pub struct Fetched {
-    /// The field's bytes.
+    /// The bytes.
     pub document: SecretBytes,
     /// The store's version of it.
     pub version: Option<String>,
+    /// For how long it may be used, where the store lends it.
+    pub lease: Option<Duration>,
+}
+
+/// A [`FetchError`] before it knows which connection and secret it is about. It has no room for an
+/// answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What happened.
+    pub kind: FetchErrorKind,
+    /// HTTP status of the answer, if there was one.
+    pub status: Option<u16>,
+    /// What to look at.
+    pub hint: &'static str,
+}
+
+impl Failure {
+    /// A failure without a status.
+    pub const fn new(kind: FetchErrorKind, hint: &'static str) -> Self {
+        Self {
+            kind,
+            status: None,
+            hint,
+        }
+    }
+
+    /// Something on our own side that keeps us from logging in.
+    pub const fn local(hint: &'static str) -> Self {
+        Self::new(FetchErrorKind::Unauthenticated, hint)
+    }
+
+    /// Something that keeps us from asking at all.
+    pub const fn unavailable(hint: &'static str) -> Self {
+        Self::new(FetchErrorKind::Unavailable { sealed: false }, hint)
+    }
+
+    /// An answer that is not what was promised.
+    pub const fn corrupt(hint: &'static str) -> Self {
+        Self::new(FetchErrorKind::Corrupt, hint)
+    }
+
+    /// A reference of another engine; the connection's own look-up does not let one come here.
+    pub(super) const fn other_engine() -> Self {
+        Self::local("the reference is one of another engine")
+    }
+
+    /// As [`Failure::new`], from an answer with this status.
+    #[must_use]
+    pub const fn with_status(mut self, status: u16) -> Self {
+        self.status = Some(status);
+        self
+    }
 }
 
 /// A secret that could not be fetched.
@@ -37,7 +121,7 @@ pub struct FetchError {
     pub kind: FetchErrorKind,
     /// The named connection.
     pub profile: String,
-    /// Mount and path of the secret.
+    /// What a person calls the secret.
     pub path: String,
     /// HTTP status of the answer, if there was one.
     pub status: Option<u16>,

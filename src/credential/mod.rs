@@ -20,6 +20,8 @@
 //! - Kubernetes `clientcmd/api/v1` (kubeconfig); Vault HTTP API, "KV secrets engine version 2".
 
 mod authorization;
+mod connection;
+mod document;
 mod engines;
 mod fetch;
 mod keeper;
@@ -28,20 +30,23 @@ mod material;
 mod reference;
 mod server;
 mod service_account;
+mod settings;
 #[cfg(test)]
 pub(crate) mod testkit;
+mod transport;
 pub mod vault;
 
 use std::fmt;
 
 pub use authorization::{Auth, AuthorizationError, TokenFile};
 pub use engines::Engines;
-pub use fetch::{Engine, FetchError, FetchErrorKind, Fetched, Fetching};
+pub use fetch::{Asking, Engine, Failure, FetchError, FetchErrorKind, Fetched, Waiting};
 pub use keeper::{Keeper, Published, Source};
 pub use kubeconfig::{KubeconfigError, Profile};
 pub use material::Credential;
-pub use reference::{Locator, Reference, ReferenceError};
+pub use reference::{EngineId, Key, Locator, Reference, ReferenceError};
 pub use server::{Server, ServerError, is_refused_address};
+pub use settings::{EngineSettings, MAX_STALE, REFRESH, Settings};
 
 /// Why an account has no fresh credential; printed as its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 //! A certificate authority and a scripted TLS server on the loopback interface, for tests.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::ServerConfig;
@@ -11,6 +12,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::dynamic_filter_fn;
+use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::tasks::Tasks;
 
@@ -186,20 +192,39 @@ async fn read_request(stream: &mut TlsStream<TcpStream>) -> std::io::Result<Stri
 #[derive(Clone, Default)]
 pub(crate) struct Logged(Arc<Mutex<Vec<u8>>>);
 
+/// Ends the capture.
+pub(crate) struct LogGuard;
+
+thread_local! {
+    static CAPTURED: RefCell<Option<Logged>> = const { RefCell::new(None) };
+}
+
 impl Logged {
-    pub(crate) fn start() -> (Self, tracing::subscriber::DefaultGuard) {
+    pub(crate) fn start() -> (Self, LogGuard) {
+        // One subscriber for the whole process: with one per thread, what a place of the code logs
+        // first while another test's subscriber comes or goes is switched off for both.
+        static INSTALLED: Once = Once::new();
+        INSTALLED.call_once(|| {
+            let captures = dynamic_filter_fn(|_, _| CAPTURED.with_borrow(Option::is_some));
+            let layer = tracing_subscriber::fmt::layer()
+                .with_span_events(FmtSpan::FULL)
+                .with_writer(|| CAPTURED.with_borrow(|now| now.clone().unwrap_or_default()))
+                .with_filter(captures);
+            tracing_subscriber::registry().with(layer).init();
+        });
         let logged = Self::default();
-        let writer = logged.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::TRACE)
-            .with_span_events(tracing_subscriber::fmt::format::FmtSpan::FULL)
-            .with_writer(move || writer.clone())
-            .finish();
-        (logged, tracing::subscriber::set_default(subscriber))
+        CAPTURED.set(Some(logged.clone()));
+        (logged, LogGuard)
     }
 
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        CAPTURED.set(None);
     }
 }
 

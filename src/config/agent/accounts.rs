@@ -134,19 +134,7 @@ fn service_account(map: &Map<'_>, environment: &Environment) -> Option<Source> {
 
 fn reference(field: &Field<'_>, engines: &Engines) -> Parsed<Reference> {
     let parsed = Reference::parse(&text(field)?).map_err(|error| error.to_string())?;
-    let Reference::Vault { profile, .. } = &parsed;
-    match profile {
-        Some(name) if !engines.names.contains(name) => Err(format!(
-            "names the engine `{}`, which is not under `engines`",
-            printable(name)
-        )),
-        None if !engines.has_default => Err(
-            "names no engine, and none under `engines` has `default: true`: write \
-                 `sec+vault://NAME/…`, or set it"
-                .to_owned(),
-        ),
-        Some(_) | None => Ok(parsed),
-    }
+    engines.check(&parsed).map(|()| parsed)
 }
 
 // ---------------------------------------------------------------- policy

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::agent::{AccountSettings, Evidence, Settings};
 use crate::config::print::yaml;
 use crate::config::text::written;
-use crate::credential::{Source, vault};
+use crate::credential::{self, EngineSettings, Source, vault};
 use crate::policy::{self, KindPattern, NamespacePattern, OperationRule};
 use crate::resource::Verb;
 
@@ -42,7 +42,23 @@ fn join_value(evidence: &Evidence) -> Value {
     }
 }
 
-fn engine_value(engine: &vault::Settings) -> Value {
+fn engine_value(settings: &credential::Settings) -> Value {
+    let mut value = match &settings.engine {
+        EngineSettings::Vault(vault) => vault_value(vault),
+    };
+    let common = [
+        ("engine", json!(settings.engine.id().as_str())),
+        ("default", json!(settings.default)),
+        ("refresh", json!(written(settings.refresh))),
+        ("credential-max-stale", json!(written(settings.max_stale))),
+    ];
+    for (key, common) in common {
+        value.insert(key.to_owned(), common);
+    }
+    Value::Object(value)
+}
+
+fn vault_value(engine: &vault::Settings) -> Map<String, Value> {
     let auth = match &engine.auth {
         vault::AuthMethod::Kubernetes {
             role,
@@ -53,14 +69,11 @@ fn engine_value(engine: &vault::Settings) -> Value {
         }
         vault::AuthMethod::TokenFile(path) => json!({ "method": "token", "token-file": path }),
     };
-    json!({
-        "engine": "vault",
-        "address": engine.address,
-        "ca-file": engine.ca_file,
-        "auth": auth,
-        "default": engine.default,
-        "refresh": written(engine.refresh),
-    })
+    Map::from_iter([
+        ("address".to_owned(), json!(engine.address)),
+        ("ca-file".to_owned(), json!(engine.ca_file)),
+        ("auth".to_owned(), auth),
+    ])
 }
 
 fn account_value(account: &AccountSettings) -> Value {

@@ -3,32 +3,22 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::redirect;
 use rustify::errors::ClientError as HttpError;
-use rustls::crypto::aws_lc_rs;
-use rustls::{ClientConfig, RootCertStore};
 use secrecy::ExposeSecret;
 use serde_json::Value;
 use vaultrs::api::auth::kubernetes::requests::LoginWithKubernetesRequest;
 use vaultrs::api::kv2::requests::ReadSecretRequest;
 use vaultrs::api::token::requests::LookupTokenSelfRequest;
 use vaultrs::api::{EndpointMiddleware, EndpointResult};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
-use super::failure::Failure;
-use super::{FetchErrorKind, Settings};
-use crate::credential::authorization::read_file;
-use crate::credential::kubeconfig::parse_roots;
-use crate::credential::reference::Locator;
-use crate::limits;
+use super::failure::from_library;
+use super::{Secret, Settings};
+use crate::credential::fetch::{Failure, FetchErrorKind};
+use crate::credential::transport::{self, BodyError};
 use crate::secret::SecretBytes;
-
-/// Largest answer that is read, in bytes: a document of [`limits::YAML_BYTES`], escaped, among
-/// other fields.
-const ANSWER_BYTES: usize = 4 * limits::YAML_BYTES;
 
 type Sending<'a> =
     Pin<Box<dyn Future<Output = Result<http::Response<Vec<u8>>, HttpError>> + Send + 'a>>;
@@ -50,17 +40,7 @@ impl Client {
         if !settings.address.starts_with("https://") {
             return Err(Failure::unavailable("its address must begin with https://"));
         }
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls(settings).await?)
-            .redirect(redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .no_proxy()
-            .https_only(true)
-            .pool_max_idle_per_host(0)
-            .connect_timeout(deadline)
-            .timeout(deadline)
-            .build()
-            .map_err(|_error| Failure::unavailable("its TLS settings cannot be used"))?;
+        let http = transport::client(&settings.ca_file, deadline).await?;
         Ok(Self {
             http,
             base: settings.address.clone(),
@@ -74,14 +54,42 @@ impl Client {
     }
 
     /// The fields of a secret, and its version. The caller wipes the fields.
-    pub(super) async fn read(&self, locator: &Locator) -> Result<(Value, u64), Failure> {
+    pub(super) async fn read(&self, secret: &Secret<'_>) -> Result<(Value, u64), Failure> {
         let request = ReadSecretRequest {
-            mount: locator.mount.clone(),
-            path: locator.path.clone(),
-            version: locator.version,
+            mount: secret.mount.to_owned(),
+            path: secret.path.to_owned(),
+            version: secret.version,
         };
-        let secret = self.ask(request).await?.data.ok_or_else(Failure::corrupt)?;
+        let secret = self
+            .ask(request)
+            .await?
+            .data
+            .ok_or_else(|| Failure::corrupt(""))?;
         Ok((secret.data, secret.metadata.version))
+    }
+
+    /// Whether it is there, unsealed and active or able to pass requests on.
+    pub(super) async fn health(&self) -> Result<(), Failure> {
+        let url = format!("{}/v1/sys/health?standbyok=true", self.base);
+        let asked = self.http.get(url).send().await;
+        let answer = asked.map_err(|error| {
+            from_library(&HttpError::RequestError {
+                source: error.into(),
+                url: String::new(),
+                method: String::new(),
+            })
+        })?;
+        match answer.status().as_u16() {
+            // Behind a proxy or in a namespace the path may not be served; it answers all the same.
+            200..=299 | 400..=499 => Ok(()),
+            code => Err(Failure::new(
+                FetchErrorKind::Unavailable {
+                    sealed: code == 503,
+                },
+                "",
+            )
+            .with_status(code)),
+        }
     }
 
     /// Whether the token is accepted at all.
@@ -134,10 +142,10 @@ impl Client {
         let request = request.with_middleware(&self.middle);
         let mut answer = rustify::Endpoint::exec(&request, self)
             .await
-            .map_err(|error| Failure::from_library(&error))?;
+            .map_err(|error| from_library(&error))?;
         let parsed = answer.wrap::<EndpointResult<E::Response>>();
         answer.response.body_mut().zeroize();
-        parsed.map_err(|error| Failure::from_library(&error))
+        parsed.map_err(|error| from_library(&error))
     }
 
     /// The library's own transport reads answers of any size.
@@ -151,26 +159,22 @@ impl Client {
         let request = reqwest::Request::try_from(request)
             .map_err(|source| HttpError::ReqwestBuildError { source })?;
         let sent = self.http.execute(request).await;
-        let mut response = sent.map_err(|error| HttpError::RequestError {
+        let response = sent.map_err(|error| HttpError::RequestError {
             source: error.into(),
             url: String::new(),
             method: String::new(),
         })?;
-        let announced = response.content_length().unwrap_or_default();
-        let capacity = usize::try_from(announced)
-            .unwrap_or(usize::MAX)
-            .min(ANSWER_BYTES);
-        let mut body = Zeroizing::new(Vec::with_capacity(capacity));
-        while let Some(chunk) = response.chunk().await.map_err(broken)? {
-            if body.len() + chunk.len() > ANSWER_BYTES {
-                return Err(HttpError::ResponseError {
+        let status = response.status();
+        let mut body = transport::body(response)
+            .await
+            .map_err(|error| match error {
+                BodyError::Broken(error) => broken(error),
+                BodyError::TooLarge => HttpError::ResponseError {
                     source: io::Error::other("answer is too large").into(),
-                });
-            }
-            body.extend_from_slice(&chunk);
-        }
+                },
+            })?;
         let mut answer = http::Response::new(std::mem::take(&mut *body));
-        *answer.status_mut() = response.status();
+        *answer.status_mut() = status;
         Ok(answer)
     }
 }
@@ -193,29 +197,6 @@ impl Drop for Client {
     fn drop(&mut self) {
         self.middle.token.zeroize();
     }
-}
-
-async fn tls(settings: &Settings) -> Result<ClientConfig, Failure> {
-    let unusable = Failure::unavailable("the configured `ca-file` cannot be read");
-    let Ok(pem) = read_file(&settings.ca_file, limits::YAML_BYTES).await else {
-        return Err(unusable);
-    };
-    let mut roots = RootCertStore::empty();
-    let Ok(certificates) = parse_roots(&pem) else {
-        return Err(unusable);
-    };
-    for certificate in certificates {
-        roots
-            .add(certificate)
-            .map_err(|_error| Failure::unavailable("the configured `ca-file` cannot be read"))?;
-    }
-    let mut tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(|_error| Failure::unavailable("its TLS settings cannot be used"))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    tls.resumption = rustls::client::Resumption::disabled();
-    Ok(tls)
 }
 
 /// The library takes tokens as plain text.

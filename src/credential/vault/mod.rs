@@ -24,41 +24,27 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use secrecy::ExposeSecret;
 use serde_json::Value;
 use tokio::sync::Mutex;
-use zeroize::Zeroize;
 
 use self::client::Client;
-use self::failure::Failure;
 use super::authorization::read_token;
-use super::fetch::{Engine, FetchError, FetchErrorKind, Fetched, Fetching};
-use super::reference::Locator;
+use super::fetch::{Asking, Engine, Failure, FetchErrorKind, Fetched};
+use super::{Locator, Reference, document};
 use crate::secret::SecretBytes;
 
-/// How often a secret is fetched again, where the settings say nothing else.
-pub const REFRESH: Duration = Duration::from_mins(5);
-
-/// Time that one fetch may take, log-in included.
+/// Time that one request may take.
 const DEADLINE: Duration = Duration::from_secs(5);
 
 /// A connection to one Vault or OpenBao.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Its name in references.
-    pub name: String,
     /// `https://host:port`.
     pub address: String,
     /// The only certificate authorities that may vouch for it, PEM.
     pub ca_file: PathBuf,
     /// How to log in.
     pub auth: AuthMethod,
-    /// Whether it serves references that name no connection.
-    pub default: bool,
-    /// How often a secret is fetched again; usually [`REFRESH`].
-    pub refresh: Duration,
 }
 
 /// How to log in.
@@ -81,7 +67,6 @@ pub enum AuthMethod {
 #[derive(Debug)]
 pub struct Vault {
     settings: Settings,
-    deadline: Duration,
     token: Mutex<Option<Arc<SecretBytes>>>,
 }
 
@@ -90,24 +75,18 @@ impl Vault {
     pub const fn new(settings: Settings) -> Self {
         Self {
             settings,
-            deadline: DEADLINE,
             token: Mutex::const_new(None),
         }
     }
 
-    /// What it was made from.
-    pub const fn settings(&self) -> &Settings {
-        &self.settings
-    }
-
-    async fn read(&self, locator: &Locator) -> Result<Fetched, Failure> {
+    async fn read(&self, secret: &Secret<'_>) -> Result<(Value, u64), Failure> {
         let token = self.token(None).await?;
-        match self.read_with(&token, locator).await {
+        match self.read_with(&token, secret).await {
             Err(failure) if failure.kind == FetchErrorKind::Denied => {}
             done => return done,
         }
         let fresh = self.token(Some(&token)).await?;
-        match self.read_with(&fresh, locator).await {
+        match self.read_with(&fresh, secret).await {
             Err(failure) if failure.kind == FetchErrorKind::Denied => {
                 self.blame(&fresh, failure).await
             }
@@ -116,7 +95,7 @@ impl Vault {
     }
 
     /// After a second 403: is it the token, or what it may read?
-    async fn blame(&self, token: &SecretBytes, denied: Failure) -> Result<Fetched, Failure> {
+    async fn blame(&self, token: &SecretBytes, denied: Failure) -> Result<(Value, u64), Failure> {
         if matches!(self.settings.auth, AuthMethod::Kubernetes { .. }) {
             return Err(denied); // the token is a moment old
         }
@@ -134,15 +113,12 @@ impl Vault {
         }
     }
 
-    async fn read_with(&self, token: &SecretBytes, locator: &Locator) -> Result<Fetched, Failure> {
-        let client = self.client(token).await?;
-        let (mut data, version) = client.read(locator).await?;
-        let found = field(&mut data, locator);
-        wipe(data);
-        Ok(Fetched {
-            document: found?,
-            version: Some(version.to_string()),
-        })
+    async fn read_with(
+        &self,
+        token: &SecretBytes,
+        secret: &Secret<'_>,
+    ) -> Result<(Value, u64), Failure> {
+        self.client(token).await?.read(secret).await
     }
 
     /// The cached token, or a new one if there is none or it is the one that was `refused`.
@@ -169,83 +145,65 @@ impl Vault {
                 token_file,
             } => {
                 let proof = read_token(token_file).await.map_err(unreadable)?;
-                let client = Client::build(&self.settings, None, self.deadline).await?;
+                let client = Client::build(&self.settings, None, DEADLINE).await?;
                 client.log_in(mount, role, &proof).await
             }
         }
     }
 
     async fn client(&self, token: &SecretBytes) -> Result<Client, Failure> {
-        Client::build(&self.settings, Some(token), self.deadline).await
+        Client::build(&self.settings, Some(token), DEADLINE).await
+    }
+}
+
+/// Which secret.
+struct Secret<'a> {
+    mount: &'a str,
+    path: &'a str,
+    version: Option<u64>,
+}
+
+impl<'a> Secret<'a> {
+    fn of(reference: &'a Reference) -> Result<Self, Failure> {
+        match &reference.locator {
+            Locator::Vault {
+                mount,
+                path,
+                version,
+            } => Ok(Self {
+                mount,
+                path,
+                version: *version,
+            }),
+            _ => Err(Failure::other_engine()),
+        }
     }
 }
 
 impl Engine for Vault {
-    fn fetch<'a>(&'a self, locator: &'a Locator) -> Fetching<'a> {
+    fn fetch<'a>(&'a self, reference: &'a Reference) -> Asking<'a, Fetched> {
         Box::pin(async move {
-            let read = tokio::time::timeout(self.deadline, self.read(locator));
-            let outcome = read.await.unwrap_or_else(|_elapsed| {
-                Err(Failure {
-                    kind: FetchErrorKind::Unavailable { sealed: false },
-                    status: None,
-                    hint: "it did not answer in time",
-                })
-            });
-            outcome.map_err(|failure| FetchError {
-                kind: failure.kind,
-                profile: self.settings.name.clone(),
-                path: format!("{}/{}", locator.mount, locator.path),
-                status: failure.status,
-                hint: failure.hint,
+            let (data, version) = self.read(&Secret::of(reference)?).await?;
+            Ok(Fetched {
+                document: document::field(data, reference)?,
+                version: Some(version.to_string()),
+                lease: None,
             })
         })
     }
-}
 
-/// Takes the field out of the secret.
-fn field(data: &mut Value, locator: &Locator) -> Result<SecretBytes, Failure> {
-    let corrupt = |hint| Failure {
-        kind: FetchErrorKind::Corrupt,
-        status: None,
-        hint,
-    };
-    let Some(fields) = data.as_object_mut() else {
-        return Err(corrupt("the secret is not a map of fields"));
-    };
-    let Some(value) = fields.get_mut(&locator.key) else {
-        return Err(Failure {
-            kind: FetchErrorKind::Invalid {
-                field: locator.key.clone(),
-            },
-            status: None,
-            hint: "",
-        });
-    };
-    let Value::String(text) = value.take() else {
-        return Err(corrupt("the field is not a text"));
-    };
-    let bytes = SecretBytes::new(text.into_bytes());
-    if !locator.base64 {
-        return Ok(bytes);
+    fn keys<'a>(&'a self, reference: &'a Reference) -> Asking<'a, Vec<String>> {
+        Box::pin(async move {
+            let (data, _) = self.read(&Secret::of(reference)?).await?;
+            document::names(data)
+        })
     }
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "decoded into another sealed value"
-    )]
-    let decoded = STANDARD.decode(bytes.expose_secret().trim_ascii());
-    decoded
-        .map(SecretBytes::new)
-        .map_err(|_error| corrupt("the field is not base64"))
-}
 
-/// Overwrites the fields that were not asked for.
-fn wipe(data: Value) {
-    if let Value::Object(fields) = data {
-        for (_, value) in fields {
-            if let Value::String(mut text) = value {
-                text.zeroize();
-            }
-        }
+    fn probe(&self) -> Asking<'_, ()> {
+        Box::pin(async move {
+            let client = Client::build(&self.settings, None, DEADLINE).await?;
+            client.health().await
+        })
     }
 }
 

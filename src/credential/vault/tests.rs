@@ -1,10 +1,12 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use secrecy::ExposeSecret;
 use tempfile::TempDir;
 
 use super::*;
+use crate::credential::connection::Connection;
 use crate::credential::testkit::{Authority, Logged, Reply, Scripted};
-use crate::credential::{Engines, Reason, Reference};
+use crate::credential::{EngineSettings, Engines, Key, MAX_STALE, REFRESH, Reason};
 
 const SECRET: &str = r#"{"request_id":"r","lease_id":"","lease_duration":0,"renewable":false,"warnings":null,"auth":null,"wrap_info":null,"data":{"data":{"kubeconfig":"planted-kubeconfig","other":"planted-other","number":7,"encoded":"cGxhbnRlZA=="},"metadata":{"created_time":"t","deletion_time":"","destroyed":false,"version":3,"custom_metadata":null}}}"#;
 const LOGIN: &str = r#"{"request_id":"r","lease_id":"","lease_duration":0,"renewable":false,"warnings":null,"data":null,"wrap_info":null,"auth":{"client_token":"planted-token","accessor":"a","policies":[],"token_policies":[],"metadata":null,"lease_duration":60,"renewable":true,"entity_id":"","token_type":"service","orphan":true}}"#;
@@ -31,23 +33,27 @@ impl Bench {
         }
     }
 
-    fn settings(&self, auth: AuthMethod) -> Settings {
-        Settings {
+    fn settings(&self, auth: AuthMethod) -> crate::credential::Settings {
+        crate::credential::Settings {
             name: "prod".to_owned(),
-            address: format!("https://127.0.0.1:{}", self.server.address.port()),
-            ca_file: self.folder.path().join("ca.pem"),
-            auth,
             default: true,
             refresh: REFRESH,
+            max_stale: MAX_STALE,
+            engine: EngineSettings::Vault(Settings {
+                address: format!("https://127.0.0.1:{}", self.server.address.port()),
+                ca_file: self.folder.path().join("ca.pem"),
+                auth,
+            }),
         }
     }
 
-    fn with_file(&self) -> Vault {
-        Vault::new(self.settings(AuthMethod::TokenFile(self.folder.path().join("token"))))
+    fn with_file(&self) -> Connection {
+        let token = self.folder.path().join("token");
+        Connection::new(self.settings(AuthMethod::TokenFile(token)))
     }
 
-    fn with_login(&self) -> Vault {
-        Vault::new(self.settings(AuthMethod::Kubernetes {
+    fn with_login(&self) -> Connection {
+        Connection::new(self.settings(AuthMethod::Kubernetes {
             role: "sortie".to_owned(),
             mount: "kubernetes".to_owned(),
             token_file: self.folder.path().join("token"),
@@ -55,12 +61,15 @@ impl Bench {
     }
 }
 
-fn locator(key: &str) -> Locator {
-    Locator {
-        mount: "secret".to_owned(),
-        path: "team/shop 1".to_owned(),
-        key: key.to_owned(),
-        version: None,
+fn field(key: &str) -> Reference {
+    Reference {
+        profile: None,
+        locator: Locator::Vault {
+            mount: "secret".to_owned(),
+            path: "team/shop 1".to_owned(),
+            version: None,
+        },
+        key: Key::Named(key.to_owned()),
         base64: key == "encoded",
     }
 }
@@ -74,11 +83,11 @@ fn text(fetched: &Fetched) -> &[u8] {
 async fn a_field_is_read_with_its_version() {
     let bench = Bench::start(|_| Reply::json(200, SECRET)).await;
     let vault = bench.with_file();
-    let fetched = vault.fetch(&locator("kubeconfig")).await.unwrap();
+    let fetched = vault.fetch(&field("kubeconfig")).await.unwrap();
     assert_eq!(text(&fetched), b"planted-kubeconfig");
     assert_eq!(fetched.version.as_deref(), Some("3"));
     assert!(!format!("{vault:?} {fetched:?}").contains("planted"));
-    let fetched = vault.fetch(&locator("encoded")).await.unwrap();
+    let fetched = vault.fetch(&field("encoded")).await.unwrap();
     assert_eq!(text(&fetched), b"planted");
     let request = &bench.server.requests()[0];
     assert!(
@@ -128,7 +137,7 @@ async fn one_login_serves_many_fetches_and_is_repeated_once_on_403() {
     .await;
     let vault = bench.with_login();
     for _ in 0..3 {
-        vault.fetch(&locator("kubeconfig")).await.unwrap();
+        vault.fetch(&field("kubeconfig")).await.unwrap();
     }
     let requests = bench.server.requests();
     let logins: Vec<_> = requests.iter().filter(|r| r.starts_with("POST")).collect();
@@ -148,7 +157,7 @@ async fn a_fresh_token_that_is_refused_means_denied() {
     .await;
     let error = bench
         .with_login()
-        .fetch(&locator("kubeconfig"))
+        .fetch(&field("kubeconfig"))
         .await
         .unwrap_err();
     assert_eq!(error.kind, FetchErrorKind::Denied);
@@ -161,7 +170,7 @@ async fn a_refused_login_means_unauthenticated() {
         let bench = Bench::start(move |_| Reply::json(status, DENIED)).await;
         let error = bench
             .with_login()
-            .fetch(&locator("kubeconfig"))
+            .fetch(&field("kubeconfig"))
             .await
             .unwrap_err();
         assert_eq!(error.reason(), Reason::EngineUnauthenticated);
@@ -185,7 +194,7 @@ async fn a_token_from_a_file_is_looked_up_to_tell_who_is_to_blame() {
         .await;
         let error = bench
             .with_file()
-            .fetch(&locator("kubeconfig"))
+            .fetch(&field("kubeconfig"))
             .await
             .unwrap_err();
         assert_eq!(error.reason(), reason);
@@ -208,7 +217,7 @@ async fn a_redirect_is_not_followed_and_the_token_stays() {
     std::fs::write(bench.folder.path().join("ca.pem"), both).unwrap();
     let error = bench
         .with_file()
-        .fetch(&locator("kubeconfig"))
+        .fetch(&field("kubeconfig"))
         .await
         .unwrap_err();
     assert_eq!(error.reason(), Reason::EngineUnavailable);
@@ -297,7 +306,7 @@ async fn no_failure_shows_a_planted_secret() {
         let reply = std::sync::Mutex::new(Some(reply));
         let bench =
             Bench::start(move |_| reply.lock().unwrap().take().unwrap_or(Reply::Hang)).await;
-        let error = bench.with_file().fetch(&locator(key)).await.unwrap_err();
+        let error = bench.with_file().fetch(&field(key)).await.unwrap_err();
         let shown = format!("{} {error:?}", crate::fault::Chain(&error));
         assert_eq!(error.reason(), reason, "{shown}");
         assert!(!shown.contains("planted"), "{shown}");
@@ -309,7 +318,7 @@ async fn an_engine_that_hangs_is_left_at_the_deadline() {
     let bench = Bench::start(|_| Reply::Hang).await;
     let mut vault = bench.with_file();
     vault.deadline = Duration::from_millis(200);
-    let error = vault.fetch(&locator("kubeconfig")).await.unwrap_err();
+    let error = vault.fetch(&field("kubeconfig")).await.unwrap_err();
     assert_eq!(error.reason(), Reason::EngineUnavailable);
 }
 
@@ -318,7 +327,7 @@ async fn an_endless_answer_is_given_up() {
     let bench = Bench::start(|_| Reply::json(200, &" ".repeat(5 * 1024 * 1024))).await;
     let error = bench
         .with_file()
-        .fetch(&locator("kubeconfig"))
+        .fetch(&field("kubeconfig"))
         .await
         .unwrap_err();
     assert_eq!(error.reason(), Reason::EngineUnavailable);
@@ -331,7 +340,7 @@ async fn only_the_configured_authority_is_trusted() {
     std::fs::write(bench.folder.path().join("ca.pem"), Authority::new().pem()).unwrap();
     let error = bench
         .with_file()
-        .fetch(&locator("kubeconfig"))
+        .fetch(&field("kubeconfig"))
         .await
         .unwrap_err();
     assert_eq!(error.reason(), Reason::EngineUnavailable);
@@ -347,14 +356,14 @@ async fn a_token_that_a_header_cannot_carry_is_refused_before_the_library_sees_i
     let bench = Bench::start(|_| Reply::json(200, &LOGIN.replace("planted-token", "a\\nb"))).await;
     let error = bench
         .with_login()
-        .fetch(&locator("kubeconfig"))
+        .fetch(&field("kubeconfig"))
         .await
         .unwrap_err();
     assert_eq!(error.reason(), Reason::EngineUnauthenticated);
     std::fs::write(bench.folder.path().join("token"), "two words").unwrap();
     let error = bench
         .with_file()
-        .fetch(&locator("kubeconfig"))
+        .fetch(&field("kubeconfig"))
         .await
         .unwrap_err();
     assert_eq!(error.reason(), Reason::EngineUnauthenticated);
@@ -373,14 +382,14 @@ async fn no_log_line_shows_a_planted_secret() {
     .await;
     bench
         .with_login()
-        .fetch(&locator("kubeconfig"))
+        .fetch(&field("kubeconfig"))
         .await
         .unwrap();
     for (reply, key, _) in failures() {
         let reply = std::sync::Mutex::new(Some(reply));
         let bench =
             Bench::start(move |_| reply.lock().unwrap().take().unwrap_or(Reply::Hang)).await;
-        bench.with_file().fetch(&locator(key)).await.unwrap_err();
+        bench.with_file().fetch(&field(key)).await.unwrap_err();
     }
     let text = logged.text();
     assert!(

@@ -1,0 +1,70 @@
+//! A connection to one engine: what every engine has in common.
+
+use std::time::Duration;
+
+use super::fetch::{Asking, Failure, FetchError, FetchErrorKind};
+use super::settings::{EngineSettings, Settings};
+use super::vault::Vault;
+use super::{Engine, Fetched, Reference};
+
+/// Time that one errand may take, log-in included.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// A connection to one engine.
+#[derive(Debug)]
+pub(super) struct Connection {
+    settings: Settings,
+    engine: Box<dyn Engine>,
+    pub(super) deadline: Duration,
+}
+
+impl Connection {
+    /// Prepares a connection; nothing is dialled yet.
+    pub(super) fn new(settings: Settings) -> Self {
+        let engine = match &settings.engine {
+            EngineSettings::Vault(vault) => Box::new(Vault::new(vault.clone())),
+        };
+        Self {
+            settings,
+            engine,
+            deadline: DEADLINE,
+        }
+    }
+
+    pub(super) const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Whether it serves `reference`.
+    pub(super) fn serves(&self, reference: &Reference) -> bool {
+        let of_engine = self.settings.engine.id() == reference.engine();
+        of_engine
+            && match &reference.profile {
+                Some(name) => self.settings.name == *name,
+                None => self.settings.default,
+            }
+    }
+
+    pub(super) async fn fetch(&self, reference: &Reference) -> Result<Fetched, FetchError> {
+        let fetched = self.bounded(self.engine.fetch(reference)).await;
+        fetched.map_err(|failure| self.told(failure, reference))
+    }
+
+    fn told(&self, failure: Failure, reference: &Reference) -> FetchError {
+        FetchError {
+            kind: failure.kind,
+            profile: self.settings.name.clone(),
+            path: reference.locator.to_string(),
+            status: failure.status,
+            hint: failure.hint,
+        }
+    }
+
+    async fn bounded<T>(&self, asking: Asking<'_, T>) -> Result<T, Failure> {
+        let asked = tokio::time::timeout(self.deadline, asking).await;
+        asked.unwrap_or_else(|_elapsed| {
+            let kind = FetchErrorKind::Unavailable { sealed: false };
+            Err(Failure::new(kind, "it did not answer in time"))
+        })
+    }
+}

@@ -1,0 +1,76 @@
+//! Takes the part that a reference means out of a document, and wipes the rest.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::ExposeSecret;
+use serde_json::Value;
+use zeroize::Zeroize;
+
+use super::fetch::{Failure, FetchErrorKind};
+use super::{Key, Reference};
+use crate::secret::SecretBytes;
+
+/// The field of a map of fields.
+///
+/// # Errors
+/// `Corrupt` for another form, `Invalid` where the field is missing.
+pub(super) fn field(mut fields: Value, reference: &Reference) -> Result<SecretBytes, Failure> {
+    let taken = take(&mut fields, &reference.key);
+    wipe(fields);
+    let bytes = SecretBytes::new(taken?.into_bytes());
+    if reference.base64 {
+        return decoded(&bytes);
+    }
+    Ok(bytes)
+}
+
+/// The names of the fields of a map of fields.
+///
+/// # Errors
+/// `Corrupt` for another form.
+pub(super) fn names(fields: Value) -> Result<Vec<String>, Failure> {
+    let names = fields
+        .as_object()
+        .map(|fields| fields.keys().cloned().collect());
+    wipe(fields);
+    names.ok_or(Failure::corrupt("the secret is not a map of fields"))
+}
+
+fn take(fields: &mut Value, key: &Key) -> Result<String, Failure> {
+    let Key::Named(name) = key else {
+        return Err(Failure::corrupt("the reference names no field"));
+    };
+    let Some(fields) = fields.as_object_mut() else {
+        return Err(Failure::corrupt("the secret is not a map of fields"));
+    };
+    let missing = FetchErrorKind::Invalid {
+        field: name.clone(),
+    };
+    match fields.get_mut(name).map(Value::take) {
+        Some(Value::String(text)) => Ok(text),
+        Some(_) => Err(Failure::corrupt("the field is not a text")),
+        None => Err(Failure::new(missing, "")),
+    }
+}
+
+fn decoded(bytes: &SecretBytes) -> Result<SecretBytes, Failure> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "decoded into another sealed value"
+    )]
+    let decoded = STANDARD.decode(bytes.expose_secret().trim_ascii());
+    decoded
+        .map(SecretBytes::new)
+        .map_err(|_error| Failure::corrupt("the field is not base64"))
+}
+
+/// Overwrites the fields that were not asked for.
+fn wipe(data: Value) {
+    if let Value::Object(fields) = data {
+        for (_, value) in fields {
+            if let Value::String(mut text) = value {
+                text.zeroize();
+            }
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! One named connection of the configuration.
+
+use std::time::Duration;
+
+use super::{EngineId, vault};
+
+/// How often a secret is fetched again, where the settings say nothing else.
+pub const REFRESH: Duration = Duration::from_mins(5);
+
+/// For how long a credential is used without its engine, where the settings say nothing else.
+pub const MAX_STALE: Duration = Duration::from_hours(24);
+
+/// One named connection of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Its name in references.
+    pub name: String,
+    /// Whether it serves references of its engine that name no connection.
+    pub default: bool,
+    /// How often a secret is fetched again; usually [`REFRESH`].
+    pub refresh: Duration,
+    /// For how long a credential is used while its engine cannot be asked; usually [`MAX_STALE`].
+    pub max_stale: Duration,
+    /// Which engine, and how it is reached.
+    pub engine: EngineSettings,
+}
+
+/// Which engine, and how it is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EngineSettings {
+    /// Vault and `OpenBao`.
+    Vault(vault::Settings),
+}
+
+impl EngineSettings {
+    /// The engine's name.
+    pub const fn id(&self) -> EngineId {
+        match self {
+            Self::Vault(_) => EngineId::Vault,
+        }
+    }
+}
