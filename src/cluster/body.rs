@@ -107,6 +107,10 @@ async fn read_frames(
     }
     let count = fill(into, rest);
     rest.advance(count);
+    if rest.is_empty() {
+        // Even an empty rest keeps the whole block that its frame was received in.
+        *rest = Bytes::new();
+    }
     Ok(count)
 }
 
