@@ -305,6 +305,9 @@ impl Queue {
         {
             lane.outbox.pop_front();
         }
+        if lane.outbox.is_empty() {
+            lane.outbox = VecDeque::new();
+        }
     }
 
     /// Waits until something may have become sendable.
@@ -432,7 +435,18 @@ impl Lane {
         let batch = batch::pack(stream, self.epoch, self.next_sequence, events, coalesced)?;
         self.next_sequence = last_sequence(&batch) + 1;
         self.outbox.push_back(batch.clone());
+        if self.pending.is_empty() && self.parts.is_empty() {
+            self.release();
+        }
         Some((batch, freed))
+    }
+
+    /// Gives the blocks back that a burst has grown: most streams wait most of the time, and an
+    /// agent may have thousands of them. Nothing is unsent.
+    fn release(&mut self) {
+        self.pending = VecDeque::new();
+        self.parts = VecDeque::new();
+        self.by_uid = HashMap::new();
     }
 
     fn pop(&mut self) -> Option<Item> {
