@@ -24,9 +24,7 @@ use self::turn::Turn;
 use super::feed::{Reading, Resume, Stream};
 use super::queue::{Item, Refusal};
 use super::{Feed, Outage};
-use crate::cluster::{
-    ApiAnswer, ApiRequest, Cluster, ClusterError, Reason, RequestBody, Transport,
-};
+use crate::cluster::{ApiBody, ApiRequest, Cluster, ClusterError, Reason, RequestBody, Transport};
 use crate::entropy::{self, SharedEntropy};
 use crate::fault::Chain;
 use crate::limits;
@@ -320,7 +318,8 @@ impl Watcher {
 
     // ------------------------------------------------------------ requests
 
-    async fn get(&self, query: &str, long_running: bool) -> Result<ApiAnswer, Failure> {
+    /// The body of an answer; its headers say nothing that is used, and a watch lasts for long.
+    async fn get(&self, query: &str, long_running: bool) -> Result<ApiBody, Failure> {
         let collection = self.stream.gvr.collection(&self.stream.scope);
         let selector = self.stream.gvr.selects_by_name(&self.stream.scope);
         let selector = selector.map_or_else(String::new, |name| {
@@ -338,7 +337,7 @@ impl Watcher {
             })
             .await?;
         match answer.status {
-            200 => Ok(answer),
+            200 => Ok(answer.body),
             401 => Err(Failure::Cluster(ClusterError::Unauthorized)),
             403 => Err(Failure::Forbidden),
             410 => Err(Failure::Expired),
@@ -367,21 +366,21 @@ impl Watcher {
             self.version,
             self.watch_seconds(),
         );
-        let mut answer = match self.get(&query, true).await {
+        let mut body = match self.get(&query, true).await {
             Err(Failure::Unsupported(status)) => {
                 let why = format!("the API server answered a watch with {status}");
                 return Err(Failure::Broken(why));
             }
-            answer => answer?,
+            body => body?,
         };
         self.tell_reading(Reading::Live).await?;
-        self.events(&mut answer, None).await
+        self.events(&mut body, None).await
     }
 
     /// Reads watch events until the answer ends; with `initial`, the first part is a snapshot.
     async fn events(
         &mut self,
-        answer: &mut ApiAnswer,
+        body: &mut ApiBody,
         mut initial: Option<Turn>,
     ) -> Result<(), Failure> {
         let mut buffer = Buffer::new(limits::RAW_OBJECT_BYTES);
@@ -403,11 +402,11 @@ impl Watcher {
                 buffer.clear();
                 searched = 0;
                 self.event(refused, initial.is_some()).await?;
-                if !skip_line(answer, &mut buffer).await? {
+                if !skip_line(body, &mut buffer).await? {
                     return ended(initial.is_some(), &mut self.forced_ends);
                 }
             }
-            let reading = tokio::time::timeout(self.pulse.silence(), answer.body.read(&mut buffer));
+            let reading = tokio::time::timeout(self.pulse.silence(), body.read(&mut buffer));
             let Ok(read) = reading.await else {
                 self.silent();
                 return ended(initial.is_some(), &mut self.forced_ends);
@@ -567,9 +566,9 @@ fn find_newline(filled: &[u8], searched: usize) -> Option<usize> {
 }
 
 /// Reads past the next newline, keeping nothing of it; false if the answer ended first.
-async fn skip_line(answer: &mut ApiAnswer, buffer: &mut Buffer) -> Result<bool, Failure> {
+async fn skip_line(body: &mut ApiBody, buffer: &mut Buffer) -> Result<bool, Failure> {
     loop {
-        if answer.body.read(buffer).await? == 0 {
+        if body.read(buffer).await? == 0 {
             return Ok(false);
         }
         match memchr::memchr(b'\n', buffer.filled()) {

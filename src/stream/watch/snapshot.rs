@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::turn::Turn;
 use super::{FORCED_ENDS, Failure, PAGE, Rung, Watcher};
-use crate::cluster::ApiAnswer;
+use crate::cluster::ApiBody;
 use crate::limits;
 use crate::resource::ResourceVersion;
 use crate::scrub::{ListEnd, ListScanner, ListStep};
@@ -52,9 +52,9 @@ impl Watcher {
              &resourceVersionMatch=NotOlderThan&timeoutSeconds={}",
             self.watch_seconds(),
         );
-        let mut answer = self.get(&query, true).await?;
+        let mut body = self.get(&query, true).await?;
         self.push(Item::SnapshotBegin).await?;
-        self.events(&mut answer, Some(turn)).await
+        self.events(&mut body, Some(turn)).await
     }
 
     async fn list(&mut self, page: Option<usize>, _turn: Turn) -> Result<(), Failure> {
@@ -66,8 +66,8 @@ impl Watcher {
                 (_, Some(page)) => format!("limit={page}"),
                 (_, None) => "resourceVersion=0".to_owned(),
             };
-            let mut answer = self.get(&query, false).await?;
-            let end = self.items(&mut answer).await?;
+            let mut body = self.get(&query, false).await?;
+            let end = self.items(&mut body).await?;
             match end.continue_token {
                 Some(token) if page.is_some() => continued = Some(token),
                 _ => {
@@ -81,7 +81,7 @@ impl Watcher {
     }
 
     /// Reads a list item by item; no more than one item is ever held.
-    async fn items(&mut self, answer: &mut ApiAnswer) -> Result<ListEnd, Failure> {
+    async fn items(&mut self, body: &mut ApiBody) -> Result<ListEnd, Failure> {
         let mut buffer = Buffer::new(limits::RAW_OBJECT_BYTES);
         let mut scanner = ListScanner::new();
         loop {
@@ -103,7 +103,7 @@ impl Watcher {
                 Ok(ListStep::End { list, .. }) => return Ok(list),
                 Ok(ListStep::More) => {
                     let full = buffer.space().is_empty();
-                    if full || answer.body.read(&mut buffer).await? == 0 {
+                    if full || body.read(&mut buffer).await? == 0 {
                         let why = if full {
                             "holds an object that is too large"
                         } else {
