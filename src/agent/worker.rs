@@ -298,7 +298,7 @@ impl Serving<'_> {
             ("uid", known.uid.clone()),
             ("version", git_version(&known.version)),
         ]);
-        let mut followed = self.follow_kinds(&known.kinds, &known.version, &Kinds::new());
+        self.follow_kinds(known.kinds, &known.version);
         self.worker
             .accounts
             .set_feed(&self.worker.settings.name, Some(Arc::clone(&self.feed)));
@@ -330,7 +330,7 @@ impl Serving<'_> {
                 }
                 _ = discover.tick() => {
                     if let Some(known) = self.discover().await {
-                        followed = self.follow_kinds(&known.kinds, &known.version, &followed);
+                        self.follow_kinds(known.kinds, &known.version);
                         version = known.version;
                     } else {
                         tracing::debug!(bytes = version.len(), "kinds stay as they were");
@@ -400,14 +400,17 @@ impl Serving<'_> {
     }
 
     /// Starts streams of kinds that came, ends those of kinds that went.
-    fn follow_kinds(&self, kinds: &[Kind], version: &[u8], before: &Kinds) -> Kinds {
+    fn follow_kinds(&self, kinds: Vec<Kind>, version: &[u8]) {
         let policy = &self.worker.policy;
-        let ordered: Vec<AllowedKind> =
-            kinds.iter().filter_map(|kind| policy.allow(kind)).collect();
+        let ordered: Vec<AllowedKind> = kinds
+            .into_iter()
+            .filter_map(|kind| policy.allow(&kind))
+            .collect();
         let by_gvr = ordered
             .iter()
             .map(|kind| (kind.kind().gvr.clone(), kind.clone()));
         let allowed: Kinds = by_gvr.collect();
+        let before = Arc::clone(&self.kinds_now.borrow());
         for gone in before.keys().filter(|gvr| !allowed.contains_key(gvr)) {
             self.feed.remove(gone);
         }
@@ -423,8 +426,7 @@ impl Serving<'_> {
         }
         self.feed
             .set_discovery(discovery(&ordered, policy, version));
-        self.kinds_now.send_replace(Arc::new(allowed.clone()));
-        allowed
+        self.kinds_now.send_replace(Arc::new(allowed));
     }
 }
 
