@@ -19,6 +19,7 @@
 mod accounts;
 mod check;
 mod evidence;
+mod memory;
 mod metrics;
 mod operations;
 mod renewal;
@@ -263,13 +264,14 @@ pub async fn start(
     // Operations outlive a stop for the time of their link's drain: so do the connections that
     // carry them to the clusters. The uplink ends both.
     let connections = Tasks::new();
+    let quota = Arc::default();
     let roster = roster::Roster::new(roster::Common {
         rules: rules.clone(),
         accounts: Arc::clone(&accounts),
         clock: Arc::clone(&clock),
         entropy: Arc::clone(&entropy),
         hash_key: std::hash::RandomState::new(),
-        quota: Arc::default(),
+        quota: Arc::clone(&quota),
         connections: connections.clone(),
         tasks: tasks.clone(),
     });
@@ -279,6 +281,7 @@ pub async fn start(
     }));
     let (wishes, fetches) = (wanted.subscribe(), roster.fetches());
     tasks.spawn("roster", move |stop| roster.run(wishes, stop));
+    tasks.spawn("memory", move |stop| memory::look_after(quota, stop));
     let instance = entropy::bytes(&*entropy);
     let uplink = uplink::Uplink::new(
         uplink::Settings {

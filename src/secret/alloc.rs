@@ -1,6 +1,9 @@
-//! The global allocator of the binary: every block is wiped before it is given back.
+//! The global allocator of the binary: every block is wiped before it is given back; and how the
+//! system gets the memory of free blocks.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+use std::ffi::c_int;
 
 /// The system's allocator, with every freed block overwritten by zeroes first.
 ///
@@ -36,4 +39,30 @@ unsafe impl GlobalAlloc for WipingAllocator {
             System.dealloc(block, layout);
         }
     }
+}
+
+/// Gives pages that hold free blocks only back to the system; true if there were any. Only glibc
+/// needs it, and elsewhere it does nothing.
+///
+/// glibc by itself gives back only what is free at the end of its heap: after a burst, one small
+/// block that lives on keeps everything below it. Takes milliseconds, for which other threads
+/// cannot allocate: for the end of a burst, not for every free.
+pub fn return_free_pages() -> bool {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        malloc_trim(0) == 1
+    }
+    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    false
+}
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[expect(
+    unsafe_code,
+    reason = "glibc has no other way to ask for it (malloc_trim(3))"
+)]
+// SAFETY: this is its signature; it takes any number, from any thread, and touches free blocks
+// only.
+unsafe extern "C" {
+    safe fn malloc_trim(pad: usize) -> c_int;
 }

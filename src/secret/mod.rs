@@ -21,7 +21,7 @@ use std::fmt;
 
 use secrecy::{ExposeSecret, SecretSlice};
 
-pub use alloc::WipingAllocator;
+pub use alloc::{WipingAllocator, return_free_pages};
 pub use buffer::Buffer;
 pub use harden::{HardenError, harden};
 pub use stack::clear_stack;
