@@ -26,6 +26,7 @@ mod feed;
 mod fence;
 mod history;
 mod object;
+mod packed;
 mod read;
 mod selector;
 mod snapshot;

@@ -8,9 +8,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::packed::Packed;
 use crate::resource::{Gvr, Identity, ResourceVersion};
 
-/// Bytes that are charged for an object besides its JSON: index, identity, labels.
+/// Bytes that are charged for an object besides what its JSON takes: index, identity, labels.
 const OVERHEAD_BYTES: usize = 512;
 
 /// An object of the view.
@@ -19,7 +20,7 @@ const OVERHEAD_BYTES: usize = 512;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Object {
     identity: Identity,
-    json: Bytes,
+    json: Packed,
     version_at: usize,
     version_length: usize,
     opaque: bool,
@@ -29,7 +30,8 @@ pub struct Object {
 /// What is read from an object once, when it comes.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Facts {
-    labels: BTreeMap<String, String>,
+    /// Sorted by key. A map would take five times the memory of the labels themselves.
+    labels: Box<[(Box<str>, Box<str>)]>,
     /// Field selectors that only this kind of object has, by field.
     fields: Vec<(&'static str, String)>,
     terminating: bool,
@@ -101,7 +103,7 @@ impl Object {
             return Self::opaque(gvr, kind, identity);
         };
         let facts = Arc::new(Facts {
-            labels: head.metadata.labels.unwrap_or_default(),
+            labels: sorted(head.metadata.labels.unwrap_or_default()),
             fields,
             terminating: head.metadata.deletion_timestamp.is_some(),
         });
@@ -116,7 +118,7 @@ impl Object {
         };
         Self {
             identity,
-            json,
+            json: Packed::new(&json),
             version_at,
             version_length: place.1,
             opaque: false,
@@ -146,7 +148,7 @@ impl Object {
         json.push_str("\"}}");
         Self {
             identity,
-            json: Bytes::from(json),
+            json: Packed::new(json.as_bytes()),
             version_at,
             version_length: digits.len(),
             opaque: true,
@@ -177,9 +179,13 @@ impl Object {
         self.facts.terminating
     }
 
-    /// Its labels.
-    pub fn labels(&self) -> &BTreeMap<String, String> {
-        &self.facts.labels
+    /// The value of a label, if it has it.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        let labels = &self.facts.labels;
+        let at = labels
+            .binary_search_by(|(known, _)| (**known).cmp(key))
+            .ok()?;
+        labels.get(at).map(|(_, value)| &**value)
     }
 
     /// The value of a field that selectors may name, empty where the object lacks it; `None` for
@@ -197,14 +203,15 @@ impl Object {
 
     /// Its JSON with its current version.
     pub fn json(&self) -> Bytes {
-        let mut json = BytesMut::with_capacity(self.json.len() + 20);
+        let mut json = BytesMut::with_capacity(self.json.length() + 20);
         self.write_json(&mut json);
         json.freeze()
     }
 
     /// Appends its JSON with its current version to `out`.
     pub fn write_json(&self, out: &mut BytesMut) {
-        let (before, rest) = self.json.split_at(self.version_at.min(self.json.len()));
+        let json = self.json.open();
+        let (before, rest) = json.split_at(self.version_at.min(json.len()));
         out.put_slice(before);
         // Writing into a growing buffer cannot fail.
         let _written = write!(out, "{}", self.identity.resource_version);
@@ -213,7 +220,7 @@ impl Object {
 
     /// Length of its JSON as it came, in bytes.
     pub fn json_bytes(&self) -> usize {
-        self.json.len()
+        self.json.length()
     }
 
     /// Where the digits of the version stand in [`Object::json`]: offset and length, in bytes.
@@ -225,8 +232,13 @@ impl Object {
 
     /// What it costs, in bytes.
     pub(super) fn weight(&self) -> usize {
-        self.json.len() + OVERHEAD_BYTES
+        self.json.held_bytes() + OVERHEAD_BYTES
     }
+}
+
+fn sorted(labels: BTreeMap<String, String>) -> Box<[(Box<str>, Box<str>)]> {
+    let small = |(key, value): (String, String)| (key.into_boxed_str(), value.into_boxed_str());
+    labels.into_iter().map(small).collect()
 }
 
 fn stands_at(json: &[u8], (at, length): (usize, usize), version: ResourceVersion) -> bool {

@@ -83,15 +83,18 @@ impl Selector {
     }
 }
 
+fn holds(values: &[String], value: &str) -> bool {
+    values.iter().any(|known| known == value)
+}
+
 impl LabelTerm {
     fn matches(&self, object: &Object) -> bool {
-        let labels = object.labels();
         match self {
-            Self::In(key, values) => labels.get(key).is_some_and(|value| values.contains(value)),
+            Self::In(key, values) => object.label(key).is_some_and(|value| holds(values, value)),
             // An object without the label is "not in", as the API server has it.
-            Self::NotIn(key, values) => labels.get(key).is_none_or(|value| !values.contains(value)),
-            Self::Exists(key) => labels.contains_key(key),
-            Self::Absent(key) => !labels.contains_key(key),
+            Self::NotIn(key, values) => object.label(key).is_none_or(|value| !holds(values, value)),
+            Self::Exists(key) => object.label(key).is_some(),
+            Self::Absent(key) => object.label(key).is_none(),
         }
     }
 }
