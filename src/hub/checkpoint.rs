@@ -1,5 +1,6 @@
 //! Writes what has changed in the views, and the cursors that cover it, to the store.
 
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -7,9 +8,11 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::Core;
-use super::store::StoreError;
+use super::account::Account;
+use super::store::{StoreError, StreamCheckpoint};
 use crate::clock::unix_seconds;
 use crate::fault::Chain;
+use crate::view::Changes;
 
 /// How often changes are looked for.
 const EVERY: Duration = Duration::from_millis(250);
@@ -17,7 +20,8 @@ const EVERY: Duration = Duration::from_millis(250);
 /// Changes are stored at the latest after this many rounds: one second.
 const ROUNDS: u32 = 4;
 
-/// Changes of this many bytes are stored at once.
+/// Changes of this many bytes are stored at once, and in one transaction, that of a last account
+/// besides.
 const BYTES: usize = 8 * 1024 * 1024;
 
 impl Core {
@@ -55,18 +59,40 @@ impl Core {
 
     /// Stores what has changed up to now.
     ///
+    /// Each stream is stored with its cursor in one transaction, and a transaction holds whole
+    /// accounts: after a first sync, all of them at once would be as much again as the views hold.
+    ///
     /// # Errors
-    /// Nothing is stored, and the next call takes it along.
+    /// What is not stored is taken along by the next call.
     pub(super) async fn checkpoint(&self) -> Result<(), StoreError> {
         // One after the other: what is older may not be written later.
         let _turn = self.checkpointing.lock().await;
         let mut streams = Vec::new();
         let mut taken = Vec::new();
+        let mut bytes = 0;
         for account in self.accounts.all() {
             let (checkpoints, changes) = account.changes();
+            bytes += checkpoints
+                .iter()
+                .map(StreamCheckpoint::bytes)
+                .sum::<usize>();
             streams.extend(checkpoints);
             taken.push((account, changes));
+            if bytes >= BYTES {
+                bytes = 0;
+                self.store_changes(mem::take(&mut streams), mem::take(&mut taken))
+                    .await?;
+            }
         }
+        self.store_changes(streams, taken).await
+    }
+
+    /// Stores what was taken from these accounts in one transaction, or gives it back to them.
+    async fn store_changes(
+        &self,
+        streams: Vec<StreamCheckpoint>,
+        taken: Vec<(Arc<Account>, Vec<Changes>)>,
+    ) -> Result<(), StoreError> {
         if streams.is_empty() {
             return Ok(());
         }

@@ -111,6 +111,14 @@ pub(super) struct StreamCheckpoint {
     pub(super) purge: bool,
 }
 
+impl StreamCheckpoint {
+    /// Bytes of the objects that changed.
+    pub(super) fn bytes(&self) -> usize {
+        let values = self.objects.iter().filter_map(|(_, value)| value.as_ref());
+        values.map(Vec::len).sum()
+    }
+}
+
 /// The store.
 #[derive(Debug)]
 pub(super) struct Store {
