@@ -86,7 +86,7 @@ pub const STREAMS_PER_ACCOUNT: usize = 4096;
 /// Accounts one agent may offer.
 pub const ACCOUNTS_PER_AGENT: usize = 256;
 
-/// Bytes of objects that the hub keeps per account.
+/// Bytes that the hub keeps per account: objects as they are held, compressed, and their index.
 pub const VIEW_BYTES_PER_ACCOUNT: usize = 512 * 1024 * 1024;
 
 /// HTTP/2 stream window the hub grants, in bytes.
