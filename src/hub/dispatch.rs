@@ -264,12 +264,12 @@ impl Core {
             limits::HEAD_BODY_BYTES
         };
         let (first, rest) = order.body.split_at(order.body.len().min(with_head));
-        if !session.tell(v1::hub_control::Message::Dispatch(head(
+        if !session.tell(v1::hub_control::Message::Dispatch(Box::new(head(
             id,
             &order,
             first,
             rest.is_empty(),
-        ))) {
+        )))) {
             return Err(NoAnswer::Busy);
         }
         let closed = link.peer.closed.clone();

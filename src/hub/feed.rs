@@ -1,6 +1,7 @@
 //! Serves feeds: attaches, applies batches, acknowledges.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -121,7 +122,7 @@ impl Core {
         self.attached(&account).await;
         let (core, tasks) = (Arc::clone(self), peer.tasks.clone());
         tasks.spawn("feed", move |stop| async move {
-            let serving = core.serve_feed(&peer, &session, &account, &owner, up, &answers);
+            let serving = pin!(core.serve_feed(&peer, &session, &account, &owner, up, &answers));
             let _closed = stop.run_until_cancelled(serving).await;
         });
         Ok(Response::new(ReceiverStream::new(receiver)))

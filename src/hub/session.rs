@@ -4,6 +4,7 @@
 //! link, counted by the agent. The newest link gets dispatches and directives.
 
 use std::collections::{BTreeMap, HashMap};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -253,7 +254,9 @@ impl Core {
         session.add_link(hello.generation, handle)?;
         let welcome = self.welcome(&session, version);
         // The queue is new: this fits.
-        let _fits = control.try_send(Ok(message(v1::hub_control::Message::Welcome(welcome))));
+        let _fits = control.try_send(Ok(message(v1::hub_control::Message::Welcome(Box::new(
+            welcome,
+        )))));
         Audit::new("connect", &format!("agent/{}", session.agent))
             .with("generation", hello.generation)
             .with("serial", peer.verified.serial())
@@ -262,7 +265,7 @@ impl Core {
         let tasks = peer.tasks.clone();
         let generation = hello.generation;
         tasks.spawn("control", move |stop| async move {
-            let served = core.serve_control(&session, generation, up, &control);
+            let served = pin!(core.serve_control(&session, generation, up, &control));
             let why = stop
                 .run_until_cancelled(served)
                 .await

@@ -227,7 +227,7 @@ impl Link {
             running: HashMap::new(),
             pumped: HashMap::new(),
             heard: Instant::now(),
-            welcome,
+            welcome: *welcome,
         })
     }
 
@@ -347,7 +347,7 @@ impl Link {
                 // The supervisor takes them one by one; a flood of them changes nothing.
                 let _full = directives.try_send(directive);
             }
-            Some(M::Dispatch(dispatch)) => self.dispatch(dispatch, told),
+            Some(M::Dispatch(dispatch)) => self.dispatch(*dispatch, told),
             Some(M::Cancelled(cancelled)) => {
                 if let Some(stop) = self.running.get(cancelled.operation.as_ref()) {
                     stop.cancel();

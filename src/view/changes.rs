@@ -110,13 +110,13 @@ impl View {
         let State { kinds, ledger, .. } = &mut *state;
         let held = kinds
             .entry(key.gvr.clone())
-            .or_insert_with(|| Kind::new(kind));
+            .or_insert_with(|| Box::new(Kind::new(kind)));
         if held.streams.contains_key(&key.scope) {
             return;
         }
         let mut stream = Stream::default();
         stream.restore(objects, version, complete, at, ledger);
-        held.streams.insert(key.scope.clone(), stream);
+        held.streams.insert(key.scope.clone(), Box::new(stream));
         held.keep_within(ledger);
     }
 }

@@ -13,10 +13,10 @@ impl View {
     pub fn attach(&self, key: &StreamKey, kind: &str) {
         let mut state = self.lock();
         let held = state.kinds.entry(key.gvr.clone());
-        let held = held.or_insert_with(|| Kind::new(kind));
+        let held = held.or_insert_with(|| Box::new(Kind::new(kind)));
         held.streams
             .entry(key.scope.clone())
-            .or_insert_with(Stream::attached);
+            .or_insert_with(|| Box::new(Stream::attached()));
     }
 
     /// Drops a stream and its objects. Watches of its kind end, so that clients list again.
@@ -174,7 +174,8 @@ impl View {
         state: &'a mut super::State,
         key: &StreamKey,
     ) -> Option<&'a mut Stream> {
-        state.kinds.get_mut(&key.gvr)?.streams.get_mut(&key.scope)
+        let kind = state.kinds.get_mut(&key.gvr)?;
+        kind.streams.get_mut(&key.scope).map(Box::as_mut)
     }
 
     fn kind_name(&self, key: &StreamKey) -> Option<String> {

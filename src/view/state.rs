@@ -22,7 +22,8 @@ pub(super) fn name_of(identity: &Identity) -> Name {
 
 #[derive(Debug)]
 pub(super) struct State {
-    pub(super) kinds: BTreeMap<Gvr, Kind>,
+    /// Boxed, here and below: a map sets aside room for eleven, and most hold one.
+    pub(super) kinds: BTreeMap<Gvr, Box<Kind>>,
     pub(super) ledger: Ledger,
     pub(super) ignored: u64,
     /// Streams that went since the last checkpoint.
@@ -55,7 +56,7 @@ impl Ledger {
 pub(super) struct Kind {
     /// E.g. `Deployment`.
     pub(super) name: String,
-    pub(super) streams: BTreeMap<Scope, Stream>,
+    pub(super) streams: BTreeMap<Scope, Box<Stream>>,
     pub(super) history: History,
     pub(super) fences: Fences,
     pub(super) over_budget: bool,
@@ -102,7 +103,7 @@ impl State {
     }
 
     pub(super) fn totals(&self) -> Totals {
-        let objects = |kind: &Kind| kind.objects();
+        let objects = |kind: &Box<Kind>| kind.objects();
         Totals {
             objects: self.kinds.values().map(objects).sum(),
             bytes: self.ledger.used,
@@ -112,8 +113,9 @@ impl State {
     }
 
     pub(super) fn counts(&self) -> Vec<(Gvr, String, usize)> {
-        let count = |(gvr, kind): (&Gvr, &Kind)| (gvr.clone(), kind.name.clone(), kind.objects());
-        let attached = |(_, kind): &(&Gvr, &Kind)| !kind.streams.is_empty();
+        let count =
+            |(gvr, kind): (&Gvr, &Box<Kind>)| (gvr.clone(), kind.name.clone(), kind.objects());
+        let attached = |(_, kind): &(&Gvr, &Box<Kind>)| !kind.streams.is_empty();
         self.kinds.iter().filter(attached).map(count).collect()
     }
 }
@@ -146,9 +148,10 @@ impl Kind {
         &'a self,
         namespace: Option<&'a str>,
     ) -> impl Iterator<Item = (&'a Scope, &'a Stream)> {
-        self.streams
-            .iter()
+        let streams = self.streams.iter();
+        streams
             .filter(move |(scope, _)| holds(scope, namespace))
+            .map(|(scope, stream)| (scope, stream.as_ref()))
     }
 
     /// An object as the stream has it now: applied at once, or staged while a snapshot runs.

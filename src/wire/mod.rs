@@ -1,5 +1,7 @@
 //! Generated protobuf types of `proto/sortie/v1`; no logic.
 
+pub(crate) mod codec;
+
 /// Version 1 of the protocol.
 pub mod v1 {
     #![allow(

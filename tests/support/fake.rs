@@ -235,7 +235,7 @@ impl Session {
     pub(crate) async fn dispatch(&mut self) -> v1::Dispatch {
         loop {
             if let v1::hub_control::Message::Dispatch(dispatch) = self.next().await {
-                return dispatch;
+                return *dispatch;
             }
         }
     }
