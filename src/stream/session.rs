@@ -63,6 +63,9 @@ pub struct Shared {
     offers: watch::Receiver<Arc<Offers>>,
     feeds: watch::Receiver<Arc<BTreeMap<String, Arc<Feed>>>>,
     decisions: watch::Sender<Arc<BTreeMap<String, Decision>>>,
+    /// The session in which the hub decided: another hub, or one that was restarted, has to decide
+    /// again before it takes feeds.
+    decided_in: Mutex<Vec<u8>>,
     operations: Arc<dyn Operations>,
     clock: SharedClock,
 }
@@ -83,6 +86,7 @@ impl Shared {
             offers,
             feeds,
             decisions: watch::Sender::default(),
+            decided_in: Mutex::default(),
             operations,
             clock,
         })
@@ -98,6 +102,12 @@ impl Shared {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// Whether the hub has decided on the accounts in this session.
+    fn has_decided(&self, session: &[u8]) -> bool {
+        let decided = self.decided_in.lock();
+        *decided.unwrap_or_else(PoisonError::into_inner) == session
     }
 
     fn hello(&self, generation: u64) -> v1::AgentControl {
@@ -270,7 +280,11 @@ impl Link {
                 biased;
                 () = drain.cancelled() => break LinkEnd::Drained,
                 message = self.down.next() => match message {
-                    Some(Ok(message)) => self.take(message, &told, &directives),
+                    Some(Ok(message)) => {
+                        if self.take(message, &told, &directives) {
+                            self.pump(&mut feeds, &told);
+                        }
+                    }
                     Some(Err(status)) => break refusal(&self.connection, &status),
                     None => break LinkEnd::Lost("the hub ended the control stream".into()),
                 },
@@ -330,22 +344,23 @@ impl Link {
         let _gone = self.up.send(control(message)).await;
     }
 
+    /// Takes a message of the hub; true if it has decided on the accounts.
     fn take(
         &mut self,
         message: v1::HubControl,
         told: &mpsc::Sender<Told>,
         directives: &mpsc::Sender<v1::directive::Directive>,
-    ) {
+    ) -> bool {
         use v1::hub_control::Message as M;
         self.heard = Instant::now();
         match message.message {
-            Some(M::Accounts(decisions)) => self.decide(decisions),
-            Some(M::Directive(directive)) => {
-                let Some(directive) = directive.directive else {
-                    return;
-                };
+            Some(M::Accounts(decisions)) => {
+                self.decide(decisions);
+                return true;
+            }
+            Some(M::Directive(v1::Directive { directive })) => {
                 // The supervisor takes them one by one; a flood of them changes nothing.
-                let _full = directives.try_send(directive);
+                let _full = directive.map(|directive| directives.try_send(directive));
             }
             Some(M::Dispatch(dispatch)) => self.dispatch(*dispatch, told),
             Some(M::Cancelled(cancelled)) => {
@@ -355,6 +370,7 @@ impl Link {
             }
             Some(M::Heartbeat(_) | M::Welcome(_)) | None => {}
         }
+        false
     }
 
     fn decide(&self, decisions: v1::AccountDecisions) {
@@ -372,6 +388,8 @@ impl Link {
                 )
             })
             .collect();
+        let decided_in = self.shared.decided_in.lock();
+        *decided_in.unwrap_or_else(PoisonError::into_inner) = self.welcome.session.to_vec();
         self.shared.decisions.send_if_modified(|old| {
             let differs = **old != decided;
             if differs {
@@ -394,6 +412,9 @@ impl Link {
         told: &mpsc::Sender<Told>,
     ) {
         let feeds = Arc::clone(&feeds.borrow_and_update());
+        if !self.shared.has_decided(&self.welcome.session) {
+            return;
+        }
         let decisions = Arc::clone(&self.shared.decisions.borrow());
         let is_accepted = |account: &String| {
             let decision = decisions.get(account);

@@ -146,6 +146,8 @@ async fn a_hub_that_was_killed_serves_what_it_knew_and_goes_on_without_a_list() 
         after.len() - before.len()
     );
     assert_eq!(after[before.len()..], [] as [String; 0]);
+    // It waited for what this hub, too, makes of the account, and needed one link.
+    assert_eq!(stand.hub.log().refusals("NotAccepted", "lab"), 0);
 }
 
 /// Waits until all that the hub shows now is in its store: until the second write from here on.
