@@ -122,8 +122,18 @@ pub const API_STREAMS_PER_CONNECTION: usize = 90;
 /// TLS handshakes that may be under way at once on one listener.
 pub const HANDSHAKES: usize = 64;
 
-/// TLS handshakes under way from one address.
+/// TLS handshakes under way from one address; its next connections wait for their turn.
 pub const HANDSHAKES_PER_ADDRESS: usize = 32;
+
+/// Connections of one listener that wait for the turn of their address: two addresses as full as
+/// they may be. What has come and is not waiting is bounded by [`HANDSHAKES`].
+pub const HANDSHAKES_WAITING: usize = 2 * CONNECTIONS_PER_ADDRESS;
+
+/// Time a connection waits for its turn before it is closed.
+///
+/// An agent gives up dialling after 5 s and kubectl after 10 (Go's `TLSHandshakeTimeout`): nobody
+/// is handed a turn that it no longer wants.
+pub const HANDSHAKE_WAIT: Duration = Duration::from_secs(4);
 
 /// Connections one address may hold on one listener.
 pub const CONNECTIONS_PER_ADDRESS: usize = 1024;

@@ -1,9 +1,8 @@
 //! Accept loops: bounded handshakes, verified peers, a kill switch and an expiry per connection.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -12,7 +11,6 @@ use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,6 +19,7 @@ use tower::Service;
 
 use super::Core;
 use super::audit::Audit;
+use super::crowd::{Crowd, Entrance, Place};
 use super::metrics::Figures;
 use super::peer::Peer;
 use crate::facade::Drain;
@@ -39,66 +38,6 @@ const PING_EVERY: Duration = Duration::from_secs(10);
 
 /// A ping that is not answered within this ends the connection.
 const PING_TIMEOUT: Duration = Duration::from_secs(8);
-
-/// Counts connections and handshakes per address.
-#[derive(Debug, Default)]
-struct Addresses(Mutex<HashMap<IpAddr, (usize, usize)>>);
-
-/// A place of one connection among those of its address; freed when dropped.
-#[derive(Debug)]
-struct Place {
-    addresses: Arc<Addresses>,
-    address: IpAddr,
-    shaking: bool,
-}
-
-impl Addresses {
-    fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (connections, handshakes) = counts.entry(address).or_default();
-        if *connections >= limits::CONNECTIONS_PER_ADDRESS
-            || *handshakes >= limits::HANDSHAKES_PER_ADDRESS
-        {
-            return None;
-        }
-        *connections += 1;
-        *handshakes += 1;
-        Some(Place {
-            addresses: Arc::clone(self),
-            address,
-            shaking: true,
-        })
-    }
-}
-
-impl Place {
-    fn give_back(&mut self, connection: bool) {
-        let mut counts = self
-            .addresses
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some((connections, handshakes)) = counts.get_mut(&self.address) {
-            *handshakes -= usize::from(self.shaking);
-            *connections -= usize::from(connection);
-            if *connections == 0 {
-                counts.remove(&self.address);
-            }
-        }
-        drop(counts);
-        self.shaking = false;
-    }
-
-    fn shaken(&mut self) {
-        self.give_back(false);
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.give_back(true);
-    }
-}
 
 /// The connections of clients.
 ///
@@ -156,14 +95,13 @@ pub(super) struct Connection {
     pub(super) protocol: Protocol,
     /// The verified peer, where the door asks for one.
     pub(super) peer: Option<crate::identity::VerifiedPeer>,
-    _place: Place,
+    place: Place,
 }
 
 impl Listener {
     /// Accepts until told to stop.
     pub(super) async fn run(self, core: Arc<Core>, tasks: Tasks, stop: CancellationToken) {
-        let handshakes = Arc::new(Semaphore::new(limits::HANDSHAKES));
-        let addresses = Arc::new(Addresses::default());
+        let crowd = Crowd::new();
         // Once: they are the same for all connections.
         let routes = match self.door {
             Door::Data => super::services::data(Arc::clone(&core)),
@@ -172,10 +110,7 @@ impl Listener {
         };
         loop {
             // Before accepting: a storm queues in the kernel's backlog, not in our memory.
-            let Some(Ok(permit)) = stop
-                .run_until_cancelled(Arc::clone(&handshakes).acquire_owned())
-                .await
-            else {
+            let Some(Some(slot)) = stop.run_until_cancelled(crowd.slot()).await else {
                 return;
             };
             let Some(accepted) = stop.run_until_cancelled(self.socket.accept()).await else {
@@ -183,39 +118,19 @@ impl Listener {
             };
             match accepted {
                 Ok((socket, address)) => {
-                    let Some(place) = addresses.take(address.ip()) else {
-                        core.figures.handshakes.add([self.door.name(), "crowded"]);
-                        tracing::debug!(%address, door = self.door.name(), "too many connections");
+                    let Some((place, entrance)) = crowd.enter(address.ip(), slot) else {
+                        crowded(self.door, address, &core.figures);
                         continue;
                     };
-                    let (core, door, routes) = (Arc::clone(&core), self.door, routes.clone());
-                    let shaking = shake(
-                        Arc::clone(&self.config),
+                    let arrival = Arrival {
+                        door: self.door,
+                        config: Arc::clone(&self.config),
                         socket,
                         address,
                         place,
-                        permit,
-                        (door, Arc::clone(&core.figures)),
-                    );
-                    let connection_tasks = tasks.child();
-                    tasks.spawn("connection", move |stop| async move {
-                        let Some(Some(connection)) = stop.run_until_cancelled(shaking).await else {
-                            return;
-                        };
-                        match door {
-                            Door::Enrol => {
-                                core.serve_enrol(connection, routes, connection_tasks, stop)
-                                    .await;
-                            }
-                            Door::Data => {
-                                core.serve_data(connection, routes, connection_tasks, stop)
-                                    .await;
-                            }
-                            Door::Facade => {
-                                core.serve_facade(connection, connection_tasks, stop).await;
-                            }
-                        }
-                    });
+                        entrance,
+                    };
+                    serve(arrival, Arc::clone(&core), routes.clone(), &tasks);
                 }
                 Err(error) => {
                     tracing::warn!(%error, door = self.door.name(), "accept failed");
@@ -228,43 +143,81 @@ impl Listener {
     }
 }
 
-async fn shake(
+/// A connection that was let in, before its handshake.
+struct Arrival {
+    door: Door,
     config: Arc<ServerConfig>,
     socket: TcpStream,
     address: SocketAddr,
-    mut place: Place,
-    permit: OwnedSemaphorePermit,
-    (door, figures): (Door, Arc<Figures>),
-) -> Option<Connection> {
-    // Small answers must not wait for full segments.
-    let _best_effort = socket.set_nodelay(true);
-    let _best_effort =
-        socket2::SockRef::from(&socket).set_tcp_notsent_lowat(limits::SOCKET_UNSENT_BYTES);
-    let shaken = accept(config, socket).await;
-    place.shaken();
-    drop(permit);
-    let outcome = match &shaken {
-        Ok(_) => "admitted",
-        Err(error) => error.label(),
-    };
-    figures.handshakes.add([door.name(), outcome]);
-    match shaken {
-        Ok(Accepted {
-            stream,
-            peer,
-            protocol,
-        }) => Some(Connection {
-            stream,
-            address,
-            protocol,
-            peer,
-            _place: place,
-        }),
-        Err(error) => {
-            refused(door, address, &error);
-            None
+    place: Place,
+    entrance: Entrance,
+}
+
+/// Starts the task of a connection.
+fn serve(arrival: Arrival, core: Arc<Core>, routes: Routes, tasks: &Tasks) {
+    let (door, own) = (arrival.door, tasks.child());
+    let figures = Arc::clone(&core.figures);
+    // Each step has a block of its own: a connection that is served for days does not keep the
+    // room that its handshake, or another door, would need.
+    let shaking = Box::pin(async move { arrival.shake(&figures).await });
+    tasks.spawn("connection", move |stop| async move {
+        let Some(Some(connection)) = stop.run_until_cancelled(shaking).await else {
+            return;
+        };
+        match door {
+            Door::Enrol => Box::pin(core.serve_enrol(connection, routes, own, stop)).await,
+            Door::Data => {
+                if let Some(serving) = core.serve_data(connection, routes, own, stop) {
+                    Box::pin(serving).await;
+                }
+            }
+            Door::Facade => Box::pin(core.serve_facade(connection, own, stop)).await,
+        }
+    });
+}
+
+impl Arrival {
+    async fn shake(self, figures: &Figures) -> Option<Connection> {
+        let (door, address) = (self.door, self.address);
+        let Some(turn) = self.entrance.turn().await else {
+            crowded(door, address, figures);
+            return None;
+        };
+        // Small answers must not wait for full segments.
+        let _best_effort = self.socket.set_nodelay(true);
+        let _best_effort =
+            socket2::SockRef::from(&self.socket).set_tcp_notsent_lowat(limits::SOCKET_UNSENT_BYTES);
+        let shaken = accept(self.config, self.socket).await;
+        drop(turn);
+        let outcome = match &shaken {
+            Ok(_) => "admitted",
+            Err(error) => error.label(),
+        };
+        figures.handshakes.add([door.name(), outcome]);
+        match shaken {
+            Ok(Accepted {
+                stream,
+                peer,
+                protocol,
+            }) => Some(Connection {
+                stream,
+                address,
+                protocol,
+                peer,
+                place: self.place,
+            }),
+            Err(error) => {
+                refused(door, address, &error);
+                None
+            }
         }
     }
+}
+
+/// Tells of a connection that is closed before its handshake.
+fn crowded(door: Door, address: SocketAddr, figures: &Figures) {
+    figures.handshakes.add([door.name(), "crowded"]);
+    tracing::debug!(%address, door = door.name(), "too many connections");
 }
 
 fn refused(door: Door, address: SocketAddr, error: &AcceptError) {
@@ -299,30 +252,36 @@ impl Core {
         Some((peer, listed))
     }
 
-    async fn serve_data(
-        self: Arc<Self>,
+    /// The serving of an agent's connection; `None` if it is not admitted.
+    ///
+    /// What happens once happens here: the future, of which there are as many as agents, holds
+    /// no room for it.
+    fn serve_data(
+        &self,
         mut connection: Connection,
         routes: Routes,
         tasks: Tasks,
         stop: CancellationToken,
-    ) {
-        let Some((peer, _listed)) = self.admit(&mut connection, &tasks) else {
-            return;
-        };
+    ) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let (peer, listed) = self.admit(&mut connection, &tasks)?;
+        let Connection { stream, place, .. } = connection;
         let extension = peer.clone();
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(extension.clone());
             routes.clone().call(request)
         });
-        let serving = http2(&tasks).serve_connection(TokioIo::new(connection.stream), service);
+        let serving = Box::pin(http2(&tasks).serve_connection(TokioIo::new(stream), service));
         let expiry = self.until(peer.verified.not_after());
-        let why = end(Box::pin(serving), &peer.kill, expiry, &stop, |serving| {
-            serving.graceful_shutdown();
+        Some(async move {
+            let _until_closed = (listed, place);
+            let why = end(serving, &peer.kill, expiry, &stop, |serving| {
+                serving.graceful_shutdown();
+            })
+            .await;
+            peer.closed.cancel();
+            tasks.cancel();
+            tracing::debug!(agent = peer.name(), why, "agent connection closed");
         })
-        .await;
-        peer.closed.cancel();
-        tasks.cancel();
-        tracing::debug!(agent = peer.name(), why, "agent connection closed");
     }
 
     async fn serve_enrol(
@@ -471,6 +430,8 @@ struct Bound(Tasks);
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Bound {
     fn execute(&self, future: F) {
         self.0.spawn("stream", |stop| async move {
+            // In place: `run_until_cancelled` would hold it twice.
+            let future = pin!(future);
             let _cut = stop.run_until_cancelled(future).await;
         });
     }

@@ -27,6 +27,7 @@ mod backup;
 mod bans;
 mod check;
 mod checkpoint;
+mod crowd;
 mod dispatch;
 mod enrolment;
 mod feed;

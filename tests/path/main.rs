@@ -6,6 +6,7 @@ mod support;
 mod backup;
 #[cfg(test)]
 mod check;
+mod crowded;
 #[cfg(test)]
 mod demo;
 mod disk;

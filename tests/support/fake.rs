@@ -391,8 +391,16 @@ pub(crate) async fn shake(
     address: SocketAddr,
     config: &Arc<ClientConfig>,
 ) -> Result<HandshakeKind, String> {
+    let tcp = TcpStream::connect(address).await.expect("it listens");
+    shake_over(tcp, config).await
+}
+
+/// The same over a socket that is connected.
+pub(crate) async fn shake_over(
+    tcp: TcpStream,
+    config: &Arc<ClientConfig>,
+) -> Result<HandshakeKind, String> {
     let shaking = async {
-        let tcp = TcpStream::connect(address).await.expect("it listens");
         let connector = TlsConnector::from(Arc::clone(config));
         let told = |error: std::io::Error| error.to_string();
         let mut tls = connector.connect(loopback(), tcp).await.map_err(told)?;
