@@ -58,7 +58,7 @@ pub(super) enum Entrance {
 pub(super) struct Waiting {
     crowd: Arc<Crowd>,
     of_address: Arc<Semaphore>,
-    _waiting: OwnedSemaphorePermit,
+    _room: OwnedSemaphorePermit,
 }
 
 impl Crowd {
@@ -104,7 +104,7 @@ impl Crowd {
             Entrance::Later(Waiting {
                 crowd: Arc::clone(self),
                 of_address,
-                _waiting: waiting,
+                _room: waiting,
             })
         };
         held.connections += 1;

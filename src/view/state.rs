@@ -103,9 +103,8 @@ impl State {
     }
 
     pub(super) fn totals(&self) -> Totals {
-        let objects = |kind: &Box<Kind>| kind.objects();
         Totals {
-            objects: self.kinds.values().map(objects).sum(),
+            objects: self.kinds.values().map(|kind| kind.objects()).sum(),
             bytes: self.ledger.used,
             ignored: self.ignored,
             over_budget: self.kinds.values().filter(|kind| kind.over_budget).count(),
@@ -113,10 +112,10 @@ impl State {
     }
 
     pub(super) fn counts(&self) -> Vec<(Gvr, String, usize)> {
-        let count =
-            |(gvr, kind): (&Gvr, &Box<Kind>)| (gvr.clone(), kind.name.clone(), kind.objects());
-        let attached = |(_, kind): &(&Gvr, &Box<Kind>)| !kind.streams.is_empty();
-        self.kinds.iter().filter(attached).map(count).collect()
+        let kinds = self.kinds.iter();
+        let attached = kinds.filter(|(_, kind)| !kind.streams.is_empty());
+        let counts = attached.map(|(gvr, kind)| (gvr.clone(), kind.name.clone(), kind.objects()));
+        counts.collect()
     }
 }
 
