@@ -92,7 +92,7 @@ fn source_value(source: &Source) -> Value {
     let (key, value, context) = match source {
         Source::ServiceAccount { .. } => ("service-account", json!(true), &None),
         Source::KubeconfigFile { path, context } => ("kubeconfig-file", json!(path), context),
-        Source::Secret { reference, context } => ("secret", json!(reference.canonical()), context),
+        Source::Secret { reference, context } => ("secret", json!(reference.to_string()), context),
     };
     let mut map = Map::new();
     map.insert(key.to_owned(), value);

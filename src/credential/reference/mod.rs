@@ -1,8 +1,8 @@
 //! References to secrets, in Spinnaker's forms and in ours.
 //!
 //! ```text
-//! encrypted:ENGINE!k:v…   encryptedFile:ENGINE!k:v…   ── classic ──┐
-//! sec+ENGINE://PROFILE/path?query#key                 ── modern ───┴─▶ Reference ──▶ canonical
+//! encrypted:ENGINE!k:v…   secret://ENGINE?k=v…   ── classic ──┐
+//! sec+ENGINE://PROFILE/path?query#key            ── modern ───┴─▶ Reference ──▶ canonical
 //! ```
 //! A reference names a secret and nothing else: no host, no credential. Which server is asked is
 //! said by the named connection of our configuration.
@@ -10,16 +10,20 @@
 //! # Sources
 //! - RFC 3986; Spinnaker `kork-secrets-api`.
 
+mod check;
 mod classic;
+mod error;
 mod modern;
+mod parameters;
 mod percent;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 
-use thiserror::Error;
-
+use self::classic::Wanted;
+pub use self::error::ReferenceError;
+use self::error::expected;
 use self::percent::encode;
 
 /// Which store a reference speaks of, by its name in references and configurations.
@@ -89,8 +93,9 @@ pub struct Reference {
     pub base64: bool,
 }
 
-/// Which document of a store.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Which document of a store. Its `Debug`, as its `Display`, leaves out the value of
+/// [`Locator::Noop`].
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Locator {
     /// A file below the folder of its connection, `a/b`.
     File {
@@ -167,60 +172,48 @@ pub enum Key {
     Each,
 }
 
-/// A text that is not a reference, or not one that this version can follow.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum ReferenceError {
-    /// An engine that exists elsewhere.
-    #[error("engine `{0}` is not available in this version")]
-    Engine(String),
-    /// Not of a known form.
-    #[error("secret reference {0}")]
-    Form(&'static str),
-}
-
-/// Longest reference that is read, in bytes.
+/// Longest reference that is read, in bytes; its canonical form is no longer either.
 const REFERENCE_BYTES: usize = 4096;
 
+/// Longest name of a connection, in bytes.
+const PROFILE_BYTES: usize = 64;
+
 impl Reference {
-    /// Reads `sec+vault://PROFILE/mount/path[?version=N][&encoding=base64]#key`,
-    /// `encrypted:vault!e:mount!p:path!k:key[!b:true]` or the same with `encryptedFile:`.
+    /// Reads a reference in any of its forms:
     ///
-    /// `n` is the old name of `p`. An empty PROFILE, and every `encrypted:` reference, means the
-    /// default connection.
+    /// - `sec+ENGINE://PROFILE/path?query#key`, where an empty PROFILE means the default
+    ///   connection of the engine;
+    /// - `encrypted:ENGINE!k:v…`, `encryptedFile:ENGINE!k:v…`, `secret://ENGINE?k=v…` and
+    ///   `boot-secret://ENGINE?k=v…`, which always mean it.
     ///
     /// # Errors
-    /// Everything else; a text that only resembles a reference is never taken literally.
+    /// Everything else, with its position; a text that only resembles a reference is never taken
+    /// literally.
     pub fn parse(text: &str) -> Result<Self, ReferenceError> {
-        let is_uri_byte = |byte: u8| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte);
-        if text.len() > REFERENCE_BYTES {
-            return Err(ReferenceError::Form("is too long"));
+        let too_long = |reference: &str| reference.len() > REFERENCE_BYTES;
+        let long = expected(REFERENCE_BYTES, "a reference of at most 4096 bytes");
+        if too_long(text) {
+            return Err(long);
         }
-        if !text.bytes().all(is_uri_byte) {
-            return Err(ReferenceError::Form(
-                "has characters that a URI cannot have",
-            ));
-        }
-        if let Some(rest) = text.strip_prefix("sec+") {
-            let (engine, rest) = rest
-                .split_once("://")
-                .ok_or(ReferenceError::Form("has no `://` after its engine"))?;
-            return vault_only(engine).and_then(|()| modern::parse(rest));
-        }
-        for prefix in ["encrypted:", "encryptedFile:"] {
-            if let Some(rest) = text.strip_prefix(prefix) {
-                let (engine, rest) = rest
-                    .split_once('!')
-                    .ok_or(ReferenceError::Form("has no parameters"))?;
-                return vault_only(engine).and_then(|()| classic::parse(rest));
+        let (scheme, rest) = text.split_once(':').unwrap_or((text, ""));
+        let at = scheme.len() + 1;
+        let reference = match scheme {
+            "encrypted" if at <= text.len() => classic::opaque(text, at, Wanted::Value),
+            "encryptedFile" if at <= text.len() => classic::opaque(text, at, Wanted::File),
+            "secret" | "boot-secret" if rest.starts_with("//") => {
+                classic::hierarchical(text, at + 2)
             }
+            _ if scheme.starts_with("sec+") => modern::parse(text, "sec+".len()),
+            _ => Err(expected(
+                0,
+                "`sec+ENGINE://`, `encrypted:`, `encryptedFile:`, `secret://` or `boot-secret://`",
+            )),
+        }?;
+        // What other forms write in one byte may need three.
+        if too_long(&reference.canonical()) {
+            return Err(long);
         }
-        for prefix in ["secret://", "boot-secret://"] {
-            if let Some(rest) = text.strip_prefix(prefix) {
-                let engine = rest.split('?').next().unwrap_or_default();
-                return Err(engine_missing(engine));
-            }
-        }
-        Err(ReferenceError::Form("has no known scheme"))
+        Ok(reference)
     }
 
     /// The store it speaks of.
@@ -238,10 +231,18 @@ impl Reference {
     }
 
     /// The one form of this reference: `sec+ENGINE://PROFILE/path?query#key`, percent-encoded.
+    ///
+    /// Holds the value of [`Locator::Noop`]; [`fmt::Display`] does not.
     pub fn canonical(&self) -> String {
+        match &self.locator {
+            Locator::Noop { value } => self.written(&encode(value)),
+            locator => self.written(&locator.to_string()),
+        }
+    }
+
+    fn written(&self, path: &str) -> String {
         let engine = self.engine().as_str();
         let profile = self.profile.as_deref().unwrap_or_default();
-        let path = self.locator.to_string();
         let mut query: Vec<String> = self
             .locator
             .query()
@@ -262,6 +263,13 @@ impl Reference {
             Key::Named(name) => format!("#{}", encode(name)),
         };
         format!("sec+{engine}://{profile}/{path}{query}{key}")
+    }
+}
+
+impl fmt::Display for Reference {
+    /// The canonical form, for people: without the value of [`Locator::Noop`].
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.written(&self.locator.to_string()))
     }
 }
 
@@ -296,7 +304,8 @@ impl Locator {
 }
 
 impl fmt::Display for Locator {
-    /// The path of the canonical form, percent-encoded: what a person calls the secret.
+    /// The path of the canonical form, percent-encoded: what a person calls the secret. The value
+    /// of [`Locator::Noop`] is left out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { path } => f.write_str(&segments(path)),
@@ -307,10 +316,12 @@ impl fmt::Display for Locator {
                 project, secret, ..
             } => write!(f, "{}/{}", encode(project), encode(secret)),
             Self::KubernetesSecret { namespace, name } => {
-                let namespace = namespace.as_deref().unwrap_or_default();
-                write!(f, "{}/{}", encode(namespace), encode(name))
+                if let Some(namespace) = namespace {
+                    write!(f, "{}/", encode(namespace))?;
+                }
+                f.write_str(&encode(name))
             }
-            Self::Noop { value } => f.write_str(&encode(value)),
+            Self::Noop { .. } => f.write_str("…"),
             Self::AwsSecret { name, .. } => f.write_str(&segments(name)),
             Self::Vault { mount, path, .. } => {
                 write!(f, "{}/{}", encode(mount), segments(path))
@@ -319,56 +330,14 @@ impl fmt::Display for Locator {
     }
 }
 
+impl fmt::Debug for Locator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 /// Encodes what stands between the slashes.
 fn segments(path: &str) -> String {
     let encoded: Vec<String> = path.split('/').map(encode).collect();
     encoded.join("/")
-}
-
-fn vault_only(engine: &str) -> Result<(), ReferenceError> {
-    match engine {
-        "vault" => Ok(()),
-        _ => Err(engine_missing(engine)),
-    }
-}
-
-fn engine_missing(engine: &str) -> ReferenceError {
-    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-    if (1..=32).contains(&engine.len()) && engine.bytes().all(is_name) {
-        ReferenceError::Engine(engine.to_owned())
-    } else {
-        ReferenceError::Form("names no engine")
-    }
-}
-
-/// Paths are taken as they are; what a server could read in another way is refused.
-fn vault(
-    profile: Option<String>,
-    (mount, path): (String, String),
-    version: Option<u64>,
-    (key, base64): (String, bool),
-) -> Result<Reference, ReferenceError> {
-    let is_odd = |text: &str| {
-        text.split('/')
-            .any(|segment| matches!(segment, "" | "." | ".."))
-            || text.chars().any(char::is_control)
-    };
-    if is_odd(&mount) || is_odd(&path) {
-        return Err(ReferenceError::Form(
-            "has an empty or dot segment in its path",
-        ));
-    }
-    if key.is_empty() {
-        return Err(ReferenceError::Form("names no field"));
-    }
-    Ok(Reference {
-        profile,
-        locator: Locator::Vault {
-            mount,
-            path,
-            version,
-        },
-        key: Key::Named(key),
-        base64,
-    })
 }
