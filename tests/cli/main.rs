@@ -9,5 +9,6 @@ mod guide;
 mod help;
 mod hub;
 mod rbac;
+mod references;
 #[cfg(test)]
 mod watch;

@@ -23,15 +23,20 @@ pub(super) enum Empty {
 
 /// A path without dot segments.
 pub(super) fn path(piece: Piece, empty: Empty) -> Result<String, ReferenceError> {
-    let is_dot = |segment: &str| matches!(segment, "." | "..");
-    if piece.text.split('/').any(is_dot) {
-        return Err(expected(piece.at, "a path without `.` and `..` segments"));
-    }
+    no_dots(&piece)?;
     let is_empty = piece.text.split('/').any(str::is_empty);
     if piece.text.is_empty() || (is_empty && empty == Empty::Refused) {
         return Err(expected(piece.at, "a path without empty segments"));
     }
     Ok(piece.text)
+}
+
+fn no_dots(piece: &Piece) -> Result<(), ReferenceError> {
+    let is_dot = |segment: &str| matches!(segment, "." | "..");
+    if piece.text.split('/').any(is_dot) {
+        return Err(expected(piece.at, "a path without `.` and `..` segments"));
+    }
+    Ok(())
 }
 
 /// The name of a bucket; it may become part of a host's name.
@@ -67,14 +72,8 @@ pub(super) fn stage(piece: Piece) -> Result<String, ReferenceError> {
 /// Name or ARN of a secret of AWS.
 pub(super) fn aws_name(piece: Piece) -> Result<String, ReferenceError> {
     let what = "a name or ARN: letters, digits and `/_+=.@!:-`";
-    let name = word(piece.clone(), AWS_NAME_BYTES, b"/_+=.@!:-", what)?;
-    path(
-        Piece {
-            text: name,
-            ..piece
-        },
-        Empty::Kept,
-    )
+    no_dots(&piece)?;
+    word(piece, AWS_NAME_BYTES, b"/_+=.@!:-", what)
 }
 
 /// The name of a namespace.

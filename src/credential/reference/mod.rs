@@ -190,10 +190,11 @@ impl Reference {
     /// Everything else, with its position; a text that only resembles a reference is never taken
     /// literally.
     pub fn parse(text: &str) -> Result<Self, ReferenceError> {
-        let too_long = |reference: &str| reference.len() > REFERENCE_BYTES;
-        let long = expected(REFERENCE_BYTES, "a reference of at most 4096 bytes");
-        if too_long(text) {
-            return Err(long);
+        if text.len() > REFERENCE_BYTES {
+            return Err(expected(
+                REFERENCE_BYTES,
+                "the end: a reference has at most 4096 bytes",
+            ));
         }
         let (scheme, rest) = text.split_once(':').unwrap_or((text, ""));
         let at = scheme.len() + 1;
@@ -210,8 +211,8 @@ impl Reference {
             )),
         }?;
         // What other forms write in one byte may need three.
-        if too_long(&reference.canonical()) {
-            return Err(long);
+        if reference.canonical().len() > REFERENCE_BYTES {
+            return Err(expected(0, "a canonical form of at most 4096 bytes"));
         }
         Ok(reference)
     }

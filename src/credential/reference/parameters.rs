@@ -4,7 +4,7 @@ use super::ReferenceError;
 use super::error::{Problem, Quoted, expected};
 
 /// A piece of a reference that has been decoded, and the byte at which it starts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Piece {
     pub(super) text: String,
     pub(super) at: usize,

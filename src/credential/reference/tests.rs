@@ -71,10 +71,9 @@ fn the_canonical_form_stays_as_it_is() {
 
 #[test]
 fn a_mistake_has_a_place_and_says_what_belongs_there() {
+    // `tests/golden/references` has all of them.
     for (text, expected) in [
         ("plain", "byte 0: expected `sec+ENGINE://`, `encrypted:`"),
-        ("encrypted", "byte 0: expected `sec+ENGINE://`"),
-        ("encrypted:vault", "byte 15: expected a parameter"),
         (
             "encrypted:aws!s:a",
             "byte 10: no engine `aws`; expected one of",
@@ -83,56 +82,22 @@ fn a_mistake_has_a_place_and_says_what_belongs_there() {
             "encrypted:vault!e:a!e:b",
             "byte 20: the parameter `e` is given twice",
         ),
-        ("encrypted:vault!e:a!p:", "byte 22: expected a value"),
         (
             "encrypted:vault!e:a!k:b",
             "byte 23: expected the parameter `p`",
         ),
         (
-            "encrypted:vault!e:a!p:b!n:c!k:d",
-            "byte 26: `n` cannot be given",
-        ),
-        (
             "encrypted:vault!e:a!p:b!k:c d",
             "byte 27: expected a character",
         ),
-        (
-            "encryptedFile:secrets-manager!r:a!s:b!k:c",
-            "byte 40: `k` cannot",
-        ),
         ("secret://vault", "byte 14: expected `?`"),
-        (
-            "sec+vault:secret/a#k",
-            "byte 4: expected ENGINE://PROFILE/path",
-        ),
         (
             "sec+vault://p:8200/a/b#k",
             "byte 13: expected the name of a connection",
         ),
         (
-            "sec+vault://p/secret/a",
-            "byte 22: expected `#` and a field",
-        ),
-        ("sec+vault://p/secret/a#", "byte 23: expected a field"),
-        (
-            "sec+vault://p/secret/%2e%2e/a#k",
-            "byte 21: expected a path without `.`",
-        ),
-        (
-            "sec+vault://p/secret/b/a%2Fb#k",
-            "byte 23: expected a path without encoded",
-        ),
-        (
-            "sec+vault://p/secret/a?version=0#k",
-            "byte 31: expected a positive number",
-        ),
-        (
             "sec+vault://p/secret/a?x=1#k",
             "byte 23: no parameter `x` here",
-        ),
-        (
-            "sec+vault://p/secret/a%4#k",
-            "byte 22: expected two hexadecimal",
         ),
         ("sec+k8s://p/a/b/c#k", "byte 16: expected no more than"),
     ] {
