@@ -47,6 +47,7 @@ pub use material::Credential;
 pub use reference::{EngineId, Key, Locator, Reference, ReferenceError};
 pub use server::{Server, ServerError, is_refused_address};
 pub use settings::{EngineSettings, MAX_STALE, REFRESH, Settings};
+pub use transport::Identity;
 
 /// Why an account has no fresh credential; printed as its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

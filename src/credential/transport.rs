@@ -4,31 +4,47 @@
 //! no proxy, no idle connections (they keep decrypted answers), a bounded body and a deadline.
 
 use std::error::Error;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::redirect;
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
 use super::authorization::read_file;
 use super::fetch::Failure;
-use super::kubeconfig::parse_roots;
+use super::kubeconfig::{parse_certificates, parse_roots};
 use crate::limits;
 
 /// Largest answer that is read, in bytes: a document of [`limits::YAML_BYTES`], escaped, among
 /// other fields.
 pub(super) const ANSWER_BYTES: usize = 4 * limits::YAML_BYTES;
 
-/// A client for one errand. The authority file is read each time, so that a renewed one is seen.
+/// The certificate that is shown to an engine, and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The certificate, with those between it and its authority; PEM.
+    pub certificate_file: PathBuf,
+    /// The key, PEM.
+    pub key_file: PathBuf,
+}
+
+/// A client for one errand, which shows this certificate. The files are read each time, so that
+/// renewed ones are seen.
 ///
 /// # Errors
-/// A file that cannot be read or holds no certificate.
-pub(super) async fn client(ca_file: &Path, deadline: Duration) -> Result<reqwest::Client, Failure> {
+/// A file that cannot be read or does not hold what it should.
+pub(super) async fn client_as(
+    identity: Option<&Identity>,
+    ca_file: &Path,
+    deadline: Duration,
+) -> Result<reqwest::Client, Failure> {
     reqwest::Client::builder()
-        .tls_backend_preconfigured(tls(ca_file).await?)
+        .tls_backend_preconfigured(tls(identity, ca_file).await?)
         .redirect(redirect::Policy::none())
         .retry(reqwest::retry::never())
         .no_proxy()
@@ -65,7 +81,7 @@ pub(super) async fn body(mut response: reqwest::Response) -> Result<Zeroizing<Ve
     Ok(body)
 }
 
-async fn tls(ca_file: &Path) -> Result<ClientConfig, Failure> {
+async fn tls(identity: Option<&Identity>, ca_file: &Path) -> Result<ClientConfig, Failure> {
     let unusable = Failure::unavailable("the configured `ca-file` cannot be read");
     let Ok(pem) = read_file(ca_file, limits::YAML_BYTES).await else {
         return Err(unusable);
@@ -77,13 +93,44 @@ async fn tls(ca_file: &Path) -> Result<ClientConfig, Failure> {
     for certificate in certificates {
         roots.add(certificate).map_err(|_error| unusable.clone())?;
     }
-    let mut tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let unusable = |_error| Failure::unavailable("its TLS settings cannot be used");
+    let tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(|_error| Failure::unavailable("its TLS settings cannot be used"))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .map_err(unusable)?
+        .with_root_certificates(roots);
+    let mut tls = match identity {
+        None => tls.with_no_client_auth(),
+        Some(identity) => {
+            let (chain, key) = identity.read().await?;
+            tls.with_client_auth_cert(chain, key).map_err(|_error| {
+                Failure::local("the configured `key-file` is not the key of `certificate-file`")
+            })?
+        }
+    };
     tls.resumption = rustls::client::Resumption::disabled();
     Ok(tls)
+}
+
+impl Identity {
+    async fn read(
+        &self,
+    ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Failure> {
+        let chain = match read_file(&self.certificate_file, limits::YAML_BYTES).await {
+            Ok(pem) => parse_certificates(&pem).ok(),
+            Err(_error) => None,
+        };
+        let key = match read_file(&self.key_file, limits::YAML_BYTES).await {
+            Ok(pem) => PrivateKeyDer::from_pem_slice(&pem).ok(),
+            Err(_error) => None,
+        };
+        let chain = chain.ok_or(Failure::local(
+            "the configured `certificate-file` cannot be read or holds no certificate",
+        ))?;
+        let key = key.ok_or(Failure::local(
+            "the configured `key-file` cannot be read or holds no key",
+        ))?;
+        Ok((chain, key))
+    }
 }
 
 /// Whether a refused certificate is among the causes. An `io::Error` hides what it wraps from

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::agent::{AccountSettings, Evidence, Settings};
 use crate::config::print::yaml;
 use crate::config::text::written;
-use crate::credential::{self, EngineSettings, Source, vault};
+use crate::credential::{self, EngineSettings, Source};
 use crate::policy::{self, KindPattern, NamespacePattern, OperationRule};
 use crate::resource::Verb;
 
@@ -44,7 +44,7 @@ fn join_value(evidence: &Evidence) -> Value {
 
 fn engine_value(settings: &credential::Settings) -> Value {
     let mut value = match &settings.engine {
-        EngineSettings::Vault(vault) => vault_value(vault),
+        EngineSettings::Vault(vault) => super::engines::vault::value(vault),
     };
     let common = [
         ("engine", json!(settings.engine.id().as_str())),
@@ -56,24 +56,6 @@ fn engine_value(settings: &credential::Settings) -> Value {
         value.insert(key.to_owned(), common);
     }
     Value::Object(value)
-}
-
-fn vault_value(engine: &vault::Settings) -> Map<String, Value> {
-    let auth = match &engine.auth {
-        vault::AuthMethod::Kubernetes {
-            role,
-            mount,
-            token_file,
-        } => {
-            json!({ "method": "kubernetes", "role": role, "mount": mount, "token-file": token_file })
-        }
-        vault::AuthMethod::TokenFile(path) => json!({ "method": "token", "token-file": path }),
-    };
-    Map::from_iter([
-        ("address".to_owned(), json!(engine.address)),
-        ("ca-file".to_owned(), json!(engine.ca_file)),
-        ("auth".to_owned(), auth),
-    ])
 }
 
 fn account_value(account: &AccountSettings) -> Value {

@@ -3,44 +3,48 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use http::header::RETRY_AFTER;
+use rustify::endpoint::EndpointResult as Raw;
 use rustify::errors::ClientError as HttpError;
 use secrecy::ExposeSecret;
-use serde_json::Value;
-use vaultrs::api::auth::kubernetes::requests::LoginWithKubernetesRequest;
-use vaultrs::api::kv2::requests::ReadSecretRequest;
-use vaultrs::api::token::requests::LookupTokenSelfRequest;
 use vaultrs::api::{EndpointMiddleware, EndpointResult};
 use zeroize::Zeroize;
 
-use super::failure::from_library;
-use super::{Secret, Settings};
+use super::Settings;
+use super::failure::{from_answer, from_library};
 use crate::credential::fetch::{Failure, FetchErrorKind};
 use crate::credential::transport::{self, BodyError};
 use crate::secret::SecretBytes;
 
+/// Time that one request may take.
+const DEADLINE: Duration = Duration::from_secs(5);
+
 type Sending<'a> =
     Pin<Box<dyn Future<Output = Result<http::Response<Vec<u8>>, HttpError>> + Send + 'a>>;
 
-/// A client for one fetch, with one token.
+/// A client for one errand, with one token.
 pub(super) struct Client {
     http: reqwest::Client,
     base: String,
     middle: EndpointMiddleware,
+    /// What the last answer was, if not a success: the library's error has no room for all of it.
+    refusal: Mutex<Option<Failure>>,
 }
 
 impl Client {
-    /// The authority file is read each time, so that a renewed one is seen.
+    /// The files of the connection are read each time, so that renewed ones are seen.
     pub(super) async fn build(
         settings: &Settings,
         token: Option<&SecretBytes>,
-        deadline: Duration,
     ) -> Result<Self, Failure> {
         if !settings.address.starts_with("https://") {
             return Err(Failure::unavailable("its address must begin with https://"));
         }
-        let http = transport::client(&settings.ca_file, deadline).await?;
+        let identity = settings.certificate.as_ref();
+        let http = transport::client_as(identity, &settings.ca_file, DEADLINE).await?;
         Ok(Self {
             http,
             base: settings.address.clone(),
@@ -48,104 +52,68 @@ impl Client {
                 token: token.map(exposed).transpose()?.unwrap_or_default(),
                 version: "v1".to_owned(),
                 wrap: None,
-                namespace: None,
+                namespace: settings.namespace.clone(),
             },
+            refusal: Mutex::default(),
         })
     }
 
-    /// The fields of a secret, and its version. The caller wipes the fields.
-    pub(super) async fn read(&self, secret: &Secret<'_>) -> Result<(Value, u64), Failure> {
-        let request = ReadSecretRequest {
-            mount: secret.mount.to_owned(),
-            path: secret.path.to_owned(),
-            version: secret.version,
-        };
-        let secret = self
-            .ask(request)
-            .await?
-            .data
-            .ok_or_else(|| Failure::corrupt(""))?;
-        Ok((secret.data, secret.metadata.version))
+    /// Asks, and reads an answer of the usual form. Who asked wipes it.
+    pub(super) async fn ask<E: rustify::Endpoint>(
+        &self,
+        request: E,
+    ) -> Result<EndpointResult<E::Response>, Failure> {
+        let mut answer = self.send_request(request).await?;
+        let parsed = answer.wrap::<EndpointResult<E::Response>>();
+        answer.response.body_mut().zeroize();
+        parsed.map_err(|error| from_library(&error))
+    }
+
+    /// As [`Client::ask`], for a type of the library that is the whole answer.
+    pub(super) async fn ask_whole<E: rustify::Endpoint>(
+        &self,
+        request: E,
+    ) -> Result<E::Response, Failure> {
+        let mut answer = self.send_request(request).await?;
+        let parsed = answer.parse();
+        answer.response.body_mut().zeroize();
+        parsed.map_err(|error| from_library(&error))
+    }
+
+    /// Asks for something to be done; what is answered does not matter.
+    pub(super) async fn tell<E: rustify::Endpoint>(&self, request: E) -> Result<(), Failure> {
+        let mut answer = self.send_request(request).await?;
+        answer.response.body_mut().zeroize();
+        Ok(())
     }
 
     /// Whether it is there, unsealed and active or able to pass requests on.
     pub(super) async fn health(&self) -> Result<(), Failure> {
-        let url = format!("{}/v1/sys/health?standbyok=true", self.base);
-        let asked = self.http.get(url).send().await;
-        let answer = asked.map_err(|error| {
-            from_library(&HttpError::RequestError {
-                source: error.into(),
-                url: String::new(),
-                method: String::new(),
-            })
-        })?;
-        match answer.status().as_u16() {
+        let path = "/v1/sys/health?standbyok=true&perfstandbyok=true";
+        let asked = self.http.get(format!("{}{path}", self.base)).send().await;
+        let answer = asked.map_err(|error| from_library(&unsent(error)))?;
+        let code = answer.status().as_u16();
+        match code {
             // Behind a proxy or in a namespace the path may not be served; it answers all the same.
-            200..=299 | 400..=499 => Ok(()),
-            code => Err(Failure::new(
-                FetchErrorKind::Unavailable {
-                    sealed: code == 503,
-                },
-                "",
-            )
-            .with_status(code)),
+            200..=299 | 400..=469 => Ok(()),
+            503 => {
+                let sealed = FetchErrorKind::Unavailable { sealed: true };
+                Err(Failure::new(sealed, "").with_status(code))
+            }
+            _ => Err(Failure::unavailable("").with_status(code)),
         }
     }
 
-    /// Whether the token is accepted at all.
-    pub(super) async fn look_up_self(&self) -> Result<(), Failure> {
-        self.ask(LookupTokenSelfRequest {}).await.map(drop)
-    }
-
-    /// Logs in with a service account's token.
-    pub(super) async fn log_in(
-        &self,
-        mount: &str,
-        role: &str,
-        proof: &SecretBytes,
-    ) -> Result<SecretBytes, Failure> {
-        let request = LoginWithKubernetesRequest {
-            mount: mount.to_owned(),
-            role: role.to_owned(),
-            jwt: exposed(proof)?,
-        };
-        let answer = self
-            .ask(request)
-            .await
-            .map_err(|failure| match failure.kind {
-                FetchErrorKind::Denied | FetchErrorKind::NotFound => Failure {
-                    kind: FetchErrorKind::Unauthenticated,
-                    status: failure.status,
-                    hint: "the login was refused; look at its `role`, and the service account that is bound to it",
-                },
-                _ => failure,
-            })?;
-        let token = answer
-            .auth
-            .map(|auth| auth.client_token)
-            .unwrap_or_default();
-        // The library would panic on a token that a header cannot carry.
-        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(Failure {
-                kind: FetchErrorKind::Unauthenticated,
-                status: None,
-                hint: "the login gave no usable token",
-            });
-        }
-        Ok(SecretBytes::new(token.into_bytes()))
-    }
-
-    async fn ask<E: rustify::Endpoint>(
+    async fn send_request<E: rustify::Endpoint>(
         &self,
         request: E,
-    ) -> Result<EndpointResult<E::Response>, Failure> {
+    ) -> Result<Raw<E::Response>, Failure> {
         let request = request.with_middleware(&self.middle);
-        let mut answer = rustify::Endpoint::exec(&request, self)
-            .await
-            .map_err(|error| from_library(&error))?;
-        let parsed = answer.wrap::<EndpointResult<E::Response>>();
-        answer.response.body_mut().zeroize();
-        parsed.map_err(|error| from_library(&error))
+        let answer = rustify::Endpoint::exec(&request, self).await;
+        answer.map_err(|error| {
+            let mut refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
+            refusal.take().unwrap_or_else(|| from_library(&error))
+        })
     }
 
     /// The library's own transport reads answers of any size.
@@ -158,13 +126,12 @@ impl Client {
         };
         let request = reqwest::Request::try_from(request)
             .map_err(|source| HttpError::ReqwestBuildError { source })?;
-        let sent = self.http.execute(request).await;
-        let response = sent.map_err(|error| HttpError::RequestError {
-            source: error.into(),
-            url: String::new(),
-            method: String::new(),
-        })?;
+        let response = self.http.execute(request).await.map_err(unsent)?;
         let status = response.status();
+        let retry_after = response.headers().get(RETRY_AFTER);
+        let retry_after = retry_after
+            .and_then(|value| value.to_str().ok()?.parse().ok())
+            .map(Duration::from_secs);
         let mut body = transport::body(response)
             .await
             .map_err(|error| match error {
@@ -173,6 +140,13 @@ impl Client {
                     source: io::Error::other("answer is too large").into(),
                 },
             })?;
+        if !status.is_success() {
+            // The library would keep the body in its error.
+            let failure = from_answer(status.as_u16(), retry_after, &body);
+            let mut refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
+            *refusal = Some(failure);
+            body.zeroize();
+        }
         let mut answer = http::Response::new(std::mem::take(&mut *body));
         *answer.status_mut() = status;
         Ok(answer)
@@ -199,8 +173,16 @@ impl Drop for Client {
     }
 }
 
+fn unsent(error: reqwest::Error) -> HttpError {
+    HttpError::RequestError {
+        source: error.into(),
+        url: String::new(),
+        method: String::new(),
+    }
+}
+
 /// The library takes tokens as plain text.
-fn exposed(token: &SecretBytes) -> Result<String, Failure> {
+pub(super) fn exposed(token: &SecretBytes) -> Result<String, Failure> {
     #[expect(clippy::disallowed_methods, reason = "the library takes plain text")]
     let bytes = token.expose_secret().to_vec();
     String::from_utf8(bytes).map_err(|_error| Failure::local("the token is not text"))

@@ -1,17 +1,20 @@
-//! From the library's errors, which hold raw answers, to ours, which cannot.
+//! From answers, and the library's errors, which hold them raw, to failures, which cannot.
+
+use std::time::Duration;
 
 use rustify::errors::ClientError as HttpError;
+use serde_json::Value;
 
 use crate::credential::fetch::{Failure, FetchErrorKind};
 use crate::credential::transport::is_untrusted;
 
-/// Reads the status and the class of `error`; everything else in it is dropped.
+/// Longest time that an engine is believed when it says when to come back.
+const RETRY_AFTER: Duration = Duration::from_hours(1);
+
+/// Reads the class of `error`; everything else in it is dropped.
 pub(super) fn from_library(error: &HttpError) -> Failure {
     match error {
-        HttpError::ServerResponseError { code, content } => {
-            let is_sealed = content.as_ref().is_some_and(|text| text.contains("sealed"));
-            from_status(*code, is_sealed)
-        }
+        HttpError::ServerResponseError { code, .. } => from_answer(*code, None, &[]),
         HttpError::ResponseParseError { .. } | HttpError::ResponseConversionError { .. } => {
             Failure::corrupt("")
         }
@@ -28,20 +31,71 @@ pub(super) fn from_library(error: &HttpError) -> Failure {
     }
 }
 
-fn from_status(code: u16, sealed: bool) -> Failure {
+/// What an answer other than a success means. Of `body`, only which of a few known things it says
+/// is looked at.
+pub(super) fn from_answer(code: u16, retry_after: Option<Duration>, body: &[u8]) -> Failure {
+    let says = |words: &[u8]| memchr::memmem::find(body, words).is_some();
+    let down = FetchErrorKind::Unavailable { sealed: false };
     let (kind, hint) = match code {
         300..=399 => (
-            FetchErrorKind::Unavailable { sealed: false },
+            down,
             "redirects are not followed; configure the address of the active node",
         ),
-        400 | 405 => (
-            FetchErrorKind::NotFound,
-            "is the mount a KV store of version 2?",
-        ),
+        400 | 405 => (FetchErrorKind::NotFound, "look at the mount and the path"),
         401 | 403 => (FetchErrorKind::Denied, "look at the policy of our role"),
-        404 => (FetchErrorKind::NotFound, "look at the mount and the path"),
-        429 => (FetchErrorKind::Throttled { retry_after: None }, ""),
-        _ => (FetchErrorKind::Unavailable { sealed }, ""),
+        404 => (FetchErrorKind::NotFound, absence(body)),
+        429 => (
+            FetchErrorKind::Throttled {
+                retry_after: retry_after.map(|time| time.min(RETRY_AFTER)),
+            },
+            "",
+        ),
+        500..=599 if says(b"active node") || says(b"node not active") => {
+            (down, "it has no active node; look at its cluster")
+        }
+        503 => {
+            let sealed = says(b"sealed");
+            (FetchErrorKind::Unavailable { sealed }, "")
+        }
+        _ => (down, ""),
     };
     Failure::new(kind, hint).with_status(code)
+}
+
+/// Why there is nothing: a versioned store tells what became of it.
+fn absence(body: &[u8]) -> &'static str {
+    let answer: Value = serde_json::from_slice(body).unwrap_or_default();
+    let about = |name: &str| {
+        answer
+            .pointer("/data/metadata")
+            .and_then(|map| map.get(name))
+    };
+    if about("destroyed") == Some(&Value::Bool(true)) {
+        return "this version of it was destroyed";
+    }
+    let deleted = about("deletion_time").and_then(Value::as_str);
+    if deleted.is_some_and(|time| !time.is_empty()) {
+        return "this version of it was deleted; undelete it, or write a new one";
+    }
+    "look at the mount and the path"
+}
+
+/// A refusal of the engine when what we asked for was to be let in.
+pub(super) fn not_let_in(failure: Failure, hint: &'static str) -> Failure {
+    match failure.kind {
+        FetchErrorKind::Denied | FetchErrorKind::NotFound => Failure {
+            kind: FetchErrorKind::Unauthenticated,
+            hint,
+            ..failure
+        },
+        _ => failure,
+    }
+}
+
+/// Whether what was asked for may go well a moment later.
+pub(super) const fn passes(failure: &Failure) -> bool {
+    matches!(
+        failure.kind,
+        FetchErrorKind::Throttled { .. } | FetchErrorKind::Unavailable { .. }
+    )
 }

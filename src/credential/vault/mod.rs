@@ -1,48 +1,61 @@
-//! Vault and OpenBao: a field of a KV version 2 secret.
+//! Vault and `OpenBao`: a field of a secret, kept in a key-value store of either version or made
+//! for us and lent.
 //!
 //! ```text
-//! fetch ──token (cached, from file or Kubernetes login)──▶ GET /v1/MOUNT/data/PATH ──▶ field
-//!            ▲                                                  │ 403
-//!            └────────────── once again ◀───────────────────────┘
+//! fetch ──Logins::current──▶ Stores::read ──▶ field
+//!            (one login,      │ what is mounted there? GET data, or the secret itself
+//!             renewed)        │ 403: once again with another login
+//!                             └─ lent: remembered in Leases until close
 //! ```
 //! The client library is contained: it makes the requests and reads the answers, over a transport of
 //! ours with its own TLS (exactly the configured authority, no resumption), no redirects (the token
 //! would go along), no proxy, no idle connections (they keep decrypted answers), a bounded body and
-//! a deadline. The library's errors hold raw answers, so they are classified and never shown.
+//! a deadline. The library's errors hold raw answers, so they are classified and never shown. Three
+//! requests that it lacks, or spells wrong, are ours.
 //!
 //! # Failure
-//! - 403 → the token is renewed once and the read repeated; still 403 → denied if the token is
-//!   good, otherwise unauthenticated.
+//! - 403 → another login, and the read once again; still 403 → denied if the token is good,
+//!   otherwise unauthenticated.
+//! - A renewal that cannot be asked for → the login stays in use until it is over.
+//! - A fetch that is dropped while a wrapped secret id is on its way has spent it.
 //! # Sources
-//! - Vault HTTP API: "KV secrets engine version 2", "Kubernetes auth method", "Token auth method",
-//!   "HTTP status codes".
+//! - Vault HTTP API: "KV secrets engine" (version 1 and 2), "Token", "`AppRole`", "JWT/OIDC",
+//!   "Kubernetes", "TLS certificate" and "Userpass auth method", "`/sys/internal/ui/mounts`",
+//!   "`/sys/leases`", "`/sys/wrapping/unwrap`", "HTTP status codes".
 
 mod client;
 mod failure;
+mod leases;
+mod login;
+mod proof;
+mod requests;
+mod store;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
-use tokio::sync::Mutex;
-
 use self::client::Client;
-use super::authorization::read_token;
-use super::fetch::{Asking, Engine, Failure, FetchErrorKind, Fetched};
-use super::{Locator, Reference, document};
-use crate::secret::SecretBytes;
+use self::leases::Leases;
+use self::login::{Logins, Session};
+use self::store::{Content, Document, Stores};
+use super::fetch::{Asking, Engine, Failure, FetchErrorKind, Fetched, Waiting};
+use super::transport::Identity;
+use super::{Reference, document};
 
-/// Time that one request may take.
-const DEADLINE: Duration = Duration::from_secs(5);
+/// Time that giving back may take; what is left then ends by itself.
+const CLOSING: Duration = Duration::from_secs(5);
 
 /// A connection to one Vault or OpenBao.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `https://host:port`.
     pub address: String,
+    /// The namespace of the engine that is spoken to; the root one if none.
+    pub namespace: Option<String>,
     /// The only certificate authorities that may vouch for it, PEM.
     pub ca_file: PathBuf,
+    /// The certificate that is shown to it.
+    pub certificate: Option<Identity>,
     /// How to log in.
     pub auth: AuthMethod,
 }
@@ -50,159 +63,158 @@ pub struct Settings {
 /// How to log in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuthMethod {
-    /// With the token of a service account.
-    Kubernetes {
-        /// The role to ask for.
-        role: String,
-        /// Where the method is mounted, usually `kubernetes`.
+    /// With a login of our own.
+    Login {
+        /// Where the method is mounted, usually under its own name.
         mount: String,
-        /// File of the service account's token, read at each login.
-        token_file: PathBuf,
+        /// Who we are.
+        proof: Proof,
     },
     /// With a token that somebody else keeps fresh in a file, read at each login.
     TokenFile(PathBuf),
+}
+
+/// What proves who we are. Files are read at each login.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// A role's id and a secret id.
+    AppRole {
+        /// The role's id; not a secret.
+        role_id: String,
+        /// File of the secret id, or of a token that wraps one.
+        secret_id_file: PathBuf,
+        /// Whether it is wrapped.
+        wrapped: bool,
+    },
+    /// The certificate of the connection.
+    Certificate {
+        /// The role to ask for; otherwise the first that fits.
+        role: Option<String>,
+    },
+    /// A signed token.
+    Jwt {
+        /// The role to ask for; otherwise the method's default.
+        role: Option<String>,
+        /// File of the token.
+        token_file: PathBuf,
+    },
+    /// The token of a service account.
+    Kubernetes {
+        /// The role to ask for.
+        role: String,
+        /// File of the token.
+        token_file: PathBuf,
+    },
+    /// A password.
+    Userpass {
+        /// The user's name.
+        user: String,
+        /// File of the password.
+        password_file: PathBuf,
+    },
 }
 
 /// A connection to one Vault or OpenBao.
 #[derive(Debug)]
 pub struct Vault {
     settings: Settings,
-    token: Mutex<Option<Arc<SecretBytes>>>,
+    logins: Logins,
+    stores: Stores,
+    leases: Leases,
 }
 
 impl Vault {
     /// Prepares a connection; nothing is dialled yet.
-    pub const fn new(settings: Settings) -> Self {
+    pub fn new(settings: Settings) -> Self {
         Self {
             settings,
-            token: Mutex::const_new(None),
+            logins: Logins::default(),
+            stores: Stores::default(),
+            leases: Leases::default(),
         }
     }
 
-    async fn read(&self, secret: &Secret<'_>) -> Result<(Value, u64), Failure> {
-        let token = self.token(None).await?;
-        match self.read_with(&token, secret).await {
+    /// Reads a document, with another login if the first one is refused.
+    async fn read(&self, document: &Document) -> Result<(Content, Session), Failure> {
+        let session = self.logins.current(&self.settings).await?;
+        match self.read_with(&session, document).await {
             Err(failure) if failure.kind == FetchErrorKind::Denied => {}
-            done => return done,
+            done => return Ok((done?, session)),
         }
-        let fresh = self.token(Some(&token)).await?;
-        match self.read_with(&fresh, secret).await {
+        let fresh = self.logins.instead_of(session, &self.settings).await?;
+        match self.read_with(&fresh, document).await {
             Err(failure) if failure.kind == FetchErrorKind::Denied => {
-                self.blame(&fresh, failure).await
+                Err(self.logins.blame(&fresh, failure, &self.settings).await)
             }
-            done => done,
+            done => Ok((done?, fresh)),
         }
     }
 
-    /// After a second 403: is it the token, or what it may read?
-    async fn blame(&self, token: &SecretBytes, denied: Failure) -> Result<(Value, u64), Failure> {
-        if matches!(self.settings.auth, AuthMethod::Kubernetes { .. }) {
-            return Err(denied); // the token is a moment old
-        }
-        let client = self.client(token).await?;
-        match client.look_up_self().await {
-            Ok(()) => Err(denied),
-            // Accepted, whatever else it said.
-            Err(lookup) if lookup.kind == FetchErrorKind::Corrupt => Err(denied),
-            Err(lookup) if lookup.kind == FetchErrorKind::Denied => Err(Failure {
-                kind: FetchErrorKind::Unauthenticated,
-                hint: "the token in the configured file is expired or revoked",
-                ..lookup
-            }),
-            Err(lookup) => Err(lookup),
-        }
+    async fn read_with(&self, session: &Session, document: &Document) -> Result<Content, Failure> {
+        let client = Client::build(&self.settings, Some(&session.login.token)).await?;
+        self.stores.read(&client, document).await
     }
 
-    async fn read_with(
-        &self,
-        token: &SecretBytes,
-        secret: &Secret<'_>,
-    ) -> Result<(Value, u64), Failure> {
-        self.client(token).await?.read(secret).await
-    }
-
-    /// The cached token, or a new one if there is none or it is the one that was `refused`.
-    async fn token(&self, refused: Option<&Arc<SecretBytes>>) -> Result<Arc<SecretBytes>, Failure> {
-        let mut cached = self.token.lock().await;
-        if let Some(token) = &*cached
-            && refused.is_none_or(|refused| !Arc::ptr_eq(refused, token))
-        {
-            return Ok(Arc::clone(token));
-        }
-        let token = Arc::new(self.log_in().await?);
-        *cached = Some(Arc::clone(&token));
-        Ok(token)
-    }
-
-    async fn log_in(&self) -> Result<SecretBytes, Failure> {
-        let unreadable =
-            |_error| Failure::local("the configured token file cannot be read or holds no token");
-        match &self.settings.auth {
-            AuthMethod::TokenFile(path) => read_token(path).await.map_err(unreadable),
-            AuthMethod::Kubernetes {
-                role,
-                mount,
-                token_file,
-            } => {
-                let proof = read_token(token_file).await.map_err(unreadable)?;
-                let client = Client::build(&self.settings, None, DEADLINE).await?;
-                client.log_in(mount, role, &proof).await
-            }
-        }
-    }
-
-    async fn client(&self, token: &SecretBytes) -> Result<Client, Failure> {
-        Client::build(&self.settings, Some(token), DEADLINE).await
-    }
-}
-
-/// Which secret.
-struct Secret<'a> {
-    mount: &'a str,
-    path: &'a str,
-    version: Option<u64>,
-}
-
-impl<'a> Secret<'a> {
-    fn of(reference: &'a Reference) -> Result<Self, Failure> {
-        match &reference.locator {
-            Locator::Vault {
-                mount,
-                path,
-                version,
-            } => Ok(Self {
-                mount,
-                path,
-                version: *version,
-            }),
-            _ => Err(Failure::other_engine()),
-        }
+    async fn fetched(&self, reference: &Reference) -> Result<Fetched, Failure> {
+        let (content, session) = self.read(&Document::of(reference)?).await?;
+        let lease = content.lent.map(|lent| {
+            let lease = lent.lease;
+            self.leases.add(lent, &session.login);
+            // What was lent under a login ends with it.
+            session.left().map_or(lease, |left| left.min(lease))
+        });
+        Ok(Fetched {
+            document: document::field(content.fields, reference)?,
+            version: content.version.map(|number| number.to_string()),
+            lease,
+        })
     }
 }
 
 impl Engine for Vault {
     fn fetch<'a>(&'a self, reference: &'a Reference) -> Asking<'a, Fetched> {
-        Box::pin(async move {
-            let (data, version) = self.read(&Secret::of(reference)?).await?;
-            Ok(Fetched {
-                document: document::field(data, reference)?,
-                version: Some(version.to_string()),
-                lease: None,
-            })
-        })
+        Box::pin(self.fetched(reference))
     }
 
     fn keys<'a>(&'a self, reference: &'a Reference) -> Asking<'a, Vec<String>> {
         Box::pin(async move {
-            let (data, _) = self.read(&Secret::of(reference)?).await?;
-            document::names(data)
+            let (content, session) = self.read(&Document::of(reference)?).await?;
+            if let Some(lent) = content.lent {
+                self.leases.add(lent, &session.login);
+            }
+            document::names(content.fields)
+        })
+    }
+
+    fn is_current<'a>(
+        &'a self,
+        reference: &'a Reference,
+        version: &'a str,
+    ) -> Asking<'a, Option<bool>> {
+        Box::pin(async move {
+            let document = Document::of(reference)?;
+            let session = self.logins.current(&self.settings).await?;
+            let client = Client::build(&self.settings, Some(&session.login.token)).await?;
+            let login = &session.login;
+            self.stores
+                .is_current(&client, login, &document, version)
+                .await
         })
     }
 
     fn probe(&self) -> Asking<'_, ()> {
+        Box::pin(async move { Client::build(&self.settings, None).await?.health().await })
+    }
+
+    fn close(&self) -> Waiting<'_> {
         Box::pin(async move {
-            let client = Client::build(&self.settings, None, DEADLINE).await?;
-            client.health().await
+            let closing = async {
+                self.leases.close(&self.settings).await;
+                self.logins.close(&self.settings).await;
+            };
+            if tokio::time::timeout(CLOSING, closing).await.is_err() {
+                tracing::warn!("engine did not take everything back in time");
+            }
         })
     }
 }

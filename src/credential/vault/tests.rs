@@ -6,11 +6,12 @@ use tempfile::TempDir;
 use super::*;
 use crate::credential::connection::Connection;
 use crate::credential::testkit::{Authority, Logged, Reply, Scripted};
-use crate::credential::{EngineSettings, Engines, Key, MAX_STALE, REFRESH, Reason};
+use crate::credential::{EngineSettings, Engines, Key, Locator, MAX_STALE, REFRESH, Reason};
 
 const SECRET: &str = r#"{"request_id":"r","lease_id":"","lease_duration":0,"renewable":false,"warnings":null,"auth":null,"wrap_info":null,"data":{"data":{"kubeconfig":"planted-kubeconfig","other":"planted-other","number":7,"encoded":"cGxhbnRlZA=="},"metadata":{"created_time":"t","deletion_time":"","destroyed":false,"version":3,"custom_metadata":null}}}"#;
 const LOGIN: &str = r#"{"request_id":"r","lease_id":"","lease_duration":0,"renewable":false,"warnings":null,"data":null,"wrap_info":null,"auth":{"client_token":"planted-token","accessor":"a","policies":[],"token_policies":[],"metadata":null,"lease_duration":60,"renewable":true,"entity_id":"","token_type":"service","orphan":true}}"#;
 const LOOKUP: &str = r#"{"request_id":"r","lease_id":"","lease_duration":0,"renewable":false,"warnings":null,"auth":null,"wrap_info":null,"data":{"accessor":"a","creation_time":1,"creation_ttl":1,"display_name":"d","entity_id":"e","expire_time":null,"explicit_max_ttl":0,"id":"i","identity_policies":null,"issue_time":null,"meta":null,"num_uses":0,"orphan":true,"path":"p","policies":[],"renewable":true,"ttl":1,"last_renewal":null}}"#;
+const MOUNT: &str = r#"{"request_id":"r","lease_id":"","lease_duration":0,"renewable":false,"warnings":null,"auth":null,"wrap_info":null,"data":{"path":"secret/","type":"kv","options":{"version":"2"},"uuid":"u"}}"#;
 const DENIED: &str = r#"{"errors":["permission denied: planted-detail"]}"#;
 
 struct Bench {
@@ -20,7 +21,18 @@ struct Bench {
 }
 
 impl Bench {
+    /// What is mounted is told before the script is asked.
     async fn start(script: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Self {
+        Self::bare(move |request| {
+            if request.starts_with("GET /v1/sys/internal/ui/mounts/secret/") {
+                return Reply::json(200, MOUNT);
+            }
+            script(request)
+        })
+        .await
+    }
+
+    async fn bare(script: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Self {
         let authority = Authority::new();
         let server = Scripted::start(authority.tls(&[]), script).await;
         let folder = tempfile::tempdir().unwrap();
@@ -41,7 +53,9 @@ impl Bench {
             max_stale: MAX_STALE,
             engine: EngineSettings::Vault(Settings {
                 address: format!("https://127.0.0.1:{}", self.server.address.port()),
+                namespace: None,
                 ca_file: self.folder.path().join("ca.pem"),
+                certificate: None,
                 auth,
             }),
         }
@@ -53,11 +67,25 @@ impl Bench {
     }
 
     fn with_login(&self) -> Connection {
-        Connection::new(self.settings(AuthMethod::Kubernetes {
+        let proof = Proof::Kubernetes {
             role: "sortie".to_owned(),
-            mount: "kubernetes".to_owned(),
             token_file: self.folder.path().join("token"),
-        }))
+        };
+        Connection::new(self.settings(login("kubernetes", proof)))
+    }
+
+    /// What was asked, other than what is mounted.
+    fn requests(&self) -> Vec<String> {
+        let mut requests = self.server.requests();
+        requests.retain(|request| !request.contains("/ui/mounts/"));
+        requests
+    }
+}
+
+fn login(mount: &str, proof: Proof) -> AuthMethod {
+    AuthMethod::Login {
+        mount: mount.to_owned(),
+        proof,
     }
 }
 
@@ -89,7 +117,7 @@ async fn a_field_is_read_with_its_version() {
     assert!(!format!("{vault:?} {fetched:?}").contains("planted"));
     let fetched = vault.fetch(&field("encoded")).await.unwrap();
     assert_eq!(text(&fetched), b"planted");
-    let request = &bench.server.requests()[0];
+    let request = &bench.requests()[0];
     assert!(
         request.starts_with("GET /v1/secret/data/team/shop%201? HTTP/1.1\r\n"),
         "{request}"
@@ -117,7 +145,7 @@ async fn a_version_is_asked_for_and_the_default_engine_is_found() {
         .await
         .unwrap_err();
     assert_eq!(error.reason(), Reason::EngineUnavailable);
-    let requests = bench.server.requests();
+    let requests = bench.requests();
     assert!(requests[0].starts_with("GET /v1/secret/data/a?version=2 "));
     assert_eq!(requests.len(), 2);
 }
@@ -139,9 +167,11 @@ async fn one_login_serves_many_fetches_and_is_repeated_once_on_403() {
     for _ in 0..3 {
         vault.fetch(&field("kubeconfig")).await.unwrap();
     }
-    let requests = bench.server.requests();
+    let requests = bench.requests();
     let logins: Vec<_> = requests.iter().filter(|r| r.starts_with("POST")).collect();
-    assert_eq!((logins.len(), requests.len()), (2, 6));
+    // The login before is given back.
+    assert!(logins[2].starts_with("POST /v1/auth/token/revoke-self "));
+    assert_eq!((logins.len(), requests.len()), (3, 7));
     assert!(logins[0].contains(r#""role":"sortie""#) && logins[0].contains("planted-file-token"));
 }
 
@@ -161,7 +191,7 @@ async fn a_fresh_token_that_is_refused_means_denied() {
         .await
         .unwrap_err();
     assert_eq!(error.kind, FetchErrorKind::Denied);
-    assert_eq!(bench.server.requests().len(), 4);
+    assert_eq!(bench.requests().len(), 5);
 }
 
 #[tokio::test]
@@ -174,7 +204,7 @@ async fn a_refused_login_means_unauthenticated() {
             .await
             .unwrap_err();
         assert_eq!(error.reason(), Reason::EngineUnauthenticated);
-        assert_eq!(bench.server.requests().len(), 1);
+        assert_eq!(bench.requests().len(), 1);
     }
 }
 
@@ -198,7 +228,7 @@ async fn a_token_from_a_file_is_looked_up_to_tell_who_is_to_blame() {
             .await
             .unwrap_err();
         assert_eq!(error.reason(), reason);
-        assert_eq!(bench.server.requests().len(), 3);
+        assert_eq!(bench.requests().len(), 3);
     }
 }
 
@@ -223,7 +253,7 @@ async fn a_redirect_is_not_followed_and_the_token_stays() {
     assert_eq!(error.reason(), Reason::EngineUnavailable);
     assert_eq!(error.status, Some(307));
     assert!(error.to_string().contains("redirects are not followed"));
-    assert_eq!(bench.server.requests().len(), 1);
+    assert_eq!(bench.requests().len(), 1);
     assert!(other.server.requests().is_empty());
 }
 
@@ -348,7 +378,7 @@ async fn only_the_configured_authority_is_trusted() {
         error.to_string().contains("certificate is not one of"),
         "{error}"
     );
-    assert!(bench.server.requests().is_empty());
+    assert!(bench.requests().is_empty());
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Named connections to secret engines.
 
-mod vault;
+pub(super) mod vault;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,0 +1,184 @@
+//! How a login is asked for: one request per method, with what proves who we are.
+
+use std::path::Path;
+
+use rustify::Endpoint;
+use secrecy::ExposeSecret;
+use serde_json::Value;
+use tokio::sync::Mutex;
+use vaultrs::api::AuthInfo;
+use vaultrs::api::auth::approle::requests::LoginWithApproleRequest;
+use vaultrs::api::auth::kubernetes::requests::LoginWithKubernetesRequest;
+use vaultrs::api::auth::oidc::requests::JWTLoginRequest;
+use vaultrs::api::auth::userpass::requests::LoginRequest as LoginWithUserpassRequest;
+use vaultrs::api::sys::requests::UnwrapRequest;
+
+use super::client::{Client, exposed};
+use super::failure::not_let_in;
+use super::requests::CertificateLoginRequest;
+use super::{Proof, Settings};
+use crate::credential::authorization::{read_file, read_token};
+use crate::credential::fetch::Failure;
+use crate::secret::SecretBytes;
+
+/// Largest password that is read, in bytes.
+const PASSWORD_BYTES: usize = 4096;
+
+/// A secret id that was unwrapped; the token that held it is spent, so it is kept.
+#[derive(Debug)]
+struct Unwrapped {
+    wrapping_token: SecretBytes,
+    secret_id: SecretBytes,
+}
+
+/// Asks for logins.
+#[derive(Debug, Default)]
+pub(super) struct Prover {
+    unwrapped: Mutex<Option<Unwrapped>>,
+}
+
+impl Prover {
+    /// Logs in once.
+    pub(super) async fn log_in(
+        &self,
+        settings: &Settings,
+        mount: &str,
+        proof: &Proof,
+    ) -> Result<AuthInfo, Failure> {
+        let mount = mount.to_owned();
+        match proof {
+            Proof::AppRole {
+                role_id,
+                secret_id_file,
+                wrapped,
+            } => {
+                let written = token(secret_id_file).await?;
+                let secret_id = if *wrapped {
+                    self.unwrapped(settings, written).await?
+                } else {
+                    exposed(&written)?
+                };
+                let request = LoginWithApproleRequest {
+                    mount,
+                    role_id: role_id.clone(),
+                    secret_id,
+                };
+                ask(settings, request, "the login was refused; `role-id` is wrong, or the secret id in `secret-id-file` is wrong, expired or used up: write a new one").await
+            }
+            Proof::Certificate { role } => {
+                let request = CertificateLoginRequest {
+                    mount,
+                    role: role.clone(),
+                };
+                ask(settings, request, "the login was refused; look at its `role`, and whether that one trusts the certificate in `certificate-file`").await
+            }
+            Proof::Jwt { role, token_file } => {
+                let request = JWTLoginRequest {
+                    mount,
+                    jwt: exposed(&token(token_file).await?)?,
+                    role: role.clone(),
+                };
+                ask(settings, request, "the login was refused; look at its `role`, and the issuer, audience and subject that it is bound to").await
+            }
+            Proof::Kubernetes { role, token_file } => {
+                let request = LoginWithKubernetesRequest {
+                    mount,
+                    role: role.clone(),
+                    jwt: exposed(&token(token_file).await?)?,
+                };
+                ask(settings, request, "the login was refused; look at its `role`, and the service account that is bound to it").await
+            }
+            Proof::Userpass {
+                user,
+                password_file,
+            } => {
+                let request = LoginWithUserpassRequest {
+                    mount,
+                    username: user.clone(),
+                    password: exposed(&password(password_file).await?)?,
+                };
+                ask(
+                    settings,
+                    request,
+                    "the login was refused; look at `user`, and the password in `password-file`",
+                )
+                .await
+            }
+        }
+    }
+
+    /// The secret id behind a wrapping token. A token is unwrapped once, its secret id serves every
+    /// later login, until the file holds another token.
+    async fn unwrapped(
+        &self,
+        settings: &Settings,
+        wrapping_token: SecretBytes,
+    ) -> Result<String, Failure> {
+        let mut unwrapped = self.unwrapped.lock().await;
+        if let Some(known) = &*unwrapped
+            && is_same(&known.wrapping_token, &wrapping_token)
+        {
+            return exposed(&known.secret_id);
+        }
+        let client = Client::build(settings, Some(&wrapping_token)).await?;
+        let answer = client.ask(UnwrapRequest { token: None }).await;
+        let answer = answer.map_err(|failure| {
+            not_let_in(failure, "the wrapping token in `secret-id-file` is expired or was used before; if not by this agent, somebody else has the secret id: destroy it, and write a new wrapping token")
+        })?;
+        let mut data = answer.data.unwrap_or_default();
+        let Some(Value::String(secret_id)) = data.get_mut("secret_id").map(Value::take) else {
+            return Err(Failure::local(
+                "what the token in `secret-id-file` wraps is not a secret id",
+            ));
+        };
+        let secret_id = SecretBytes::new(secret_id.into_bytes());
+        let text = exposed(&secret_id);
+        *unwrapped = Some(Unwrapped {
+            wrapping_token,
+            secret_id,
+        });
+        text
+    }
+}
+
+async fn ask<E: Endpoint>(
+    settings: &Settings,
+    request: E,
+    refused: &'static str,
+) -> Result<AuthInfo, Failure> {
+    let client = Client::build(settings, None).await?;
+    let answer = client.ask(request).await;
+    let answer = answer.map_err(|failure| not_let_in(failure, refused))?;
+    answer
+        .auth
+        .ok_or(Failure::local("the login gave no usable token"))
+}
+
+async fn token(path: &Path) -> Result<SecretBytes, Failure> {
+    let read = read_token(path).await;
+    read.map_err(|_error| {
+        Failure::local("the configured token file cannot be read or holds no token")
+    })
+}
+
+/// A password may have spaces; a line's end after it is not part of it.
+async fn password(path: &Path) -> Result<SecretBytes, Failure> {
+    let unusable = Failure::local("the configured `password-file` cannot be read or is empty");
+    let Ok(bytes) = read_file(path, PASSWORD_BYTES).await else {
+        return Err(unusable);
+    };
+    let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if line.is_empty() {
+        return Err(unusable);
+    }
+    Ok(SecretBytes::new(line.to_vec()))
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "only whether the file has changed; the older one is spent"
+)]
+fn is_same(spent: &SecretBytes, written: &SecretBytes) -> bool {
+    spent.expose_secret() == written.expose_secret()
+}
