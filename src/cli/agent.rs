@@ -43,11 +43,7 @@ fn read(wanted: &Agent) -> Result<(Settings, Followed), ConfigError> {
     let text = source::load(file)?;
     let mut environment = Environment::of_process();
     if wanted.print_rbac {
-        // Where a pod's own API server is does not matter for that, and this is seldom a pod.
-        environment.service_host.get_or_insert_default();
-        environment
-            .service_port
-            .get_or_insert_with(|| "443".to_owned());
+        environment = environment.in_a_pod(); // this is seldom one
     }
     let settings = config::read(file, &text, &environment)?;
     Ok((settings, Followed::new(file, text, environment)))

@@ -117,6 +117,12 @@ pub enum Command {
     Restore(Who),
     /// Copy the hub's state, while it runs, to a new folder on its machine
     Backup(Backup),
+    /// Explain, check and migrate references to secrets
+    Ref {
+        /// What to do.
+        #[command(subcommand)]
+        what: Ref,
+    },
 }
 
 /// `sortie demo`
@@ -327,6 +333,38 @@ pub struct Backup {
     /// The folder to make; it holds private keys, and only its owner may enter it
     #[arg(long, value_name = "FOLDER")]
     pub out: PathBuf,
+}
+
+/// `sortie ref`
+#[derive(Debug, Subcommand)]
+pub enum Ref {
+    /// Show what a reference means; nothing is asked for it
+    Explain {
+        /// The reference, in quotes
+        reference: String,
+        /// Name the connection of this configuration of an agent that serves it
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Fetch what a reference names, and show its version and the shape of the kubeconfig
+    Check {
+        /// The reference, in quotes
+        reference: String,
+        /// The configuration of an agent, with the connection that serves it
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Context of the kubeconfig; its current one otherwise
+        #[arg(long)]
+        context: Option<String>,
+    },
+    /// Print a YAML file with its references in Sortie's form, all else as it is written
+    Migrate {
+        /// The file
+        file: PathBuf,
+        /// Change the file instead
+        #[arg(long)]
+        write: bool,
+    },
 }
 
 /// Who can be banned.

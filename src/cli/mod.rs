@@ -28,6 +28,7 @@ mod output;
 mod print;
 mod process;
 mod rbac;
+mod reference;
 mod reload;
 mod table;
 mod token;
@@ -98,6 +99,7 @@ pub fn run() -> ExitCode {
         Command::Revoke(who) => ban::revoke(who, global),
         Command::Restore(who) => ban::restore(who, global),
         Command::Backup(wanted) => backup::run(&wanted, global),
+        Command::Ref { what } => reference::run(&what, global),
     }
     .into()
 }

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
@@ -87,6 +87,32 @@ impl Drop for Output {
             let _gone = std::fs::remove_file(path);
         }
     }
+}
+
+/// Puts `text` in place of what the file holds: whoever reads sees the old or the new, whole. A
+/// link is followed; the mode stays.
+pub(super) fn replace(path: &Path, text: &str) -> Result<(), OutputError> {
+    let failed = |source| OutputError::File {
+        path: path.to_owned(),
+        source,
+    };
+    let target = path.canonicalize().map_err(failed)?;
+    let mode = std::fs::metadata(&target).map_err(failed)?.permissions();
+    let mut draft = target.clone().into_os_string();
+    draft.push(".new");
+    let output = Output::open(Some(draft.clone().into()))?;
+    let Output::File { file, .. } = &output else {
+        return Ok(());
+    };
+    file.set_permissions(mode).map_err(failed)?;
+    output.write(text)?;
+    if let Err(source) = std::fs::rename(&draft, &target) {
+        let _gone = std::fs::remove_file(&draft);
+        return Err(failed(source));
+    }
+    let folder = target.parent().unwrap_or(Path::new("/"));
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(failed)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@
 pub mod agent;
 mod error;
 pub mod hub;
+mod migrate;
 mod print;
 mod reader;
 pub mod source;
@@ -25,3 +26,4 @@ mod tests;
 pub mod text;
 
 pub use error::{ConfigError, Problem};
+pub use migrate::{Migrated, migrate};

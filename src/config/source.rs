@@ -53,6 +53,14 @@ impl Environment {
         }
     }
 
+    /// The same, as if this were a pod: for what does not depend on where its API server is.
+    #[must_use]
+    pub fn in_a_pod(mut self) -> Self {
+        self.service_host.get_or_insert_default();
+        self.service_port.get_or_insert_with(|| "443".to_owned());
+        self
+    }
+
     /// The kubeconfig that kubectl would use; the first one, if several are named.
     pub fn kubeconfig(&self) -> Option<PathBuf> {
         let named = self

@@ -37,12 +37,7 @@ impl Connection {
 
     /// Whether it serves `reference`.
     pub(super) fn serves(&self, reference: &Reference) -> bool {
-        let of_engine = self.settings.engine.id() == reference.engine();
-        of_engine
-            && match &reference.profile {
-                Some(name) => self.settings.name == *name,
-                None => self.settings.default,
-            }
+        self.settings.serves(reference)
     }
 
     pub(super) async fn fetch(&self, reference: &Reference) -> Result<Fetched, FetchError> {

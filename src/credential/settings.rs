@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{EngineId, vault};
+use super::{EngineId, Reference, vault};
 
 /// How often a secret is fetched again, where the settings say nothing else.
 pub const REFRESH: Duration = Duration::from_mins(5);
@@ -23,6 +23,17 @@ pub struct Settings {
     pub max_stale: Duration,
     /// Which engine, and how it is reached.
     pub engine: EngineSettings,
+}
+
+impl Settings {
+    /// Whether this connection serves `reference`.
+    pub fn serves(&self, reference: &Reference) -> bool {
+        self.engine.id() == reference.engine()
+            && match &reference.profile {
+                Some(name) => self.name == *name,
+                None => self.default,
+            }
+    }
 }
 
 /// Which engine, and how it is reached.

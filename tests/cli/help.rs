@@ -7,7 +7,7 @@ use std::{env, fs};
 
 use crate::support::sortie::run;
 
-const PAGES: [&str; 21] = [
+const PAGES: [&str; 25] = [
     "",
     "account",
     "account approve",
@@ -23,6 +23,10 @@ const PAGES: [&str; 21] = [
     "get",
     "hub",
     "kubeconfig",
+    "ref",
+    "ref check",
+    "ref explain",
+    "ref migrate",
     "restore",
     "revoke",
     "token",

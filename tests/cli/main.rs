@@ -9,6 +9,7 @@ mod guide;
 mod help;
 mod hub;
 mod rbac;
+mod reference;
 mod references;
 #[cfg(test)]
 mod watch;

@@ -24,6 +24,7 @@ mod mistakes;
 #[cfg(test)]
 mod neighbours;
 mod rbac;
+mod references;
 mod refusals;
 mod reload;
 mod returns;

@@ -11,6 +11,7 @@
 //! - Kubernetes `client-go/tools/clientcmd/api/v1/types.go`.
 
 mod field;
+mod shape;
 mod user;
 
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use thiserror::Error;
 
 use self::field::At;
+pub use self::shape::{Shape, shape};
 use super::{Credential, Reason, Server};
 use crate::yaml::{self, Node, YamlError};
 

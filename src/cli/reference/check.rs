@@ -1,0 +1,99 @@
+//! `sortie ref check`
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use super::super::args::Global;
+use super::super::{Exit, print, process};
+use super::explain::{Row, head};
+use super::{not_served, parse, rows, settings};
+use crate::clock::{self, Clock, rfc3339};
+use crate::credential::kubeconfig::{Shape, shape};
+use crate::credential::{Engines, Key, Reference};
+use crate::telemetry::finding::spoken;
+
+pub(super) fn run(text: &str, config: &Path, context: Option<&str>, global: &Global) -> Exit {
+    let reference = match parse(text) {
+        Ok(reference) => reference,
+        Err(exit) => return exit,
+    };
+    if reference.key == Key::Each {
+        print::error_text("`#*` means each field; check one of them by its name");
+        return Exit::Usage;
+    }
+    let settings = match settings(config) {
+        Ok(settings) => settings,
+        Err(exit) => return exit,
+    };
+    let mut engines = settings.engines.iter();
+    let Some(serving) = engines.find(|engine| engine.serves(&reference)) else {
+        return not_served(&reference, config);
+    };
+    let connection = serving.name.clone();
+    process::prepare(global, false);
+    let engines = Engines::new(settings.engines);
+    let clock = clock::system();
+    process::block_on(1, look(&reference, connection, &engines, context, &*clock))
+}
+
+async fn look(
+    reference: &Reference,
+    connection: String,
+    engines: &Engines,
+    context: Option<&str>,
+    clock: &dyn Clock,
+) -> Exit {
+    let fetched = match engines.fetch(reference).await {
+        Ok(fetched) => fetched,
+        Err(error) => return print::failed(&error),
+    };
+    let now = clock.now();
+    let mut lines = head(reference);
+    lines.push(("connection", connection));
+    lines.push((
+        "version",
+        fetched.version.unwrap_or_else(|| "not told".to_owned()),
+    ));
+    lines.push(("fetched", format!("{}, just now", rfc3339(now))));
+    lines.push((
+        "lease",
+        fetched.lease.map_or_else(|| "none".to_owned(), spoken),
+    ));
+    let shape = shape(&fetched.document, context);
+    if let Ok(shape) = &shape {
+        lines.extend(seen(shape, now));
+    }
+    match (print::done(&rows(&lines)), shape) {
+        (Exit::Done, Err(error)) => {
+            let exit = print::failed(&error);
+            print::hint("the secret was fetched; make it a kubeconfig that an account can use");
+            exit
+        }
+        (exit, _) => exit,
+    }
+}
+
+fn seen(shape: &Shape, now: SystemTime) -> Vec<Row> {
+    let none = || "none".to_owned();
+    let ends = |end: SystemTime| match end.duration_since(now) {
+        Ok(left) => format!("{}, in {}", rfc3339(end), spoken(left)),
+        Err(past) => format!("{}, {} ago", rfc3339(end), spoken(past.duration())),
+    };
+    let mut lines = vec![
+        ("contexts", shape.contexts.join(", ")),
+        ("server", shape.server.clone()),
+        ("namespace", shape.namespace.clone().unwrap_or_else(none)),
+        ("user", shape.user.to_owned()),
+    ];
+    lines.extend(
+        shape
+            .certificate_ends
+            .map(|end| ("certificate ends", ends(end))),
+    );
+    lines.extend(
+        shape
+            .authority_ends
+            .map(|end| ("authority ends", ends(end))),
+    );
+    lines
+}

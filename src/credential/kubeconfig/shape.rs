@@ -1,0 +1,71 @@
+//! What a kubeconfig looks like, without anything secret in it.
+
+use std::time::SystemTime;
+
+use secrecy::ExposeSecret;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer as _;
+
+use super::{At, KubeconfigError, Profile, read};
+use crate::clock::from_unix_seconds;
+use crate::credential::Auth;
+use crate::secret::SecretBytes;
+use crate::yaml;
+
+/// What a kubeconfig looks like, without anything secret in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// The names of its contexts.
+    pub contexts: Vec<String>,
+    /// The API server.
+    pub server: String,
+    /// The namespace that the chosen context names.
+    pub namespace: Option<String>,
+    /// The kind of its user, as [`Auth::kind`] names it.
+    pub user: &'static str,
+    /// When the user's certificate ends, if it has one.
+    pub certificate_ends: Option<SystemTime>,
+    /// When the first of the certificate authorities ends.
+    pub authority_ends: Option<SystemTime>,
+}
+
+/// The shape of a document of an engine, for a look at it: its context of the given name, or its
+/// current one.
+///
+/// # Errors
+/// As those of [`read`].
+pub fn shape(document: &SecretBytes, context: Option<&str>) -> Result<Shape, KubeconfigError> {
+    #[expect(clippy::disallowed_methods, reason = "read into sealed parts")]
+    let bytes = document.expose_secret();
+    let credential = read(bytes, context, &Profile::Sealed)?;
+    let certificate = match credential.auth() {
+        Auth::ClientCertificate(key) => key.cert.first(),
+        _ => None,
+    };
+    let authorities = credential.roots().iter();
+    Ok(Shape {
+        contexts: contexts(bytes)?,
+        server: credential.server().to_string(),
+        namespace: credential.namespace().map(str::to_owned),
+        user: credential.auth().kind(),
+        certificate_ends: certificate.and_then(|certificate| ends(certificate)),
+        authority_ends: authorities.filter_map(|authority| ends(authority)).min(),
+    })
+}
+
+fn contexts(bytes: &[u8]) -> Result<Vec<String>, KubeconfigError> {
+    let text = std::str::from_utf8(bytes).map_err(|_error| KubeconfigError::NotText)?;
+    let document = yaml::parse(text).map_err(KubeconfigError::Yaml)?;
+    let list = At::top(&document).need("contexts")?;
+    let names = list.items()?.filter_map(|item| {
+        let name = item.node().get("name")?.as_str()?;
+        Some(name.to_owned())
+    });
+    Ok(names.collect())
+}
+
+fn ends(certificate: &[u8]) -> Option<SystemTime> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let seconds = parsed.validity().not_after.timestamp();
+    u64::try_from(seconds).ok().map(from_unix_seconds)
+}
