@@ -9,7 +9,7 @@ use crate::agent::AccountSettings;
 use crate::config::reader::{Field, Map, Parsed, printable};
 use crate::config::source::Environment;
 use crate::config::text::{boolean, path, text};
-use crate::credential::{Reference, Source};
+use crate::credential::{Key, Reference, Source};
 use crate::hub::is_account_name;
 use crate::limits::ACCOUNTS_PER_AGENT;
 use crate::policy::{self, KindPattern, NamespacePattern, OperationRule};
@@ -48,6 +48,9 @@ pub(super) fn read(
             );
         }
         let source = source(&map, engines, environment);
+        if let (Some(name), Some(source)) = (&name, &source) {
+            check_fan_out(&map, name, source);
+        }
         let policy = policy(&map);
         let permissions = map.map("permissions", &["read", "write"]);
         let read_roles = texts(&permissions, "read", text);
@@ -66,15 +69,34 @@ fn texts<T>(map: &Map<'_>, key: &str, parse: fn(&Field<'_>) -> Parsed<T>) -> Opt
     map.list(key, ENTRIES, |field| field.read(parse))
 }
 
+/// The name of an account, or of several: then with one `*`.
 fn name(field: &Field<'_>) -> Parsed<String> {
     let text = text(field)?;
-    if is_account_name(&text) {
+    if is_account_name(&text.replacen('*', "x", 1)) {
         return Ok(text);
     }
     let got = printable(&text);
     Err(format!(
         "must be letters, digits, `-`, `_` and `.`, not at its ends, got `{got}`"
     ))
+}
+
+/// An account for each field of a secret has a place for the field in its name.
+fn check_fan_out(account: &Map<'_>, name: &str, source: &Source) {
+    let each = matches!(source, Source::Secret { reference, .. } if reference.key == Key::Each);
+    match (name.contains('*'), each) {
+        (true, false) => account.tell(
+            "name",
+            "has a `*`, which stands for each field of a secret, but `credential.secret` does \
+             not end in `#*`",
+        ),
+        (false, true) => account.tell(
+            "name",
+            "needs a `*`, in whose place each field of the secret is put, because \
+             `credential.secret` ends in `#*`",
+        ),
+        (true, true) | (false, false) => {}
+    }
 }
 
 // ---------------------------------------------------------------- credential

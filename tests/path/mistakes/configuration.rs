@@ -71,6 +71,13 @@ fn files() -> Vec<(&'static str, &'static str, String)> {
              credential: { secret: \"sec+vault:///secret/shop#kubeconfig\" }\n",
         ),
         agent(
+            "reference-not-complete",
+            "accounts:\n  - name: shop\n    \
+             credential: { secret: \"encrypted:vault!e:secret!k:kubeconfig\" }\n",
+        ),
+        agent("each-field-one-name", &each_field("prod", "#*")),
+        agent("one-field-many-names", &each_field("prod-*", "#kubeconfig")),
+        agent(
             "engine-not-there-yet",
             "engines:\n  prod: { engine: aws, address: \"https://aws.example\", ca-file: ca.pem, \
              auth: { method: token, token-file: t } }\naccounts:\n  - name: shop\n    \
@@ -100,6 +107,15 @@ fn files() -> Vec<(&'static str, &'static str, String)> {
             "accounts:\n  - { name: lab, credential: { service-account: true } }\n",
         ),
     ]
+}
+
+/// An account whose secret is in an engine that is there.
+fn each_field(name: &str, key: &str) -> String {
+    format!(
+        "engines:\n  prod: {{ engine: vault, address: \"https://vault.example\", ca-file: ca.pem, \
+         auth: {{ method: token, token-file: t }} }}\naccounts:\n  - name: \"{name}\"\n    \
+         credential: {{ secret: \"sec+vault://prod/secret/shop{key}\" }}\n"
+    )
 }
 
 /// What goes wrong, and the command line that does it.
