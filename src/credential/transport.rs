@@ -1,7 +1,8 @@
 //! The way to an engine: a client that can do only what is meant.
 //!
-//! Exactly the configured authorities, no resumption, no redirects (a credential would go along),
-//! no proxy, no idle connections (they keep decrypted answers), a bounded body and a deadline.
+//! Exactly the configured authorities (those of the system where none is configured), no
+//! resumption, no redirects (a credential would go along), no proxy, no idle connections (they keep
+//! decrypted answers), a bounded body and a deadline.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -43,12 +44,46 @@ pub(super) async fn client_as(
     ca_file: &Path,
     deadline: Duration,
 ) -> Result<reqwest::Client, Failure> {
+    build(tls(identity, roots_of(ca_file).await?).await?, true, deadline)
+}
+
+/// A client for one errand, which trusts the configured authority or those of the system.
+///
+/// # Errors
+/// A file that cannot be read or does not hold what it should, or a system without authorities.
+#[cfg(feature = "aws")]
+pub(super) async fn public_client(
+    ca_file: Option<&Path>,
+    deadline: Duration,
+) -> Result<reqwest::Client, Failure> {
+    let roots = match ca_file {
+        Some(file) => roots_of(file).await?,
+        None => roots_of_system().await?,
+    };
+    build(tls(None, roots).await?, true, deadline)
+}
+
+/// A client for services of the machine itself, which are spoken to without TLS; it trusts nobody
+/// else. The caller has made sure of the address.
+///
+/// # Errors
+/// None that is expected.
+#[cfg(feature = "aws")]
+pub(super) async fn link_local_client(deadline: Duration) -> Result<reqwest::Client, Failure> {
+    build(tls(None, RootCertStore::empty()).await?, false, deadline)
+}
+
+fn build(
+    tls: ClientConfig,
+    https_only: bool,
+    deadline: Duration,
+) -> Result<reqwest::Client, Failure> {
     reqwest::Client::builder()
-        .tls_backend_preconfigured(tls(identity, ca_file).await?)
+        .tls_backend_preconfigured(tls)
         .redirect(redirect::Policy::none())
         .retry(reqwest::retry::never())
         .no_proxy()
-        .https_only(true)
+        .https_only(https_only)
         .pool_max_idle_per_host(0)
         .connect_timeout(deadline)
         .timeout(deadline)
@@ -81,7 +116,7 @@ pub(super) async fn body(mut response: reqwest::Response) -> Result<Zeroizing<Ve
     Ok(body)
 }
 
-async fn tls(identity: Option<&Identity>, ca_file: &Path) -> Result<ClientConfig, Failure> {
+async fn roots_of(ca_file: &Path) -> Result<RootCertStore, Failure> {
     let unusable = Failure::unavailable("the configured `ca-file` cannot be read");
     let Ok(pem) = read_file(ca_file, limits::YAML_BYTES).await else {
         return Err(unusable);
@@ -93,6 +128,29 @@ async fn tls(identity: Option<&Identity>, ca_file: &Path) -> Result<ClientConfig
     for certificate in certificates {
         roots.add(certificate).map_err(|_error| unusable.clone())?;
     }
+    Ok(roots)
+}
+
+/// Read once per process: a system's authorities change with its image.
+#[cfg(feature = "aws")]
+async fn roots_of_system() -> Result<RootCertStore, Failure> {
+    static ROOTS: tokio::sync::OnceCell<RootCertStore> = tokio::sync::OnceCell::const_new();
+    let read = || async {
+        let found = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await;
+        let mut roots = RootCertStore::empty();
+        let certificates = found.map(|found| found.certs).unwrap_or_default();
+        roots.add_parsable_certificates(certificates);
+        if roots.is_empty() {
+            return Err(Failure::unavailable(
+                "the system has no certificate authorities; set `ca-file`",
+            ));
+        }
+        Ok(roots)
+    };
+    ROOTS.get_or_try_init(read).await.cloned()
+}
+
+async fn tls(identity: Option<&Identity>, roots: RootCertStore) -> Result<ClientConfig, Failure> {
     let unusable = |_error| Failure::unavailable("its TLS settings cannot be used");
     let tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
