@@ -10,6 +10,10 @@ use crate::limits;
 /// What is taken from the environment.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
+    /// `AWS_ROLE_ARN`: the role of AWS that the pod's ServiceAccount may take on.
+    pub aws_role_arn: Option<String>,
+    /// `AWS_WEB_IDENTITY_TOKEN_FILE`: the token with which it does.
+    pub aws_web_identity_token_file: Option<String>,
     /// `KUBERNETES_SERVICE_HOST`: host of the API server that a pod belongs to.
     pub service_host: Option<String>,
     /// `KUBERNETES_SERVICE_PORT`: its port.
@@ -43,6 +47,8 @@ impl Environment {
     pub fn of(read: impl Fn(&str) -> Option<String>) -> Self {
         let read = |name| read(name).filter(|value| !value.is_empty());
         Self {
+            aws_role_arn: read("AWS_ROLE_ARN"),
+            aws_web_identity_token_file: read("AWS_WEB_IDENTITY_TOKEN_FILE"),
             service_host: read("KUBERNETES_SERVICE_HOST"),
             service_port: read("KUBERNETES_SERVICE_PORT"),
             host: read("HOSTNAME"),

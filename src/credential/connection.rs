@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+#[cfg(feature = "aws")]
+use super::aws;
 use super::fetch::{Asking, Failure, FetchError, FetchErrorKind};
 use super::settings::{EngineSettings, Settings};
 use super::vault::Vault;
@@ -21,7 +23,11 @@ pub(super) struct Connection {
 impl Connection {
     /// Prepares a connection; nothing is dialled yet.
     pub(super) fn new(settings: Settings) -> Self {
-        let engine = match &settings.engine {
+        let engine: Box<dyn Engine> = match &settings.engine {
+            #[cfg(feature = "aws")]
+            EngineSettings::S3(s3) => Box::new(aws::S3::new(s3.clone())),
+            #[cfg(feature = "aws")]
+            EngineSettings::SecretsManager(aws) => Box::new(aws::SecretsManager::new(aws.clone())),
             EngineSettings::Vault(vault) => Box::new(Vault::new(vault.clone())),
         };
         Self {

@@ -20,6 +20,8 @@
 //! - Kubernetes `clientcmd/api/v1` (kubeconfig); Vault HTTP API, "KV secrets engine version 2".
 
 mod authorization;
+#[cfg(feature = "aws")]
+pub mod aws;
 mod connection;
 mod document;
 mod engines;

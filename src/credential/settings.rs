@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+#[cfg(feature = "aws")]
+use super::aws;
 use super::{EngineId, Reference, vault};
 
 /// How often a secret is fetched again, where the settings say nothing else.
@@ -39,6 +41,12 @@ impl Settings {
 /// Which engine, and how it is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EngineSettings {
+    /// AWS S3.
+    #[cfg(feature = "aws")]
+    S3(aws::Settings),
+    /// AWS Secrets Manager.
+    #[cfg(feature = "aws")]
+    SecretsManager(aws::Settings),
     /// Vault and `OpenBao`.
     Vault(vault::Settings),
 }
@@ -47,6 +55,10 @@ impl EngineSettings {
     /// The engine's name.
     pub const fn id(&self) -> EngineId {
         match self {
+            #[cfg(feature = "aws")]
+            Self::S3(_) => EngineId::S3,
+            #[cfg(feature = "aws")]
+            Self::SecretsManager(_) => EngineId::SecretsManager,
             Self::Vault(_) => EngineId::Vault,
         }
     }

@@ -44,7 +44,11 @@ pub(super) async fn client_as(
     ca_file: &Path,
     deadline: Duration,
 ) -> Result<reqwest::Client, Failure> {
-    build(tls(identity, roots_of(ca_file).await?).await?, true, deadline)
+    build(
+        tls(identity, roots_of(ca_file).await?).await?,
+        true,
+        deadline,
+    )
 }
 
 /// A client for one errand, which trusts the configured authority or those of the system.

@@ -50,7 +50,16 @@ impl fmt::Display for Format {
 /// Several libraries print whole answers at DEBUG or TRACE; their levels are not for operators to
 /// open.
 fn filter(level: LevelFilter, audit: LevelFilter) -> Targets {
+    // They print the debug form of errors, which holds raw answers, at WARN.
+    let aws = [
+        "aws_config",
+        "aws_runtime",
+        "aws_sdk",
+        "aws_sigv4",
+        "aws_smithy",
+    ];
     Targets::new()
+        .with_targets(aws.map(|target| (target, LevelFilter::OFF)))
         .with_default(level.min(LevelFilter::WARN))
         .with_target("sortie", level)
         .with_target("sortie::audit", audit)
@@ -145,6 +154,9 @@ mod tests {
         assert!(!filter.would_enable("hyper::proto", &Level::INFO));
         assert!(filter.would_enable("hyper::proto", &Level::WARN));
         assert!(!filter.would_enable("rustify::client", &Level::ERROR));
+        for target in ["aws_config::ecs", "aws_sdk_sts::a", "aws_smithy_runtime::b"] {
+            assert!(!filter.would_enable(target, &Level::ERROR), "{target}");
+        }
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub fn live(path: &Path, text: &str, environment: &Environment) -> Result<Live, 
     let (reader, node) = Reader::open(path, text)?;
     let root = reader.root(&node, &KEYS);
     identity::check(&root);
-    let engines = engines::read(&root);
+    let engines = engines::read(&root, environment);
     let accounts = accounts::read(&root, &engines, environment);
     let live = accounts.map(|accounts| Live {
         wanted: Wanted {

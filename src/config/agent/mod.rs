@@ -53,7 +53,7 @@ fn settings(root: &Map<'_>, environment: &Environment) -> Option<Settings> {
     let health = listen.optional("health", address);
     let metrics = listen.optional("metrics", address);
     let identity = identity::read(root);
-    let engines = engines::read(root);
+    let engines = engines::read(root, environment);
     let accounts = accounts::read(root, &engines, environment);
     let identity = identity?;
     Some(Settings {

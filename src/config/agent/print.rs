@@ -44,6 +44,10 @@ fn join_value(evidence: &Evidence) -> Value {
 
 fn engine_value(settings: &credential::Settings) -> Value {
     let mut value = match &settings.engine {
+        #[cfg(feature = "aws")]
+        EngineSettings::S3(aws) | EngineSettings::SecretsManager(aws) => {
+            super::engines::aws::value(aws)
+        }
         EngineSettings::Vault(vault) => super::engines::vault::value(vault),
     };
     let common = [

@@ -1,11 +1,14 @@
 //! Named connections to secret engines.
 
+#[cfg(feature = "aws")]
+pub(super) mod aws;
 pub(super) mod vault;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::config::reader::{Field, Map, Parsed, printable};
+use crate::config::source::Environment;
 use crate::config::text::{boolean, duration, text};
 use crate::credential::{EngineId, EngineSettings, MAX_STALE, REFRESH, Reference, Settings};
 use crate::yaml::Node;
@@ -70,7 +73,7 @@ impl Engines {
     }
 }
 
-pub(super) fn read(root: &Map<'_>) -> Engines {
+pub(super) fn read(root: &Map<'_>, environment: &Environment) -> Engines {
     let map = root.map("engines", &[]);
     let mut engines = Engines::default();
     for (name, field) in map.fields() {
@@ -79,7 +82,7 @@ pub(super) fn read(root: &Map<'_>) -> Engines {
             break;
         }
         engines.written.insert(name.to_owned());
-        let Some(engine) = engine(name, &field) else {
+        let Some(engine) = engine(name, &field, environment) else {
             engines.unread = true;
             continue;
         };
@@ -93,7 +96,7 @@ pub(super) fn read(root: &Map<'_>) -> Engines {
     engines
 }
 
-fn engine(name: &str, field: &Field<'_>) -> Option<Settings> {
+fn engine(name: &str, field: &Field<'_>, environment: &Environment) -> Option<Settings> {
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     let name_fits = (1..=PROFILE_BYTES).contains(&name.len()) && name.bytes().all(is_name);
     if !name_fits {
@@ -111,6 +114,10 @@ fn engine(name: &str, field: &Field<'_>) -> Option<Settings> {
         duration(STALE_RANGE.0..=STALE_RANGE.1),
     );
     let engine = match id? {
+        #[cfg(feature = "aws")]
+        EngineId::S3 => EngineSettings::S3(aws::read(&map, environment)?),
+        #[cfg(feature = "aws")]
+        EngineId::SecretsManager => EngineSettings::SecretsManager(aws::read(&map, environment)?),
         EngineId::Vault => EngineSettings::Vault(vault::read(&map)?),
         _ => return None,
     };
@@ -126,6 +133,8 @@ fn engine(name: &str, field: &Field<'_>) -> Option<Settings> {
 /// The keys of a connection; none, which is any, where its engine is not known: only that is told.
 fn known_keys(id: Option<EngineId>) -> Vec<&'static str> {
     let own: &[&str] = match id {
+        #[cfg(feature = "aws")]
+        Some(EngineId::S3 | EngineId::SecretsManager) => &aws::KEYS,
         Some(EngineId::Vault) => &vault::KEYS,
         Some(_) | None => return Vec::new(),
     };
@@ -135,6 +144,13 @@ fn known_keys(id: Option<EngineId>) -> Vec<&'static str> {
 fn id(field: &Field<'_>) -> Parsed<EngineId> {
     let text = text(field)?;
     match EngineId::parse(&text) {
+        #[cfg(feature = "aws")]
+        Some(id @ (EngineId::S3 | EngineId::SecretsManager)) => Ok(id),
+        #[cfg(not(feature = "aws"))]
+        Some(id @ (EngineId::S3 | EngineId::SecretsManager)) => Err(format!(
+            "`{}` is not part of this build; it needs the cargo feature `aws`",
+            id.as_str()
+        )),
         Some(EngineId::Vault) => Ok(EngineId::Vault),
         _ => Err(format!(
             "`{}` is not available in this version; `vault` (also for OpenBao) is",

@@ -1,0 +1,166 @@
+//! S3: an object, or the text at a dotted path of the YAML or JSON that it holds.
+
+use bytes::Bytes;
+use http::{Method, Request, Response};
+
+use super::failure::from_s3;
+use super::login::Login;
+use super::secrets_manager::reach;
+use super::{Settings, domain, region, sign};
+use crate::clock::{self, SharedClock};
+use crate::credential::fetch::{Asking, Engine, Failure, FetchErrorKind, Fetched, Waiting};
+use crate::credential::{Key, Locator, Reference, document};
+
+/// A connection to S3.
+#[derive(Debug)]
+pub struct S3 {
+    login: Login,
+}
+
+impl S3 {
+    /// Prepares a connection; nothing is dialled yet.
+    pub fn new(settings: Settings) -> Self {
+        Self::with_clock(settings, clock::system())
+    }
+
+    pub(super) fn with_clock(settings: Settings, clock: SharedClock) -> Self {
+        Self {
+            login: Login::new(settings, clock),
+        }
+    }
+
+    async fn ask(&self, method: Method, reference: &Reference) -> Result<Response<Bytes>, Failure> {
+        let (region, url) = self.object(reference)?;
+        let credentials = self.login.credentials().await?;
+        let signature = sign::Signature {
+            credentials,
+            region,
+            service: "s3",
+            time: self.login.now(),
+        };
+        let mut request = Request::builder().method(&method).uri(&url);
+        for (name, value) in sign::headers(&signature, &method, &url)? {
+            request = request.header(name, value);
+        }
+        let request = request
+            .body(Vec::new())
+            .map_err(|_error| Failure::unavailable("the request could not be made"))?;
+        let answer = self.login.wire().send(request).await?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let retry_after = answer.headers().get(http::header::RETRY_AFTER);
+        let retry_after = retry_after.and_then(|value| value.to_str().ok());
+        let failure = from_s3(answer.status(), answer.body(), retry_after);
+        Err(self.login.judged(failure).await)
+    }
+
+    /// The region and the address of an object.
+    pub(super) fn object<'a>(
+        &'a self,
+        reference: &'a Reference,
+    ) -> Result<(&'a str, String), Failure> {
+        let Locator::S3 {
+            region: named,
+            bucket,
+            object,
+        } = &reference.locator
+        else {
+            return Err(Failure::other_engine());
+        };
+        let is_dots = |segment: &str| matches!(segment, "." | "..");
+        if bucket.is_empty() || is_dots(bucket) || object.split('/').any(is_dots) {
+            let hint = "a bucket or key with a `.` or `..` segment cannot be asked for";
+            return Err(Failure::new(FetchErrorKind::NotFound, hint));
+        }
+        let region = region(named.as_deref(), self.login.settings())?;
+        let path = reference.locator.to_string(); // encoded, `bucket/key`
+        if let Some(endpoint) = &self.login.settings().endpoint {
+            return Ok((region, format!("{endpoint}/{path}")));
+        }
+        let domain = domain(region);
+        let url = match path.strip_prefix(bucket.as_str()) {
+            Some(key) if is_label(bucket) => format!("https://{bucket}.s3.{region}.{domain}{key}"),
+            _ => format!("https://s3.{region}.{domain}/{path}"),
+        };
+        Ok((region, url))
+    }
+
+    async fn fetch_object(&self, reference: &Reference) -> Result<Fetched, Failure> {
+        let answer = self.ask(Method::GET, reference).await?;
+        let version = etag(&answer);
+        let bytes = answer.body().to_vec();
+        drop(answer);
+        let document = match &reference.key {
+            Key::Whole => document::whole(bytes, reference)?,
+            Key::Named(path) => document::at_path(bytes, path, reference)?,
+            Key::Each => return Err(Failure::corrupt("the reference names no field")),
+        };
+        Ok(Fetched {
+            document,
+            version,
+            lease: None,
+        })
+    }
+
+    async fn names(&self, reference: &Reference) -> Result<Vec<String>, Failure> {
+        let answer = self.ask(Method::GET, reference).await?;
+        document::top_names(answer.body().to_vec())
+    }
+
+    async fn still(&self, reference: &Reference, version: &str) -> Result<Option<bool>, Failure> {
+        let answer = self.ask(Method::HEAD, reference).await?;
+        Ok(etag(&answer).map(|etag| etag == version))
+    }
+
+    async fn reach(&self) -> Result<(), Failure> {
+        let settings = self.login.settings();
+        let address = settings.endpoint.clone().unwrap_or_else(|| {
+            let domain = domain(&settings.region);
+            format!("https://s3.{}.{domain}", settings.region)
+        });
+        reach(&self.login, &address).await
+    }
+}
+
+/// Whether a bucket's name can be the first label of a host that a wildcard certificate covers.
+fn is_label(bucket: &str) -> bool {
+    let is_end = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
+    let mut bytes = bucket.bytes();
+    let all = bytes
+        .clone()
+        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    (3..=63).contains(&bucket.len()) && all && is_end(bytes.next()) && is_end(bytes.next_back())
+}
+
+/// The store's version of an object.
+fn etag(answer: &Response<Bytes>) -> Option<String> {
+    let etag = answer.headers().get(http::header::ETAG)?.to_str().ok()?;
+    Some(etag.trim_matches('"').to_owned())
+}
+
+impl Engine for S3 {
+    fn fetch<'a>(&'a self, reference: &'a Reference) -> Asking<'a, Fetched> {
+        Box::pin(self.fetch_object(reference))
+    }
+
+    fn keys<'a>(&'a self, reference: &'a Reference) -> Asking<'a, Vec<String>> {
+        Box::pin(self.names(reference))
+    }
+
+    fn is_current<'a>(
+        &'a self,
+        reference: &'a Reference,
+        version: &'a str,
+    ) -> Asking<'a, Option<bool>> {
+        Box::pin(self.still(reference, version))
+    }
+
+    fn probe(&self) -> Asking<'_, ()> {
+        Box::pin(self.reach())
+    }
+
+    fn close(&self) -> Waiting<'_> {
+        Box::pin(self.login.forget())
+    }
+}

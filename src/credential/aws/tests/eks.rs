@@ -1,0 +1,66 @@
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::bench::{Bench, NOW, expiry, text};
+use crate::clock::from_unix_seconds;
+use crate::credential::aws::{Eks, TOKEN_LIFETIME};
+use crate::credential::testkit::Reply;
+use crate::credential::{FetchErrorKind, Fetched};
+
+/// The address in a token.
+fn url(document: crate::secret::SecretBytes) -> String {
+    let fetched = Fetched {
+        document,
+        version: None,
+        lease: None,
+    };
+    let token = std::str::from_utf8(text(&fetched)).unwrap();
+    let encoded = token.strip_prefix("k8s-aws-v1.").unwrap();
+    String::from_utf8(URL_SAFE_NO_PAD.decode(encoded).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn a_token_is_a_signed_request_to_sts_for_one_cluster() {
+    let bench = Bench::start(|_| Reply::Hang).await;
+    let eks = Eks::with_clock(bench.settings(), bench.clock.clone());
+    let (token, until) = eks.token("prod").await.unwrap();
+    assert_eq!(until, from_unix_seconds(NOW) + TOKEN_LIFETIME);
+    assert_eq!(format!("{token:?}"), "[REDACTED]");
+    let url = url(token);
+    let head = "https://sts.eu-west-1.amazonaws.com/?Action=GetCallerIdentity&Version=2011-06-15&";
+    assert!(url.starts_with(head), "{url}");
+    for part in [
+        "X-Amz-Algorithm=AWS4-HMAC-SHA256",
+        "X-Amz-Credential=ASIAfirst%2F21000101%2Feu-west-1%2Fsts%2Faws4_request",
+        "X-Amz-Date=21000101T000000Z",
+        "X-Amz-Expires=60",
+        "X-Amz-SignedHeaders=host%3Bx-k8s-aws-id",
+        "X-Amz-Security-Token=planted-session-token",
+    ] {
+        assert!(url.contains(part), "{part} in {url}");
+    }
+    assert_eq!(bench.server.requests().len(), 1, "the login, and no more");
+}
+
+#[tokio::test]
+async fn a_token_does_not_outlive_the_login() {
+    let bench = Bench::start(|_| Reply::Hang).await;
+    let eks = Eks::with_clock(bench.settings(), bench.clock.clone());
+    eks.token("prod").await.unwrap();
+    bench.clock.advance(Duration::from_mins(50));
+    let (_token, until) = eks.token("prod").await.unwrap();
+    assert_eq!(until, expiry());
+}
+
+#[tokio::test]
+async fn a_cluster_with_an_impossible_name_gets_no_token() {
+    let bench = Bench::start(|_| Reply::Hang).await;
+    let eks = Eks::with_clock(bench.settings(), bench.clock.clone());
+    for name in ["", "a b", "x\r\ny", &"a".repeat(101)] {
+        let failure = eks.token(name).await.unwrap_err();
+        assert_eq!(failure.kind, FetchErrorKind::Unauthenticated);
+    }
+    assert_eq!(bench.server.requests().len(), 0);
+}
