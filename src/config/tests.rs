@@ -92,8 +92,9 @@ fn the_example_of_an_agent_reads_and_its_print_reads_back() {
     let file = Path::new("/etc/sortie/agent.yaml");
     let settings = agent::read(file, AGENT, &pod()).unwrap();
     assert_eq!(settings.host, "agent-0");
+    let ca_file = Path::new("/etc/sortie/ca.pem");
     assert!(
-        matches!(&settings.engines[1].engine, EngineSettings::Vault(vault) if vault.ca_file == Path::new("/etc/sortie/ca.pem"))
+        matches!(&settings.engines[1].engine, EngineSettings::Vault(vault) if vault.ca_file == ca_file)
     );
     assert_eq!(settings.engines[1].refresh, Duration::from_secs(30));
     assert!(

@@ -77,7 +77,11 @@ impl Auth {
     }
 }
 
-fn bearer(token: &SecretBytes) -> Result<HeaderValue, AuthorizationError> {
+/// The `Authorization` header of a request with a token, marked as sensitive.
+///
+/// # Errors
+/// A token that a header cannot carry.
+pub(super) fn bearer(token: &SecretBytes) -> Result<HeaderValue, AuthorizationError> {
     #[expect(
         clippy::disallowed_methods,
         reason = "the header that carries the token"

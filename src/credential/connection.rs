@@ -5,6 +5,8 @@ use std::time::Duration;
 #[cfg(feature = "aws")]
 use super::aws;
 use super::fetch::{Asking, Failure, FetchError, FetchErrorKind};
+#[cfg(feature = "google")]
+use super::google;
 use super::settings::{EngineSettings, Settings};
 use super::vault::Vault;
 use super::{Engine, Fetched, Reference};
@@ -28,6 +30,12 @@ impl Connection {
             EngineSettings::S3(s3) => Box::new(aws::S3::new(s3.clone())),
             #[cfg(feature = "aws")]
             EngineSettings::SecretsManager(aws) => Box::new(aws::SecretsManager::new(aws.clone())),
+            #[cfg(feature = "google")]
+            EngineSettings::Gcs(google) => Box::new(google::Storage::new(google.clone())),
+            #[cfg(feature = "google")]
+            EngineSettings::GoogleSecretsManager(google) => {
+                Box::new(google::Secrets::new(google.clone()))
+            }
             EngineSettings::Vault(vault) => Box::new(Vault::new(vault.clone())),
         };
         Self {

@@ -9,6 +9,7 @@ use zeroize::Zeroize;
 use super::fetch::{Failure, FetchErrorKind};
 use super::{Key, Reference};
 use crate::secret::SecretBytes;
+use crate::yaml::{self, Node};
 
 /// The field of a map of fields.
 ///
@@ -94,6 +95,69 @@ pub(super) fn names(fields: Value) -> Result<Vec<String>, Failure> {
         .map(|fields| fields.keys().cloned().collect());
     wipe(fields);
     names.ok_or(Failure::corrupt("the secret is not a map of fields"))
+}
+
+/// All of `text`, or the value under the dotted key in the YAML or JSON that it is.
+///
+/// At each level the whole of the rest is tried as a key first: `a.yaml` is a key of the map before
+/// it is `yaml` under `a`.
+///
+/// # Errors
+/// `Corrupt` for a text of another form, `Invalid` where the key leads nowhere.
+pub(super) fn part(text: SecretBytes, reference: &Reference) -> Result<SecretBytes, Failure> {
+    let part = match &reference.key {
+        Key::Whole => text,
+        Key::Each => return Err(Failure::corrupt("the reference names no field")),
+        Key::Named(name) => {
+            let root = parsed(&text)?;
+            let missing = || {
+                let field = name.clone();
+                Failure::new(FetchErrorKind::Invalid { field }, "")
+            };
+            let found = under(&root, name).ok_or_else(missing)?;
+            let value = found
+                .as_str()
+                .ok_or(Failure::corrupt("the field is not a text"))?;
+            SecretBytes::new(value.as_bytes().to_vec())
+        }
+    };
+    if reference.base64 {
+        return decoded(&part);
+    }
+    Ok(part)
+}
+
+/// The keys of the map that a YAML or JSON text is.
+///
+/// # Errors
+/// `Corrupt` for a text of another form.
+pub(super) fn keys(text: &SecretBytes) -> Result<Vec<String>, Failure> {
+    let root = parsed(text)?;
+    let entries = root
+        .as_map()
+        .ok_or(Failure::corrupt("the secret is not a map of fields"))?;
+    Ok(entries.iter().map(|entry| entry.key.clone()).collect())
+}
+
+fn parsed(text: &SecretBytes) -> Result<Node, Failure> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "parsed into nodes that wipe themselves"
+    )]
+    let text = std::str::from_utf8(text.expose_secret());
+    let root = text.ok().and_then(|text| yaml::parse(text).ok());
+    root.ok_or(Failure::corrupt("the secret is neither YAML nor JSON"))
+}
+
+fn under<'a>(node: &'a Node, key: &str) -> Option<&'a Node> {
+    if let Some(found) = node.get(key) {
+        return Some(found);
+    }
+    let mut dots = key.match_indices('.');
+    dots.find_map(|(at, _)| {
+        let (first, rest) = (key.get(..at)?, key.get(at + 1..)?);
+        under(node.get(first)?, rest)
+    })
 }
 
 fn take(fields: &mut Value, key: &Key) -> Result<String, Failure> {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Source ──Engines::fetch──▶ SecretBytes ──kubeconfig::read──▶ Credential ──Keeper──▶ Published
-//!            (vault)                        (sealed profile)                 (watch: last good)
+//!        (vault, google)                    (sealed profile)                 (watch: last good)
 //! ```
 //! # Invariants
 //! - Nothing is written to disk and nothing is executed: an `exec` plugin is refused
@@ -26,6 +26,8 @@ mod connection;
 mod document;
 mod engines;
 mod fetch;
+#[cfg(feature = "google")]
+pub mod google;
 mod keeper;
 pub mod kubeconfig;
 mod material;

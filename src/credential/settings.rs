@@ -4,6 +4,8 @@ use std::time::Duration;
 
 #[cfg(feature = "aws")]
 use super::aws;
+#[cfg(feature = "google")]
+use super::google;
 use super::{EngineId, Reference, vault};
 
 /// How often a secret is fetched again, where the settings say nothing else.
@@ -47,6 +49,12 @@ pub enum EngineSettings {
     /// AWS Secrets Manager.
     #[cfg(feature = "aws")]
     SecretsManager(aws::Settings),
+    /// Google Cloud Storage.
+    #[cfg(feature = "google")]
+    Gcs(google::Settings),
+    /// Google Secret Manager.
+    #[cfg(feature = "google")]
+    GoogleSecretsManager(google::Settings),
     /// Vault and `OpenBao`.
     Vault(vault::Settings),
 }
@@ -59,6 +67,10 @@ impl EngineSettings {
             Self::S3(_) => EngineId::S3,
             #[cfg(feature = "aws")]
             Self::SecretsManager(_) => EngineId::SecretsManager,
+            #[cfg(feature = "google")]
+            Self::Gcs(_) => EngineId::Gcs,
+            #[cfg(feature = "google")]
+            Self::GoogleSecretsManager(_) => EngineId::GoogleSecretsManager,
             Self::Vault(_) => EngineId::Vault,
         }
     }

@@ -1,6 +1,6 @@
 //! The way to an engine: a client that can do only what is meant.
 //!
-//! Exactly the configured authorities (those of the system where none is configured), no
+//! Exactly the configured authorities, or those of the system where none is configured; no
 //! resumption, no redirects (a credential would go along), no proxy, no idle connections (they keep
 //! decrypted answers), a bounded body and a deadline.
 
@@ -14,6 +14,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
 
 use super::authorization::read_file;
@@ -38,33 +39,17 @@ pub struct Identity {
 /// renewed ones are seen.
 ///
 /// # Errors
-/// A file that cannot be read or does not hold what it should.
+/// A file that cannot be read or does not hold what it should; a system without authorities.
 pub(super) async fn client_as(
     identity: Option<&Identity>,
-    ca_file: &Path,
-    deadline: Duration,
-) -> Result<reqwest::Client, Failure> {
-    build(
-        tls(identity, roots_of(ca_file).await?).await?,
-        true,
-        deadline,
-    )
-}
-
-/// A client for one errand, which trusts the configured authority or those of the system.
-///
-/// # Errors
-/// A file that cannot be read or does not hold what it should, or a system without authorities.
-#[cfg(feature = "aws")]
-pub(super) async fn public_client(
     ca_file: Option<&Path>,
     deadline: Duration,
 ) -> Result<reqwest::Client, Failure> {
     let roots = match ca_file {
-        Some(file) => roots_of(file).await?,
+        Some(path) => roots_of(path).await?,
         None => roots_of_system().await?,
     };
-    build(tls(None, roots).await?, true, deadline)
+    build(tls(identity, roots).await?, true, deadline)
 }
 
 /// A client for services of the machine itself, which are spoken to without TLS; it trusts nobody
@@ -120,40 +105,6 @@ pub(super) async fn body(mut response: reqwest::Response) -> Result<Zeroizing<Ve
     Ok(body)
 }
 
-async fn roots_of(ca_file: &Path) -> Result<RootCertStore, Failure> {
-    let unusable = Failure::unavailable("the configured `ca-file` cannot be read");
-    let Ok(pem) = read_file(ca_file, limits::YAML_BYTES).await else {
-        return Err(unusable);
-    };
-    let mut roots = RootCertStore::empty();
-    let Ok(certificates) = parse_roots(&pem) else {
-        return Err(unusable);
-    };
-    for certificate in certificates {
-        roots.add(certificate).map_err(|_error| unusable.clone())?;
-    }
-    Ok(roots)
-}
-
-/// Read once per process: a system's authorities change with its image.
-#[cfg(feature = "aws")]
-async fn roots_of_system() -> Result<RootCertStore, Failure> {
-    static ROOTS: tokio::sync::OnceCell<RootCertStore> = tokio::sync::OnceCell::const_new();
-    let read = || async {
-        let found = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await;
-        let mut roots = RootCertStore::empty();
-        let certificates = found.map(|found| found.certs).unwrap_or_default();
-        roots.add_parsable_certificates(certificates);
-        if roots.is_empty() {
-            return Err(Failure::unavailable(
-                "the system has no certificate authorities; set `ca-file`",
-            ));
-        }
-        Ok(roots)
-    };
-    ROOTS.get_or_try_init(read).await.cloned()
-}
-
 async fn tls(identity: Option<&Identity>, roots: RootCertStore) -> Result<ClientConfig, Failure> {
     let unusable = |_error| Failure::unavailable("its TLS settings cannot be used");
     let tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
@@ -171,6 +122,39 @@ async fn tls(identity: Option<&Identity>, roots: RootCertStore) -> Result<Client
     };
     tls.resumption = rustls::client::Resumption::disabled();
     Ok(tls)
+}
+
+async fn roots_of(ca_file: &Path) -> Result<RootCertStore, Failure> {
+    let unusable = Failure::unavailable("the configured `ca-file` cannot be read");
+    let Ok(pem) = read_file(ca_file, limits::YAML_BYTES).await else {
+        return Err(unusable);
+    };
+    let mut roots = RootCertStore::empty();
+    let Ok(certificates) = parse_roots(&pem) else {
+        return Err(unusable);
+    };
+    for certificate in certificates {
+        roots.add(certificate).map_err(|_error| unusable.clone())?;
+    }
+    Ok(roots)
+}
+
+/// Read once per process: a system's authorities change with its image.
+async fn roots_of_system() -> Result<RootCertStore, Failure> {
+    static ROOTS: OnceCell<RootCertStore> = OnceCell::const_new();
+    let missing = "this system has no certificate authorities; name one as `ca-file`";
+    let read = || async {
+        let loaded = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await;
+        let certificates = loaded.map_err(|_panic| Failure::unavailable(missing))?;
+        let mut roots = RootCertStore::empty();
+        // Systems carry some that no verifier can use.
+        let (added, _ignored) = roots.add_parsable_certificates(certificates.certs);
+        if added == 0 {
+            return Err(Failure::unavailable(missing));
+        }
+        Ok(roots)
+    };
+    ROOTS.get_or_try_init(read).await.cloned()
 }
 
 impl Identity {

@@ -66,6 +66,7 @@ fn filter(level: LevelFilter, audit: LevelFilter) -> Targets {
         // Prints undecodable answers at WARN.
         .with_target("rustify", LevelFilter::OFF)
         .with_target("vaultrs", LevelFilter::OFF)
+        .with_target("google_cloud_auth", LevelFilter::OFF)
 }
 
 /// Writes events of one filter to one writer.

@@ -11,6 +11,7 @@ mod crowded;
 mod demo;
 mod disk;
 mod engines;
+mod google;
 #[cfg(test)]
 mod half_open;
 mod kubectl;

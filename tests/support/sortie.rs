@@ -29,6 +29,7 @@ pub(crate) struct Sortie {
     server: Server,
     folder: TempDir,
     options: Vec<String>,
+    variables: Vec<(String, String)>,
     starts: u32,
 }
 
@@ -49,15 +50,26 @@ impl Sortie {
         options: &[&str],
         config: impl FnOnce(&Path) -> String,
     ) -> Self {
+        Self::start_in(role, options, &[], config)
+    }
+
+    /// As [`Sortie::start`], with further variables in its environment.
+    pub(crate) fn start_in(
+        role: &'static str,
+        options: &[&str],
+        variables: &[(String, String)],
+        config: impl FnOnce(&Path) -> String,
+    ) -> Self {
         let folder = TempDir::with_prefix(format!("sortie-{role}-")).expect("a folder");
         fs::write(folder.path().join("config.yaml"), config(folder.path())).expect("written");
         let options: Vec<String> = options.iter().map(ToString::to_string).collect();
-        let server = launch(role, &options, folder.path(), 0);
+        let server = launch(role, &options, variables, folder.path(), 0);
         Self {
             role,
             server,
             folder,
             options,
+            variables: variables.to_vec(),
             starts: 1,
         }
     }
@@ -150,7 +162,13 @@ impl Sortie {
             "the {} still runs",
             self.role
         );
-        self.server = launch(self.role, &self.options, self.folder.path(), self.starts);
+        self.server = launch(
+            self.role,
+            &self.options,
+            &self.variables,
+            self.folder.path(),
+            self.starts,
+        );
         self.starts += 1;
     }
 
@@ -185,7 +203,13 @@ impl Sortie {
     }
 }
 
-fn launch(role: &str, options: &[String], folder: &Path, start: u32) -> Server {
+fn launch(
+    role: &str,
+    options: &[String],
+    variables: &[(String, String)],
+    folder: &Path,
+    start: u32,
+) -> Server {
     let mut command = Command::new(program());
     command
         .arg(role)
@@ -205,6 +229,7 @@ fn launch(role: &str, options: &[String], folder: &Path, start: u32) -> Server {
     ] {
         command.env_remove(name);
     }
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
     Server::start(&command, &folder.join(format!("{role}-{start}")), None)
 }
 

@@ -152,6 +152,18 @@ pub(crate) async fn agent_with(
     plan: &Plan,
     more: &str,
 ) -> Sortie {
+    agent_in(&[], options, hub, name, plan, more).await
+}
+
+/// As [`agent_with`], with further variables in its environment.
+pub(crate) async fn agent_in(
+    variables: &[(String, String)],
+    options: &[&str],
+    hub: &Sortie,
+    name: &str,
+    plan: &Plan,
+    more: &str,
+) -> Sortie {
     let join = hub.folder().join(format!("{name}.join"));
     let join = join.display().to_string();
     let mut arguments = vec!["token", "create", name, "--out", &join];
@@ -164,7 +176,7 @@ pub(crate) async fn agent_with(
         engines => format!("engines:\n{engines}"),
     };
     let accounts = &plan.accounts_yaml;
-    Sortie::start("agent", options, |_folder| {
+    Sortie::start_in("agent", options, variables, |_folder| {
         format!(
             "name: {name}\n\
              listen: {{ health: \"127.0.0.1:0\", metrics: \"127.0.0.1:0\" }}\n\

@@ -48,6 +48,10 @@ fn engine_value(settings: &credential::Settings) -> Value {
         EngineSettings::S3(aws) | EngineSettings::SecretsManager(aws) => {
             super::engines::aws::value(aws)
         }
+        #[cfg(feature = "google")]
+        EngineSettings::Gcs(google) | EngineSettings::GoogleSecretsManager(google) => {
+            super::engines::google::value(google)
+        }
         EngineSettings::Vault(vault) => super::engines::vault::value(vault),
     };
     let common = [

@@ -71,7 +71,9 @@ impl Wire {
 
     async fn client(&self, uri: &Uri) -> Result<reqwest::Client, Failure> {
         match uri.scheme_str() {
-            Some("https") => transport::public_client(self.ca_file.as_deref(), self.deadline).await,
+            Some("https") => {
+                transport::client_as(None, self.ca_file.as_deref(), self.deadline).await
+            }
             _ if self.is_of_this_machine(uri) => transport::link_local_client(self.deadline).await,
             _ => Err(Failure::local(
                 "credentials are taken without TLS from the machine itself only; look at \

@@ -44,7 +44,7 @@ impl Client {
             return Err(Failure::unavailable("its address must begin with https://"));
         }
         let identity = settings.certificate.as_ref();
-        let http = transport::client_as(identity, &settings.ca_file, DEADLINE).await?;
+        let http = transport::client_as(identity, Some(&settings.ca_file), DEADLINE).await?;
         Ok(Self {
             http,
             base: settings.address.clone(),

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "aws")]
 pub(super) mod aws;
+#[cfg(feature = "google")]
+pub(super) mod google;
 pub(super) mod vault;
 
 use std::collections::BTreeSet;
@@ -10,6 +12,8 @@ use std::time::Duration;
 use crate::config::reader::{Field, Map, Parsed, printable};
 use crate::config::source::Environment;
 use crate::config::text::{boolean, duration, text};
+#[cfg(feature = "google")]
+use crate::credential::google::{CLOUD_STORAGE, SECRET_MANAGER};
 use crate::credential::{EngineId, EngineSettings, MAX_STALE, REFRESH, Reference, Settings};
 use crate::yaml::Node;
 
@@ -118,6 +122,12 @@ fn engine(name: &str, field: &Field<'_>, environment: &Environment) -> Option<Se
         EngineId::S3 => EngineSettings::S3(aws::read(&map, environment)?),
         #[cfg(feature = "aws")]
         EngineId::SecretsManager => EngineSettings::SecretsManager(aws::read(&map, environment)?),
+        #[cfg(feature = "google")]
+        EngineId::Gcs => EngineSettings::Gcs(google::read(&map, CLOUD_STORAGE)?),
+        #[cfg(feature = "google")]
+        EngineId::GoogleSecretsManager => {
+            EngineSettings::GoogleSecretsManager(google::read(&map, SECRET_MANAGER)?)
+        }
         EngineId::Vault => EngineSettings::Vault(vault::read(&map)?),
         _ => return None,
     };
@@ -135,6 +145,8 @@ fn known_keys(id: Option<EngineId>) -> Vec<&'static str> {
     let own: &[&str] = match id {
         #[cfg(feature = "aws")]
         Some(EngineId::S3 | EngineId::SecretsManager) => &aws::KEYS,
+        #[cfg(feature = "google")]
+        Some(EngineId::Gcs | EngineId::GoogleSecretsManager) => &google::KEYS,
         Some(EngineId::Vault) => &vault::KEYS,
         Some(_) | None => return Vec::new(),
     };
@@ -147,16 +159,26 @@ fn id(field: &Field<'_>) -> Parsed<EngineId> {
         #[cfg(feature = "aws")]
         Some(id @ (EngineId::S3 | EngineId::SecretsManager)) => Ok(id),
         #[cfg(not(feature = "aws"))]
-        Some(id @ (EngineId::S3 | EngineId::SecretsManager)) => Err(format!(
-            "`{}` is not part of this build; it needs the cargo feature `aws`",
-            id.as_str()
-        )),
+        Some(id @ (EngineId::S3 | EngineId::SecretsManager)) => Err(not_built(id, "aws")),
+        #[cfg(feature = "google")]
+        Some(id @ (EngineId::Gcs | EngineId::GoogleSecretsManager)) => Ok(id),
+        #[cfg(not(feature = "google"))]
+        Some(id @ (EngineId::Gcs | EngineId::GoogleSecretsManager)) => Err(not_built(id, "google")),
         Some(EngineId::Vault) => Ok(EngineId::Vault),
         _ => Err(format!(
-            "`{}` is not available in this version; `vault` (also for OpenBao) is",
-            printable(&text)
+            "`{}` is no engine; there are {}",
+            printable(&text),
+            EngineId::ALL
+                .map(|id| format!("`{}`", id.as_str()))
+                .join(", ")
         )),
     }
+}
+
+#[cfg(not(all(feature = "aws", feature = "google")))]
+fn not_built(id: EngineId, feature: &str) -> String {
+    let id = id.as_str();
+    format!("`{id}` needs a program that is built with the cargo feature `{feature}`")
 }
 
 /// `https://host` or `https://host:port`.

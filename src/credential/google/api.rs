@@ -1,0 +1,183 @@
+//! A question to a REST interface of Google's, with an access token.
+
+use std::time::Duration;
+
+use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::{HeaderMap, StatusCode};
+use reqwest::{Response, Url};
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::Settings;
+use super::login::Login;
+use crate::credential::authorization::bearer;
+use crate::credential::fetch::{Failure, FetchErrorKind};
+use crate::credential::transport::{self, BodyError, is_untrusted};
+
+/// Time that one request may take.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// One REST interface, and the login to it.
+#[derive(Debug)]
+pub(super) struct Api {
+    settings: Settings,
+    pub(super) login: Login,
+}
+
+impl Api {
+    /// Nothing is dialled yet. `scope` is the OAuth scope of the tokens.
+    pub(super) fn new(settings: Settings, scope: &'static str) -> Self {
+        let login = Login::new(settings.auth.clone(), scope);
+        Self { settings, login }
+    }
+
+    /// The address of a path of these segments, encoded one by one.
+    ///
+    /// # Errors
+    /// A segment that a server could read as another path.
+    pub(super) fn url(&self, segments: &[&str]) -> Result<Url, Failure> {
+        let is_odd = |segment: &&str| matches!(*segment, "" | "." | "..");
+        if segments.iter().any(is_odd) {
+            return Err(Failure::new(
+                FetchErrorKind::NotFound,
+                "a part of the reference is empty or a dot",
+            ));
+        }
+        let unusable =
+            Failure::unavailable("its endpoint must be https://host or https://host:port");
+        let Ok(mut url) = Url::parse(&self.settings.endpoint) else {
+            return Err(unusable);
+        };
+        match url.path_segments_mut() {
+            Ok(mut path) => path.clear().extend(segments),
+            Err(()) => return Err(unusable),
+        };
+        Ok(url)
+    }
+
+    /// Asks, and gives the answer if it is a success.
+    pub(super) async fn get(&self, url: Url) -> Result<Response, Failure> {
+        let token = self.login.token().await?;
+        let Ok(header) = bearer(&token) else {
+            return Err(Failure::local("the login gave a token that cannot be sent"));
+        };
+        let client = transport::client_as(None, self.settings.ca_file.as_deref(), DEADLINE).await?;
+        let sent = client.get(url).header(AUTHORIZATION, header).send().await;
+        let answer = sent.map_err(|error| unreachable(&error, self.settings.ca_file.is_some()))?;
+        if answer.status() == StatusCode::OK {
+            return Ok(answer);
+        }
+        if answer.status() == StatusCode::UNAUTHORIZED {
+            self.login.forget().await;
+        }
+        Err(refusal(answer).await)
+    }
+
+    /// Whether it answers at all; no credential is sent.
+    pub(super) async fn probe(&self) -> Result<(), Failure> {
+        let client = transport::client_as(None, self.settings.ca_file.as_deref(), DEADLINE).await?;
+        let sent = client.get(&self.settings.endpoint).send().await;
+        let answer = sent.map_err(|error| unreachable(&error, self.settings.ca_file.is_some()))?;
+        match answer.status().as_u16() {
+            code @ (429 | 500..) => Err(Failure::unavailable("").with_status(code)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Reads a body to its end.
+pub(super) async fn body(answer: Response) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let read = transport::body(answer).await;
+    read.map_err(|error| {
+        Failure::unavailable(match error {
+            BodyError::Broken(_) => "its answer broke off",
+            BodyError::TooLarge => "its answer is too large",
+        })
+    })
+}
+
+fn unreachable(error: &reqwest::Error, has_ca_file: bool) -> Failure {
+    Failure::unavailable(match (is_untrusted(error), has_ca_file) {
+        (true, true) => "its certificate is not one of the configured `ca-file`",
+        (true, false) => {
+            "its certificate is not one that this system trusts; is `ca-file` missing?"
+        }
+        (false, _) => "it cannot be reached at its `endpoint`",
+    })
+}
+
+/// What Google says about an error, as far as it is a word of a closed list (AIP-193).
+#[derive(Deserialize)]
+struct Told {
+    error: Word,
+}
+
+#[derive(Deserialize)]
+struct Word {
+    #[serde(default)]
+    status: String,
+}
+
+/// Reads the status and the word of an answer that is not a success; the rest is dropped.
+async fn refusal(answer: Response) -> Failure {
+    let status = answer.status();
+    let headers = answer.headers().clone();
+    let word = match body(answer).await {
+        Ok(body) => serde_json::from_slice::<Told>(&body).map(|told| told.error.status),
+        Err(failure) => return failure.with_status(status.as_u16()),
+    };
+    let word = word.unwrap_or_default();
+    let (kind, hint) = classify(status.as_u16(), &word, &headers);
+    Failure::new(kind, hint).with_status(status.as_u16())
+}
+
+fn classify(status: u16, word: &str, headers: &HeaderMap) -> (FetchErrorKind, &'static str) {
+    let unavailable = FetchErrorKind::Unavailable { sealed: false };
+    match (status, word) {
+        (429, _) | (_, "RESOURCE_EXHAUSTED") => {
+            let retry_after = retry_after(headers);
+            (
+                FetchErrorKind::Throttled { retry_after },
+                "look at the quota of the project",
+            )
+        }
+        (300..=399, _) if headers.contains_key(LOCATION) => (
+            unavailable,
+            "redirects are not followed; configure the `endpoint` that it points to",
+        ),
+        // Not Google's: a proxy or portal on the way.
+        (400..=499, _) if is_html(headers) => (
+            unavailable,
+            "the answer is a web page; is something else at its `endpoint`?",
+        ),
+        (400, "FAILED_PRECONDITION") => (
+            FetchErrorKind::NotFound,
+            "the version is disabled or destroyed",
+        ),
+        (400 | 404, _) => (
+            FetchErrorKind::NotFound,
+            "look at the names and the version in the reference",
+        ),
+        (401, _) => (
+            FetchErrorKind::Unauthenticated,
+            "the token is not accepted; was the key or the service account deleted?",
+        ),
+        (403, _) => (
+            FetchErrorKind::Denied,
+            "look at the IAM roles of our service account; for a secret or object that is not \
+             there Google may say the same",
+        ),
+        _ => (unavailable, ""),
+    }
+}
+
+fn is_html(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"))
+}
+
+/// Seconds; the other form, a date, is not used by Google.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
