@@ -83,7 +83,11 @@ impl Login {
             Ok(Ok(Ok(token))) => sealed(token)?,
             Ok(Ok(Err(error))) => return Err(self.refused(&error)),
             // It panics where its HTTP client cannot be made.
-            Ok(Err(_panic)) => return Err(Failure::unavailable("Google's library broke down")),
+            Ok(Err(_panic)) => {
+                return Err(Failure::unavailable(
+                    "Google's library broke down; it needs the certificate authorities of the system",
+                ));
+            }
             Err(_elapsed) => {
                 return Err(Failure::unavailable(
                     "Google's token service did not answer in time",

@@ -141,12 +141,8 @@ async fn what_a_metadata_server_says_wrongly_is_classified_and_never_shown() {
         (403, "planted", FetchErrorKind::Unauthenticated),
         (500, "planted", unavailable.clone()),
         (503, "planted", unavailable.clone()),
-        (200, "planted", FetchErrorKind::Unauthenticated),
-        (
-            200,
-            r#"{"access_token":["planted"]}"#,
-            FetchErrorKind::Unauthenticated,
-        ),
+        (200, "planted", unavailable.clone()),
+        (200, r#"{"access_token":["planted"]}"#, unavailable),
         (
             200,
             r#"{"access_token":"","token_type":"x"}"#,
