@@ -5,8 +5,11 @@ use std::time::Duration;
 #[cfg(feature = "aws")]
 use super::aws;
 use super::fetch::{Asking, Failure, FetchError, FetchErrorKind};
+use super::file::Files;
 #[cfg(feature = "google")]
 use super::google;
+use super::kubernetes::Kubernetes;
+use super::noop::Noop;
 use super::settings::{EngineSettings, Settings};
 use super::vault::Vault;
 use super::{Engine, Fetched, Reference};
@@ -36,6 +39,9 @@ impl Connection {
             EngineSettings::GoogleSecretsManager(google) => {
                 Box::new(google::Secrets::new(google.clone()))
             }
+            EngineSettings::File(file) => Box::new(Files::new(file.clone())),
+            EngineSettings::Kubernetes(cluster) => Box::new(Kubernetes::new(cluster.clone())),
+            EngineSettings::Noop => Box::new(Noop),
             EngineSettings::Vault(vault) => Box::new(Vault::new(vault.clone())),
         };
         Self {

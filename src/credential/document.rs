@@ -18,7 +18,28 @@ use crate::yaml::{self, Node};
 pub(super) fn field(mut fields: Value, reference: &Reference) -> Result<SecretBytes, Failure> {
     let taken = take(&mut fields, &reference.key);
     wipe(fields);
-    let bytes = SecretBytes::new(taken?.into_bytes());
+    as_meant(SecretBytes::new(taken?.into_bytes()), reference)
+}
+
+/// As [`field`], of a map whose values are written in base64 whatever the reference says.
+///
+/// # Errors
+/// As [`field`].
+pub(super) fn encoded_field(
+    mut fields: Value,
+    reference: &Reference,
+) -> Result<SecretBytes, Failure> {
+    let taken = take(&mut fields, &reference.key);
+    wipe(fields);
+    let bytes = decoded(&SecretBytes::new(taken?.into_bytes()))?;
+    as_meant(bytes, reference)
+}
+
+/// The bytes, decoded where the reference says that they are base64.
+///
+/// # Errors
+/// `Corrupt` where they are not.
+pub(super) fn as_meant(bytes: SecretBytes, reference: &Reference) -> Result<SecretBytes, Failure> {
     if reference.base64 {
         return decoded(&bytes);
     }

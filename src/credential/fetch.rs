@@ -25,6 +25,12 @@ pub trait Engine: fmt::Debug + Send + Sync {
     /// The names of the fields of the document, for a reference that means each of them.
     fn keys<'a>(&'a self, reference: &'a Reference) -> Asking<'a, Vec<String>>;
 
+    /// The store's version of the document, asked without fetching any plaintext; of a reference
+    /// that means each field, one that changes with the names. `None` where the store cannot tell.
+    fn version<'a>(&'a self, _reference: &'a Reference) -> Asking<'a, Option<String>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
     /// Whether `version` is still the store's, asked without fetching any plaintext; `None` where
     /// the store cannot tell.
     fn is_current<'a>(

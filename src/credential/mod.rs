@@ -26,11 +26,14 @@ mod connection;
 mod document;
 mod engines;
 mod fetch;
+pub mod file;
 #[cfg(feature = "google")]
 pub mod google;
 mod keeper;
 pub mod kubeconfig;
+pub mod kubernetes;
 mod material;
+mod noop;
 mod reference;
 mod server;
 mod service_account;

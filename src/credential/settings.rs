@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::aws;
 #[cfg(feature = "google")]
 use super::google;
-use super::{EngineId, Reference, vault};
+use super::{EngineId, Reference, file, kubernetes, vault};
 
 /// How often a secret is fetched again, where the settings say nothing else.
 pub const REFRESH: Duration = Duration::from_mins(5);
@@ -55,6 +55,12 @@ pub enum EngineSettings {
     /// Google Secret Manager.
     #[cfg(feature = "google")]
     GoogleSecretsManager(google::Settings),
+    /// Files below a folder.
+    File(file::Settings),
+    /// Secrets of a cluster.
+    Kubernetes(kubernetes::Settings),
+    /// References that hold their value themselves.
+    Noop,
     /// Vault and `OpenBao`.
     Vault(vault::Settings),
 }
@@ -71,6 +77,9 @@ impl EngineSettings {
             Self::Gcs(_) => EngineId::Gcs,
             #[cfg(feature = "google")]
             Self::GoogleSecretsManager(_) => EngineId::GoogleSecretsManager,
+            Self::File(_) => EngineId::File,
+            Self::Kubernetes(_) => EngineId::Kubernetes,
+            Self::Noop => EngineId::Noop,
             Self::Vault(_) => EngineId::Vault,
         }
     }

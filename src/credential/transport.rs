@@ -10,8 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::redirect;
+use rustls::client::{Resumption, WantsClientCert};
 use rustls::crypto::aws_lc_rs;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::OnceCell;
@@ -25,6 +27,9 @@ use crate::limits;
 /// Largest answer that is read, in bytes: a document of [`limits::YAML_BYTES`], escaped, among
 /// other fields.
 pub(super) const ANSWER_BYTES: usize = 4 * limits::YAML_BYTES;
+
+/// Certificates that TLS cannot work with.
+const UNUSABLE: Failure = Failure::unavailable("its TLS settings cannot be used");
 
 /// The certificate that is shown to an engine, and its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,17 +72,53 @@ fn build(
     https_only: bool,
     deadline: Duration,
 ) -> Result<reqwest::Client, Failure> {
+    contained(tls, deadline)
+        .https_only(https_only)
+        .timeout(deadline)
+        .build()
+        .map_err(|_error| UNUSABLE)
+}
+
+/// What every client is made of; whoever takes it bounds the time of an answer.
+pub(super) fn contained(tls: ClientConfig, connect: Duration) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
         .redirect(redirect::Policy::none())
         .retry(reqwest::retry::never())
         .no_proxy()
-        .https_only(https_only)
+        .https_only(true)
         .pool_max_idle_per_host(0)
-        .connect_timeout(deadline)
-        .timeout(deadline)
-        .build()
-        .map_err(|_error| Failure::unavailable("its TLS settings cannot be used"))
+        .connect_timeout(connect)
+}
+
+/// TLS that trusts exactly these authorities, and shows this certificate when it is asked for one.
+///
+/// # Errors
+/// An authority that cannot be one.
+pub(super) fn trusting(
+    authorities: impl IntoIterator<Item = CertificateDer<'static>>,
+    key: Option<Arc<CertifiedKey>>,
+) -> Result<ClientConfig, Failure> {
+    let mut roots = RootCertStore::empty();
+    for authority in authorities {
+        roots.add(authority).map_err(|_error| UNUSABLE)?;
+    }
+    let tls = verifying(roots)?;
+    let mut tls = match key {
+        Some(key) => tls.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key))),
+        None => tls.with_no_client_auth(),
+    };
+    tls.resumption = Resumption::disabled();
+    Ok(tls)
+}
+
+fn verifying(
+    roots: RootCertStore,
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, Failure> {
+    let tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(|_error| UNUSABLE)?;
+    Ok(tls.with_root_certificates(roots))
 }
 
 /// A body that could not be read to its end.
@@ -106,11 +147,7 @@ pub(super) async fn body(mut response: reqwest::Response) -> Result<Zeroizing<Ve
 }
 
 async fn tls(identity: Option<&Identity>, roots: RootCertStore) -> Result<ClientConfig, Failure> {
-    let unusable = |_error| Failure::unavailable("its TLS settings cannot be used");
-    let tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(unusable)?
-        .with_root_certificates(roots);
+    let tls = verifying(roots)?;
     let mut tls = match identity {
         None => tls.with_no_client_auth(),
         Some(identity) => {
@@ -120,7 +157,7 @@ async fn tls(identity: Option<&Identity>, roots: RootCertStore) -> Result<Client
             })?
         }
     };
-    tls.resumption = rustls::client::Resumption::disabled();
+    tls.resumption = Resumption::disabled();
     Ok(tls)
 }
 

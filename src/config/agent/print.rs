@@ -52,6 +52,9 @@ fn engine_value(settings: &credential::Settings) -> Value {
         EngineSettings::Gcs(google) | EngineSettings::GoogleSecretsManager(google) => {
             super::engines::google::value(google)
         }
+        EngineSettings::File(file) => super::engines::file::value(file),
+        EngineSettings::Kubernetes(cluster) => super::engines::kubernetes::value(cluster),
+        EngineSettings::Noop => Map::new(),
         EngineSettings::Vault(vault) => super::engines::vault::value(vault),
     };
     let common = [

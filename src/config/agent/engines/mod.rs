@@ -2,8 +2,10 @@
 
 #[cfg(feature = "aws")]
 pub(super) mod aws;
+pub(super) mod file;
 #[cfg(feature = "google")]
 pub(super) mod google;
+pub(super) mod kubernetes;
 pub(super) mod vault;
 
 use std::collections::BTreeSet;
@@ -128,7 +130,11 @@ fn engine(name: &str, field: &Field<'_>, environment: &Environment) -> Option<Se
         EngineId::GoogleSecretsManager => {
             EngineSettings::GoogleSecretsManager(google::read(&map, SECRET_MANAGER)?)
         }
+        EngineId::File => EngineSettings::File(file::read(&map)?),
+        EngineId::Kubernetes => EngineSettings::Kubernetes(kubernetes::read(&map, environment)?),
+        EngineId::Noop => EngineSettings::Noop,
         EngineId::Vault => EngineSettings::Vault(vault::read(&map)?),
+        #[cfg(not(all(feature = "aws", feature = "google")))]
         _ => return None,
     };
     Some(Settings {
@@ -147,8 +153,13 @@ fn known_keys(id: Option<EngineId>) -> Vec<&'static str> {
         Some(EngineId::S3 | EngineId::SecretsManager) => &aws::KEYS,
         #[cfg(feature = "google")]
         Some(EngineId::Gcs | EngineId::GoogleSecretsManager) => &google::KEYS,
+        Some(EngineId::File) => &file::KEYS,
+        Some(EngineId::Kubernetes) => &kubernetes::KEYS,
+        Some(EngineId::Noop) => &[],
         Some(EngineId::Vault) => &vault::KEYS,
-        Some(_) | None => return Vec::new(),
+        #[cfg(not(all(feature = "aws", feature = "google")))]
+        Some(_) => return Vec::new(),
+        None => return Vec::new(),
     };
     COMMON.iter().chain(own).copied().collect()
 }
@@ -164,8 +175,8 @@ fn id(field: &Field<'_>) -> Parsed<EngineId> {
         Some(id @ (EngineId::Gcs | EngineId::GoogleSecretsManager)) => Ok(id),
         #[cfg(not(feature = "google"))]
         Some(id @ (EngineId::Gcs | EngineId::GoogleSecretsManager)) => Err(not_built(id, "google")),
-        Some(EngineId::Vault) => Ok(EngineId::Vault),
-        _ => Err(format!(
+        Some(id) => Ok(id),
+        None => Err(format!(
             "`{}` is no engine; there are {}",
             printable(&text),
             EngineId::ALL
