@@ -2,7 +2,8 @@
 //! hub.
 //!
 //! ```text
-//! roster: a worker per account that the configuration names now
+//! roster: a worker per account that the configuration names now, or that fan_out makes of one
+//!         whose secret stands for several
 //! worker (per account): credential ─▶ cluster ─▶ discovery ─▶ feed ─┐
 //! uplink: evidence ─▶ certificate ─▶ connection ─▶ link ◀── feeds ──┘
 //!                         ▲ renewal      │ dispatch ─▶ operations
@@ -19,6 +20,7 @@
 mod accounts;
 mod check;
 mod evidence;
+mod fan_out;
 mod memory;
 mod metrics;
 mod operations;

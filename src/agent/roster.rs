@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::AccountSettings;
 use super::accounts::Accounts;
+use super::fan_out::FanOut;
 use super::worker::{self, Worker};
 use crate::clock::SharedClock;
 use crate::credential::{self, Engines};
@@ -52,14 +53,27 @@ struct Member {
 pub(super) struct Roster {
     common: Common,
     engines: (Vec<credential::Settings>, Arc<Engines>),
+    fan_out: FanOut,
     members: BTreeMap<String, Member>,
+}
+
+/// Whom the accounts follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// Nobody yet: the agent starts.
+    Start,
+    Configuration,
+    /// The fields of a secret that stands for several accounts.
+    Fields,
 }
 
 impl Roster {
     pub(super) fn new(common: Common) -> Self {
+        let fan_out = FanOut::new(common.tasks.clone(), Arc::clone(&common.entropy));
         Self {
             common,
             engines: (Vec::new(), Arc::default()),
+            fan_out,
             members: BTreeMap::new(),
         }
     }
@@ -75,29 +89,33 @@ impl Roster {
         mut wanted: watch::Receiver<Arc<Wanted>>,
         stop: CancellationToken,
     ) {
+        let mut fields = self.fan_out.changes();
         let following = async {
-            let mut first = true;
+            let mut cause = Cause::Start;
             loop {
                 let wish = Arc::clone(&wanted.borrow_and_update());
-                self.become_as(&wish, first).await;
-                first = false;
-                if wanted.changed().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
+                fields.mark_unchanged();
+                self.become_as(&wish, cause).await;
+                cause = tokio::select! {
+                    Ok(()) = wanted.changed() => Cause::Configuration,
+                    Ok(()) = fields.changed() => Cause::Fields,
+                    else => std::future::pending().await,
+                };
             }
         };
         let _stopped = stop.run_until_cancelled(following).await;
     }
 
     /// Stops what is not wanted as it is, then starts what is missing.
-    async fn become_as(&mut self, wish: &Wanted, first: bool) {
+    async fn become_as(&mut self, wish: &Wanted, cause: Cause) {
         let other_engines = self.engines.0 != wish.engines;
         if other_engines {
             let engines = self.engines.1.replaced_by(wish.engines.clone());
             self.engines = (wish.engines.clone(), Arc::new(engines));
         }
-        let wanted: BTreeMap<&str, &AccountSettings> = wish
-            .accounts
+        self.fan_out.follow(&wish.accounts, &self.engines.1);
+        let accounts = self.fan_out.expanded(&wish.accounts);
+        let wanted: BTreeMap<&str, &AccountSettings> = accounts
             .iter()
             .map(|account| (account.name.as_str(), account))
             .collect();
@@ -132,9 +150,22 @@ impl Roster {
         for name in &removed {
             self.common.accounts.withdraw(name);
         }
-        if !first {
-            let (added, changed, removed) = (added.join(","), changed.join(","), removed.join(","));
-            tracing::info!(added, changed, removed, "accounts follow the configuration");
+        let is_same = added.is_empty() && changed.is_empty() && removed.is_empty();
+        let (added, changed, removed) = (added.join(","), changed.join(","), removed.join(","));
+        match cause {
+            Cause::Start => {}
+            Cause::Configuration => {
+                tracing::info!(added, changed, removed, "accounts follow the configuration");
+            }
+            Cause::Fields if is_same => {}
+            Cause::Fields => {
+                tracing::info!(
+                    added,
+                    changed,
+                    removed,
+                    "accounts follow the fields of a secret"
+                );
+            }
         }
     }
 

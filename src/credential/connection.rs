@@ -4,7 +4,7 @@ use std::time::Duration;
 
 #[cfg(feature = "aws")]
 use super::aws;
-use super::fetch::{Asking, Failure, FetchError, FetchErrorKind};
+use super::fetch::{Asking, Failure, FetchError, FetchErrorKind, Keys};
 use super::file::Files;
 #[cfg(feature = "google")]
 use super::google;
@@ -63,6 +63,25 @@ impl Connection {
     pub(super) async fn fetch(&self, reference: &Reference) -> Result<Fetched, FetchError> {
         let fetched = self.bounded(self.engine.fetch(reference)).await;
         fetched.map_err(|failure| self.told(failure, reference))
+    }
+
+    pub(super) async fn keys(&self, reference: &Reference) -> Result<Keys, FetchError> {
+        let asked = async {
+            // The version first: a change between the two is then seen as one.
+            let version = self.bounded(self.engine.version(reference)).await?;
+            let names = self.bounded(self.engine.keys(reference)).await?;
+            Ok(Keys { names, version })
+        };
+        asked.await.map_err(|failure| self.told(failure, reference))
+    }
+
+    /// Waits until the store tells that it has another version; for ever where it does not tell.
+    pub(super) async fn changed(&self, reference: &Reference, version: Option<&str>) {
+        let watched = version.and_then(|version| self.engine.changed(reference, version));
+        match watched {
+            Some(changed) => changed.await,
+            None => std::future::pending().await,
+        }
     }
 
     fn told(&self, failure: Failure, reference: &Reference) -> FetchError {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Reference;
 use super::connection::Connection;
-use super::fetch::{FetchError, FetchErrorKind, Fetched};
+use super::fetch::{FetchError, FetchErrorKind, Fetched, Keys};
 use super::settings::{self, Settings};
 use crate::telemetry::metrics::Tally;
 
@@ -48,6 +48,25 @@ impl Engines {
             .map_or_else(|error| error.reason().as_str(), |_| "ok");
         self.fetches.add([outcome]);
         fetched
+    }
+
+    /// The names of the fields of what `reference` names, for one that means each of them.
+    ///
+    /// # Errors
+    /// As [`Engines::fetch`].
+    pub async fn keys(&self, reference: &Reference) -> Result<Keys, FetchError> {
+        match self.connection(reference) {
+            Some(connection) => connection.keys(reference).await,
+            None => Err(not_configured(reference)),
+        }
+    }
+
+    /// Waits until the store tells that it has another version; for ever where it does not tell.
+    pub async fn changed(&self, reference: &Reference, version: Option<&str>) {
+        match self.connection(reference) {
+            Some(connection) => connection.changed(reference, version).await,
+            None => std::future::pending().await,
+        }
     }
 
     /// What was fetched so far, by outcome: `ok`, or the name of a [`super::Reason`].

@@ -67,6 +67,15 @@ pub struct Fetched {
     pub lease: Option<Duration>,
 }
 
+/// The names of the fields of a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keys {
+    /// They.
+    pub names: Vec<String>,
+    /// The store's version of the document, if it tells one.
+    pub version: Option<String>,
+}
+
 /// A [`FetchError`] before it knows which connection and secret it is about. It has no room for an
 /// answer.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -47,7 +47,7 @@ use std::fmt;
 
 pub use authorization::{Auth, AuthorizationError, TokenFile};
 pub use engines::Engines;
-pub use fetch::{Asking, Engine, Failure, FetchError, FetchErrorKind, Fetched, Waiting};
+pub use fetch::{Asking, Engine, Failure, FetchError, FetchErrorKind, Fetched, Keys, Waiting};
 pub use keeper::{Keeper, Published, Source};
 pub use kubeconfig::{KubeconfigError, Profile};
 pub use material::Credential;

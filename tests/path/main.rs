@@ -10,6 +10,8 @@ mod crowded;
 #[cfg(test)]
 mod demo;
 mod disk;
+mod engine_file;
+mod engine_k8s;
 mod engines;
 mod google;
 #[cfg(test)]
