@@ -33,6 +33,8 @@ pub(super) struct Status {
     pub(super) reason: &'static str,
     pub(super) message: String,
     pub(super) next_retry: Option<std::time::SystemTime>,
+    /// What is known of its credential; as it was if none.
+    pub(super) credential: Option<v1::Credential>,
 }
 
 impl Status {
@@ -42,6 +44,7 @@ impl Status {
             reason: "",
             message: String::new(),
             next_retry: None,
+            credential: None,
         }
     }
 
@@ -52,6 +55,7 @@ impl Status {
             reason,
             message: message.into(),
             next_retry: None,
+            credential: None,
         }
     }
 }
@@ -77,6 +81,9 @@ impl Accounts {
             status.reason.clone_into(&mut offer.reason);
             offer.message.clone_from(&status.message);
             offer.next_retry = status.next_retry.map_or(0, unix_seconds);
+            if status.credential.is_some() {
+                offer.credential.clone_from(&status.credential);
+            }
             let same_state = known.filter(|known| known.state == offer.state);
             offer.since = same_state.map_or(now, |known| known.since);
             if known == Some(&offer) {

@@ -336,6 +336,7 @@ fn listed(what: String, seen: &str, lists: &[Listed]) -> Finding {
 const fn of_source(reason: credential::Reason) -> &'static str {
     use credential::Reason as R;
     match reason {
+        R::CredentialExpired => "bring the engine back, or raise `credential-max-stale`",
         R::EngineSealed => "unseal the engine",
         R::EngineThrottled => "ask for less, or raise the engine's rate limit",
         R::EngineUnauthenticated => "look at `auth` of the engine, here and in its own roles",

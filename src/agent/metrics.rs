@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use super::accounts::{Accounts, state_name};
 use super::uplink::IdentityStatus;
 use crate::clock::unix_seconds;
+use crate::credential;
 use crate::stream::{FeedFigures, StreamCounts};
 use crate::telemetry::metrics::{Exposition, Source, Tally};
 
@@ -127,7 +128,7 @@ const HELD: [Figure; 2] = [
 /// The figures of the moment.
 pub(super) fn source(
     accounts: &Arc<Accounts>,
-    fetches: Arc<Tally<1>>,
+    fetches: Arc<credential::Figures>,
     identity: watch::Receiver<IdentityStatus>,
 ) -> Source {
     let accounts: Weak<Accounts> = Arc::downgrade(accounts);
@@ -140,7 +141,7 @@ pub(super) fn source(
     })
 }
 
-fn render(accounts: &Accounts, fetches: &Tally<1>, identity: &IdentityStatus) -> String {
+fn render(accounts: &Accounts, fetches: &credential::Figures, identity: &IdentityStatus) -> String {
     let mut out = Exposition::default();
     out.gauge(
         "sortie_agent_build_info",
@@ -149,11 +150,18 @@ fn render(accounts: &Accounts, fetches: &Tally<1>, identity: &IdentityStatus) ->
     .sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
     hub(accounts, identity, &mut out);
     states(accounts, &mut out);
+    credentials(accounts, &mut out);
     out.counter(
         "sortie_agent_engine_fetches_total",
-        "Secrets asked of engines, by outcome: ok, or the reason that the account shows.",
+        "Secrets asked of engines, by outcome: ok, current (not fetched again), or the reason that \
+         the account shows.",
     )
-    .tally(["outcome"], fetches);
+    .tally(["engine", "outcome"], &fetches.fetches);
+    out.histogram(
+        "sortie_agent_engine_seconds",
+        "Time from the wish for a secret to the engine's answer.",
+        &fetches.took,
+    );
     out.counter(
         "sortie_ops_operations_total",
         "Operations on accounts, by verb and outcome.",
@@ -209,6 +217,30 @@ fn states(accounts: &Accounts, out: &mut Exposition) {
     );
     for (name, offer) in offers.iter().filter(|(_, offer)| !offer.reason.is_empty()) {
         reasons.sample(&[("account", name), ("reason", &offer.reason)], 1);
+    }
+}
+
+/// Moments of the credentials; those that there are.
+fn credentials(accounts: &Accounts, out: &mut Exposition) {
+    let offers = Arc::clone(&accounts.offers.borrow());
+    let mut moments = out.gauge(
+        "sortie_agent_credential_time_seconds",
+        "Moments of the account's credential, in seconds since the Unix epoch.",
+    );
+    for (name, offer) in offers.iter() {
+        let Some(told) = &offer.credential else {
+            continue;
+        };
+        let all = [
+            ("certificate-ends", told.certificate_ends),
+            ("changed", told.changed),
+            ("confirmed", told.confirmed),
+            ("lease-ends", told.lease_ends),
+            ("usable-until", told.usable_until),
+        ];
+        for (moment, seconds) in all.into_iter().filter(|(_, seconds)| *seconds > 0) {
+            moments.sample(&[("account", name), ("moment", moment)], seconds);
+        }
     }
 }
 

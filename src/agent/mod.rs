@@ -26,6 +26,7 @@ mod metrics;
 mod operations;
 mod renewal;
 mod roster;
+mod trial;
 mod uplink;
 mod worker;
 

@@ -11,12 +11,11 @@ use super::accounts::Accounts;
 use super::fan_out::FanOut;
 use super::worker::{self, Worker};
 use crate::clock::SharedClock;
-use crate::credential::{self, Engines};
+use crate::credential::{self, Engines, Store};
 use crate::entropy::SharedEntropy;
 use crate::policy::{AccountPolicy, Rules};
 use crate::stream::Quota;
 use crate::tasks::Tasks;
-use crate::telemetry::metrics::Tally;
 
 /// What may change while an agent runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,6 +41,17 @@ pub(super) struct Common {
     pub(super) tasks: Tasks,
 }
 
+impl Common {
+    fn store(&self, engines: &Arc<Engines>) -> Arc<Store> {
+        Arc::new(Store::new(
+            Arc::clone(engines),
+            Arc::clone(&self.clock),
+            Arc::clone(&self.entropy),
+            self.tasks.clone(),
+        ))
+    }
+}
+
 /// A worker that runs.
 struct Member {
     settings: AccountSettings,
@@ -54,6 +64,7 @@ pub(super) struct Roster {
     common: Common,
     engines: (Vec<credential::Settings>, Arc<Engines>),
     fan_out: FanOut,
+    store: Arc<Store>,
     members: BTreeMap<String, Member>,
 }
 
@@ -70,17 +81,19 @@ enum Cause {
 impl Roster {
     pub(super) fn new(common: Common) -> Self {
         let fan_out = FanOut::new(common.tasks.clone(), Arc::clone(&common.entropy));
+        let engines = Arc::default();
         Self {
+            store: common.store(&engines),
             common,
-            engines: (Vec::new(), Arc::default()),
+            engines: (Vec::new(), engines),
             fan_out,
             members: BTreeMap::new(),
         }
     }
 
     /// What is fetched of engines, counted.
-    pub(super) fn fetches(&self) -> Arc<Tally<1>> {
-        self.engines.1.fetches()
+    pub(super) fn fetches(&self) -> Arc<credential::Figures> {
+        self.engines.1.figures()
     }
 
     /// Follows `wanted` until `stop`.
@@ -104,15 +117,22 @@ impl Roster {
             }
         };
         let _stopped = stop.run_until_cancelled(following).await;
+        // Leases end when nobody uses them any more.
+        for member in self.members.values() {
+            member.ended.cancelled().await;
+        }
+        self.engines.1.close(None).await;
     }
 
     /// Stops what is not wanted as it is, then starts what is missing.
     async fn become_as(&mut self, wish: &Wanted, cause: Cause) {
-        let other_engines = self.engines.0 != wish.engines;
-        if other_engines {
-            let engines = self.engines.1.replaced_by(wish.engines.clone());
-            self.engines = (wish.engines.clone(), Arc::new(engines));
+        let before = Arc::clone(&self.engines.1);
+        if self.engines.0 != wish.engines {
+            let engines = Arc::new(before.replaced_by(wish.engines.clone()));
+            self.store = self.common.store(&engines);
+            self.engines = (wish.engines.clone(), engines);
         }
+        let engines = Arc::clone(&self.engines.1);
         self.fan_out.follow(&wish.accounts, &self.engines.1);
         let accounts = self.fan_out.expanded(&wish.accounts);
         let wanted: BTreeMap<&str, &AccountSettings> = accounts
@@ -120,8 +140,9 @@ impl Roster {
             .map(|account| (account.name.as_str(), account))
             .collect();
         let stays = |name: &String, member: &Member| {
-            let same = wanted.get(name.as_str()) == Some(&&member.settings);
-            same && !(other_engines && member.settings.source.needs_engine())
+            let reference = member.settings.source.reference();
+            let same_engine = reference.is_none_or(|it| before.serves_alike(&engines, it));
+            same_engine && wanted.get(name.as_str()) == Some(&&member.settings)
         };
         let leaving = self
             .members
@@ -132,6 +153,10 @@ impl Roster {
         }
         for member in leaving.values() {
             member.ended.cancelled().await;
+        }
+        if !Arc::ptr_eq(&before, &engines) {
+            let closing = async move { before.close(Some(&engines)).await };
+            self.common.tasks.spawn("engines-close", |_stop| closing);
         }
         let (mut added, mut changed) = (Vec::new(), Vec::new());
         for (name, settings) in &wanted {
@@ -175,7 +200,7 @@ impl Roster {
         let worker = Worker {
             settings: settings.clone(),
             policy: Arc::new(policy),
-            engines: Arc::clone(&self.engines.1),
+            store: Arc::clone(&self.store),
             accounts: Arc::clone(&common.accounts),
             clock: Arc::clone(&common.clock),
             entropy: Arc::clone(&common.entropy),

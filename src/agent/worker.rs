@@ -9,9 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::AccountSettings;
 use super::accounts::{Accounts, Status};
+use super::trial::{CREDENTIAL_REJECTED, Trial, told, without_credential};
 use crate::clock::SharedClock;
 use crate::cluster::{Cluster, ClusterError};
-use crate::credential::{Engines, Keeper, Published};
+use crate::credential::{Published, Store};
 use crate::entropy::SharedEntropy;
 use crate::fault::Chain;
 use crate::ops::{self, Kinds};
@@ -42,7 +43,7 @@ const OPERATIONS: Duration = Duration::from_secs(10);
 pub(super) struct Worker {
     pub(super) settings: AccountSettings,
     pub(super) policy: Arc<AccountPolicy>,
-    pub(super) engines: Arc<Engines>,
+    pub(super) store: Arc<Store>,
     pub(super) accounts: Arc<Accounts>,
     pub(super) clock: SharedClock,
     pub(super) entropy: SharedEntropy,
@@ -64,14 +65,14 @@ pub(super) async fn supervise(worker: Worker, owner: Tasks, stop: CancellationTo
             ..worker.clone()
         };
         let set = tasks.clone();
-        let moved = CancellationToken::new();
-        let other_cluster = moved.clone();
-        tasks.spawn("worker", move |stop| one.run(set, stop, other_cluster));
+        let ended = CancellationToken::new();
+        let anew = ended.clone();
+        tasks.spawn("worker", move |stop| one.run(set, stop, anew));
         let died = tokio::select! {
             () = stop.cancelled() => {
                 return leave(&worker, &tasks, &connections, &owner).await;
             }
-            () = moved.cancelled() => None,
+            () = ended.cancelled() => None,
             task = tasks.died() => Some(task),
             task = connections.died() => Some(task),
         };
@@ -112,8 +113,8 @@ async fn leave(worker: &Worker, tasks: &Tasks, connections: &Tasks, owner: &Task
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
     GoOn,
-    /// The credential is for another cluster now: everything starts anew.
-    OtherCluster,
+    /// The credential is gone, or for another cluster now: everything starts anew.
+    Anew,
     Stop,
 }
 
@@ -125,24 +126,20 @@ struct Known {
 }
 
 impl Worker {
-    async fn run(self, tasks: Tasks, stop: CancellationToken, moved: CancellationToken) {
+    async fn run(self, tasks: Tasks, stop: CancellationToken, anew: CancellationToken) {
         // Dropped with the future: everything of this account stops with its worker.
         let _stops = tasks.stop_on_drop();
         let running = self.serve(&tasks, &stop);
-        if stop.run_until_cancelled(running).await == Some(Next::OtherCluster) {
-            moved.cancel();
+        if stop.run_until_cancelled(running).await == Some(Next::Anew) {
+            anew.cancel();
         }
     }
 
     async fn serve(&self, tasks: &Tasks, stop: &CancellationToken) -> Next {
         self.tell(&BTreeMap::new(), &Status::new(v1::AccountState::Activating));
-        let (keeper, mut credential) = Keeper::new(
-            self.settings.source.clone(),
-            Arc::clone(&self.engines),
-            Arc::clone(&self.clock),
-            Arc::clone(&self.entropy),
-        );
-        tasks.spawn("credential", |stop| keeper.run(stop));
+        // Kept until the end: what nobody follows is wiped.
+        let followed = self.store.follow(&self.settings.source);
+        let mut credential = followed.published();
         let Some((cluster, known)) = self.connect(&mut credential, stop).await else {
             return Next::Stop;
         };
@@ -183,11 +180,10 @@ impl Worker {
         loop {
             let published = credential.borrow_and_update().clone();
             let Some(held) = published.credential.clone() else {
-                if let Some(reason) = published.reason {
-                    let mut status = Status::failed(reason.as_str(), published.message);
-                    status.next_retry = published.next_try;
-                    self.tell(&BTreeMap::new(), &status);
-                }
+                let facts = told(&self.settings.source, &published, None);
+                let mut status = without_credential(published);
+                status.credential = Some(facts);
+                self.tell(&BTreeMap::new(), &status);
                 credential.changed().await.ok()?;
                 continue;
             };
@@ -302,24 +298,29 @@ impl Serving<'_> {
         self.worker
             .accounts
             .set_feed(&self.worker.settings.name, Some(Arc::clone(&self.feed)));
-        let mut generation = credential.borrow_and_update().generation;
+        let in_use = credential.borrow_and_update().generation;
+        let mut trial = Trial::of(in_use, self.worker.clock.now(), &self.worker.entropy);
         let mut progress = self.feed.progress();
         let mut definitions = self.feed.definitions();
         let mut discover = tokio::time::interval(DISCOVER_EVERY);
         discover.reset();
         let mut version = known.version;
         loop {
-            self.tell_state(&facts, &credential.borrow());
+            self.tell_state(&facts, &credential.borrow(), &trial);
             tokio::select! {
                 () = stop.cancelled() => return Next::Stop,
                 changed = credential.changed() => {
-                    if changed.is_err() { return Next::Stop }
                     let published = credential.borrow_and_update().clone();
-                    if published.generation != generation {
-                        generation = published.generation;
-                        if self.change_credential(published, &known.uid).await == Next::OtherCluster {
-                            return Next::OtherCluster;
-                        }
+                    // Its keeper is gone, or what it kept may not be used any more.
+                    if changed.is_err() || published.suspended { return Next::Anew }
+                    if self.try_credential(published, &known.uid, &mut trial).await == Next::Anew {
+                        return Next::Anew;
+                    }
+                }
+                () = trial.is_due() => {
+                    let published = credential.borrow().clone();
+                    if self.try_credential(published, &known.uid, &mut trial).await == Next::Anew {
+                        return Next::Anew;
                     }
                 }
                 changed = progress.changed() => if changed.is_err() { return Next::Stop },
@@ -342,7 +343,7 @@ impl Serving<'_> {
 
     /// ACTIVE once every stream has been read once, STALE while none can be; a failing engine does
     /// not end that.
-    fn tell_state(&self, facts: &BTreeMap<&str, String>, credential: &Published) {
+    fn tell_state(&self, facts: &BTreeMap<&str, String>, credential: &Published, trial: &Trial) {
         let outage = self.feed.outage();
         let state = match (self.feed.is_ready(), &outage) {
             (true, None) => v1::AccountState::Active,
@@ -350,9 +351,14 @@ impl Serving<'_> {
             (false, _) => v1::AccountState::Activating,
         };
         let mut status = Status::new(state);
+        let source = &self.worker.settings.source;
+        status.credential = Some(told(source, credential, Some(trial.since)));
         if let Some(outage) = outage {
             status.reason = outage.reason.as_str();
             status.message = outage.message;
+        } else if let Some(refusal) = &trial.refusal {
+            status.reason = CREDENTIAL_REJECTED;
+            status.message.clone_from(&refusal.message);
         } else if let Some(reason) = credential.reason {
             status.reason = reason.as_str();
             status.message.clone_from(&credential.message);
@@ -373,11 +379,15 @@ impl Serving<'_> {
         }
     }
 
-    /// Tries a new credential before it replaces the one in use.
-    async fn change_credential(&self, published: Published, uid: &str) -> Next {
+    /// Tries a new credential before it replaces the one in use. One that does not work is tried
+    /// again, while the old one stays.
+    async fn try_credential(&self, published: Published, uid: &str, trial: &mut Trial) -> Next {
         let Some(credential) = published.credential else {
             return Next::GoOn;
         };
+        if published.generation == trial.in_use {
+            return Next::GoOn;
+        }
         let account = &self.worker.settings.name;
         let changed = match Cluster::new(credential, self.worker.connections.clone()) {
             Ok(cluster) => cluster.uid().await.map(|found| (cluster, found)),
@@ -386,14 +396,22 @@ impl Serving<'_> {
         match changed {
             Ok((_, found)) if found != uid => {
                 tracing::warn!(account, "the new credential is for another cluster");
-                return Next::OtherCluster;
+                return Next::Anew;
             }
             Ok((cluster, _)) => {
                 self.cluster_now.send_replace(Arc::new(cluster));
-                tracing::info!(account, "credential changed");
+                trial.accept(published.generation, self.worker.clock.now());
+                tracing::info!(account, version = published.version, "credential changed");
             }
             Err(error) => {
-                tracing::warn!(account, error = %Chain(&error), "the new credential does not work; the old one stays in use");
+                let error = Chain(&error).to_string();
+                tracing::error!(
+                    account,
+                    version = published.version,
+                    error,
+                    "the new credential does not work; the old one stays in use"
+                );
+                trial.refuse(&error);
             }
         }
         Next::GoOn

@@ -172,7 +172,7 @@ agent.yaml:3: hub.proxy: `environment` is not available in this version; write `
 agent.yaml:5: identity.trust.root-spki-sha256: must be the 64 hex digits of a SHA-256; the hub logs it as `root-spki-sha256`
 agent.yaml:6: identity.join.join-file: belongs to the method `token`
 agent.yaml:6: identity.join.token-file: is missing
-agent.yaml:8: engines.one.engine: `gcp` is not available in this version; `gcs`, `google-secrets-manager` and `vault` (also for OpenBao) are
+agent.yaml:8: engines.one.engine: `gcp` is no engine; there are `file`, `gcs`, `google-secrets-manager`, `k8s`, `noop`, `s3`, `secrets-manager`, `vault`
 agent.yaml:9: engines.two.address: must be https://host or https://host:port
 agent.yaml:9: engines.two.auth.role: does not belong to the method `token`
 agent.yaml:12: accounts[0].credential.service-account: works in a pod only: KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set; elsewhere use `kubeconfig-file`

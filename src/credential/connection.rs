@@ -1,6 +1,14 @@
 //! A connection to one engine: what every engine has in common.
+//!
+//! Deadline, calls in flight and their rate are bounded here, for all keys of the connection
+//! together. An engine that goes away is looked for by one probe without a credential every
+//! [`PROBE_EVERY`], however many keys wait for it, so that they need not ask themselves.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::Instant;
 
 #[cfg(feature = "aws")]
 use super::aws;
@@ -17,12 +25,35 @@ use super::{Engine, Fetched, Reference};
 /// Time that one errand may take, log-in included.
 const DEADLINE: Duration = Duration::from_secs(10);
 
+/// Errands of one connection under way at once. With four engines, 16.
+const IN_FLIGHT: usize = 4;
+
+/// Least time between the beginnings of two errands: 100 a second.
+const PACE: Duration = Duration::from_millis(10);
+
+/// Time between two probes of an engine that is away.
+const PROBE_EVERY: Duration = Duration::from_secs(20);
+
 /// A connection to one engine.
 #[derive(Debug)]
 pub(super) struct Connection {
     settings: Settings,
     engine: Box<dyn Engine>,
     pub(super) deadline: Duration,
+    in_flight: Semaphore,
+    /// When the next errand may begin.
+    next: Mutex<Instant>,
+    /// Held by who probes on behalf of all that wait.
+    probing: Mutex<Probing>,
+    /// How often the engine came back.
+    returns: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Probing {
+    next: Instant,
+    /// The last probe did not reach it.
+    away: bool,
 }
 
 impl Connection {
@@ -48,6 +79,13 @@ impl Connection {
             settings,
             engine,
             deadline: DEADLINE,
+            in_flight: Semaphore::new(IN_FLIGHT),
+            next: Mutex::new(Instant::now()),
+            probing: Mutex::new(Probing {
+                next: Instant::now(),
+                away: false,
+            }),
+            returns: AtomicU64::new(0),
         }
     }
 
@@ -61,17 +99,27 @@ impl Connection {
     }
 
     pub(super) async fn fetch(&self, reference: &Reference) -> Result<Fetched, FetchError> {
-        let fetched = self.bounded(self.engine.fetch(reference)).await;
+        let fetched = self.errand(self.engine.fetch(reference)).await;
         fetched.map_err(|failure| self.told(failure, reference))
     }
 
     pub(super) async fn keys(&self, reference: &Reference) -> Result<Keys, FetchError> {
         let asked = async {
             // The version first: a change between the two is then seen as one.
-            let version = self.bounded(self.engine.version(reference)).await?;
-            let names = self.bounded(self.engine.keys(reference)).await?;
+            let version = self.errand(self.engine.version(reference)).await?;
+            let names = self.errand(self.engine.keys(reference)).await?;
             Ok(Keys { names, version })
         };
+        asked.await.map_err(|failure| self.told(failure, reference))
+    }
+
+    /// Whether the store still has `version`; none where it cannot tell without the plaintext.
+    pub(super) async fn is_current(
+        &self,
+        reference: &Reference,
+        version: &str,
+    ) -> Result<Option<bool>, FetchError> {
+        let asked = self.errand(self.engine.is_current(reference, version));
         asked.await.map_err(|failure| self.told(failure, reference))
     }
 
@@ -84,6 +132,31 @@ impl Connection {
         }
     }
 
+    /// Waits until an engine that a probe did not reach is reached by one.
+    ///
+    /// Whoever holds the lock probes for all; when it goes, another one takes over. An engine that
+    /// answers probes while it fails otherwise has not come back by that.
+    pub(super) async fn returned(&self) {
+        let seen = self.returns.load(Ordering::Relaxed);
+        let mut probing = self.probing.lock().await;
+        while self.returns.load(Ordering::Relaxed) == seen {
+            tokio::time::sleep_until(probing.next).await;
+            probing.next = Instant::now() + PROBE_EVERY;
+            let is_there = self.bounded(self.engine.probe()).await.is_ok();
+            if is_there && probing.away {
+                self.returns.fetch_add(1, Ordering::Relaxed);
+                tracing::info!(engine = self.settings.name, "the engine is back");
+            }
+            probing.away = !is_there;
+        }
+    }
+
+    /// Gives back what was leased.
+    pub(super) async fn close(&self) {
+        // What does not answer in time keeps its leases until they end.
+        let _elapsed = tokio::time::timeout(self.deadline, self.engine.close()).await;
+    }
+
     fn told(&self, failure: Failure, reference: &Reference) -> FetchError {
         FetchError {
             kind: failure.kind,
@@ -92,6 +165,20 @@ impl Connection {
             status: failure.status,
             hint: failure.hint,
         }
+    }
+
+    /// Waits for its turn, then asks.
+    async fn errand<T>(&self, asking: Asking<'_, T>) -> Result<T, Failure> {
+        let _place = self.in_flight.acquire().await;
+        tokio::time::sleep_until(self.turn().await).await;
+        self.bounded(asking).await
+    }
+
+    async fn turn(&self) -> Instant {
+        let mut next = self.next.lock().await;
+        let turn = Instant::now().max(*next);
+        *next = turn + PACE;
+        turn
     }
 
     async fn bounded<T>(&self, asking: Asking<'_, T>) -> Result<T, Failure> {

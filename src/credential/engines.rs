@@ -3,50 +3,77 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use tokio::time::Instant;
+
 use super::Reference;
 use super::connection::Connection;
 use super::fetch::{FetchError, FetchErrorKind, Fetched, Keys};
-use super::settings::{self, Settings};
-use crate::telemetry::metrics::Tally;
+use super::settings::{MAX_STALE, REFRESH, Settings};
+use crate::telemetry::metrics::{Histogram, Tally};
+
+/// What was asked of engines.
+#[derive(Debug, Default)]
+pub struct Figures {
+    /// By engine and outcome: `ok`, `current` (not fetched again), or the name of a
+    /// [`super::Reason`].
+    pub fetches: Tally<2>,
+    /// How long fetches took, their wait for a turn included.
+    pub took: Histogram,
+}
 
 /// The configured connections to engines, by name.
 #[derive(Debug, Default)]
 pub struct Engines {
-    connections: Vec<Connection>,
-    fetches: Arc<Tally<1>>,
+    connections: Vec<Arc<Connection>>,
+    figures: Arc<Figures>,
 }
 
 impl Engines {
     /// Prepares a connection per settings; nothing is dialled yet.
     pub fn new(settings: Vec<Settings>) -> Self {
-        Self {
-            connections: settings.into_iter().map(Connection::new).collect(),
-            fetches: Arc::default(),
-        }
+        Self::default().replaced_by(settings)
     }
 
-    /// Other connections in place of these, counted on.
+    /// Other connections in place of these, counted on. Those whose settings are the same stay, with
+    /// their logins.
     #[must_use]
     pub fn replaced_by(&self, settings: Vec<Settings>) -> Self {
+        let kept = |settings: &Settings| {
+            let mut known = self.connections.iter();
+            known
+                .find(|known| known.settings() == settings)
+                .map(Arc::clone)
+        };
+        let connections = settings
+            .into_iter()
+            .map(|settings| kept(&settings).unwrap_or_else(|| Arc::new(Connection::new(settings))));
         Self {
-            fetches: Arc::clone(&self.fetches),
-            ..Self::new(settings)
+            connections: connections.collect(),
+            figures: Arc::clone(&self.figures),
         }
     }
 
-    /// Fetches what `reference` names.
+    /// Whether `reference` is served by the same connection here and there.
+    pub fn serves_alike(&self, other: &Self, reference: &Reference) -> bool {
+        match (self.connection(reference), other.connection(reference)) {
+            (Some(here), Some(there)) => Arc::ptr_eq(here, there),
+            (here, there) => here.is_none() && there.is_none(),
+        }
+    }
+
+    /// Fetches what `reference` names, counted.
     ///
     /// # Errors
     /// The engine's own, and one for a connection that is not configured.
     pub async fn fetch(&self, reference: &Reference) -> Result<Fetched, FetchError> {
-        let fetched = match self.connection(reference) {
-            Some(connection) => connection.fetch(reference).await,
-            None => Err(not_configured(reference)),
+        let Some(connection) = self.connection(reference) else {
+            return Err(not_configured(reference));
         };
-        let outcome = fetched
-            .as_ref()
-            .map_or_else(|error| error.reason().as_str(), |_| "ok");
-        self.fetches.add([outcome]);
+        let begun = Instant::now();
+        let fetched = connection.fetch(reference).await;
+        self.figures.took.record(begun.elapsed());
+        self.count(reference, fetched.as_ref().map(|_| "ok"));
         fetched
     }
 
@@ -61,6 +88,31 @@ impl Engines {
         }
     }
 
+    /// Whether the store still has `version`, counted; none where only a fetch can tell.
+    pub(super) async fn is_current(
+        &self,
+        reference: &Reference,
+        version: &str,
+    ) -> Result<Option<bool>, FetchError> {
+        let Some(connection) = self.connection(reference) else {
+            return Err(not_configured(reference));
+        };
+        let asked = connection.is_current(reference, version).await;
+        match &asked {
+            Ok(Some(true)) => self.count(reference, Ok("current")),
+            Ok(Some(false) | None) => {} // the fetch that follows counts
+            Err(error) => self.count(reference, Err(error)),
+        }
+        asked
+    }
+
+    fn count(&self, reference: &Reference, outcome: Result<&'static str, &FetchError>) {
+        let outcome = outcome.unwrap_or_else(|error| error.reason().as_str());
+        self.figures
+            .fetches
+            .add([reference.engine().as_str(), outcome]);
+    }
+
     /// Waits until the store tells that it has another version; for ever where it does not tell.
     pub async fn changed(&self, reference: &Reference, version: Option<&str>) {
         match self.connection(reference) {
@@ -69,16 +121,40 @@ impl Engines {
         }
     }
 
-    /// What was fetched so far, by outcome: `ok`, or the name of a [`super::Reason`].
-    pub fn fetches(&self) -> Arc<Tally<1>> {
-        Arc::clone(&self.fetches)
+    /// Waits until the engine, which was seen to be away, has come back.
+    pub(super) async fn returned(&self, reference: &Reference) {
+        match self.connection(reference) {
+            Some(connection) => connection.returned().await,
+            None => std::future::pending().await,
+        }
     }
 
-    /// How often what `reference` names is fetched again.
+    /// Gives back what was leased, of all connections at once but those that `successor` has too.
+    pub async fn close(&self, successor: Option<&Self>) {
+        let goes_on = |connection: &&Arc<Connection>| {
+            let after = successor.map_or(&[][..], |successor| &successor.connections);
+            after.iter().any(|other| Arc::ptr_eq(other, connection))
+        };
+        let ended = self.connections.iter().filter(|one| !goes_on(one));
+        join_all(ended.map(|connection| connection.close())).await;
+    }
+
+    /// What was asked so far.
+    pub fn figures(&self) -> Arc<Figures> {
+        Arc::clone(&self.figures)
+    }
+
+    /// How often what `reference` names is asked for again.
     pub fn refresh(&self, reference: &Reference) -> Duration {
+        self.terms(reference).0
+    }
+
+    /// How often what `reference` names is asked for again, and for how long it is used without.
+    pub(super) fn terms(&self, reference: &Reference) -> (Duration, Duration) {
         self.connection(reference)
-            .map_or(settings::REFRESH, |connection| {
-                connection.settings().refresh
+            .map_or((REFRESH, MAX_STALE), |connection| {
+                let settings = connection.settings();
+                (settings.refresh, settings.max_stale)
             })
     }
 
@@ -87,7 +163,7 @@ impl Engines {
         self.connection(reference).is_some()
     }
 
-    fn connection(&self, reference: &Reference) -> Option<&Connection> {
+    fn connection(&self, reference: &Reference) -> Option<&Arc<Connection>> {
         let mut connections = self.connections.iter();
         connections.find(|connection| connection.serves(reference))
     }

@@ -1,279 +1,276 @@
-//! Keeps the credential of one account fresh.
+//! Keeps the credential of one source fresh, for as long as somebody follows it.
 
-use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::hmac;
-use secrecy::ExposeSecret;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::authorization::read_file;
-use super::fetch::FetchErrorKind;
-use super::kubeconfig::{self, KubeconfigError};
 use super::material::Fingerprint;
-use super::{Credential, Engines, Profile, Reason, Reference, service_account};
-use crate::clock::SharedClock;
+use super::schedule::{Schedule, Trouble, Usable};
+use super::source::{Problem, Resolved};
+use super::{Credential, Engines, Reason, Source};
+use crate::clock::{SharedClock, rfc3339};
 use crate::entropy::{self, SharedEntropy};
-use crate::fault::Chain;
-use crate::limits;
-use crate::retry::{Backoff, pause_unless};
 
-/// Where an account's credential comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// A kubeconfig in a file, with files beside it.
-    KubeconfigFile {
-        /// The file.
-        path: PathBuf,
-        /// The context; otherwise its current one.
-        context: Option<String>,
-    },
-    /// A kubeconfig in an engine.
-    Secret {
-        /// Which secret.
-        reference: Reference,
-        /// The context; otherwise its current one.
-        context: Option<String>,
-    },
-    /// The pod's own account.
-    ServiceAccount {
-        /// The API server's host.
-        host: String,
-        /// Its port.
-        port: u16,
-        /// The folder with `ca.crt`, `token` and `namespace`.
-        mount: PathBuf,
-    },
-}
+/// Longest pause between the return of an engine and the first question of one key.
+const RETURN_SPREAD: Duration = Duration::from_secs(5);
 
-impl Source {
-    /// Whether an engine is asked for it.
-    pub const fn needs_engine(&self) -> bool {
-        matches!(self, Self::Secret { .. })
-    }
-}
-
-/// What a [`Keeper`] tells.
+/// What is known of one source.
 #[derive(Clone, Debug, Default)]
 pub struct Published {
-    /// The last good credential.
+    /// The last good credential; none before the first, and none while it must not be used.
     pub credential: Option<Arc<Credential>>,
     /// Grows whenever the credential is another one; 0 before the first.
     pub generation: u64,
+    /// The last good credential was given up: nothing may be done with it any more.
+    pub suspended: bool,
     /// Why the last attempt failed; none if it did not.
     pub reason: Option<Reason>,
     /// What an operator should know about it; empty if all is well.
     pub message: String,
     /// When the next attempt is made.
     pub next_try: Option<SystemTime>,
+    /// The store's version of it.
+    pub version: Option<String>,
+    /// When the store last confirmed it.
+    pub confirmed: Option<SystemTime>,
+    /// When it has to be given up, unless it is confirmed before.
+    pub usable_until: Option<SystemTime>,
+    /// When the store's lease ends.
+    pub lease_ends: Option<SystemTime>,
 }
 
-/// Pause before the first repetition after a failure.
-const RETRY: Duration = Duration::from_secs(1);
+/// Keeps the credential of one source fresh; runs as a task.
+pub(super) struct Keeper {
+    pub(super) source: Source,
+    pub(super) engines: Arc<Engines>,
+    pub(super) clock: SharedClock,
+    pub(super) entropy: SharedEntropy,
+    pub(super) digest_key: hmac::Key,
+    pub(super) published: watch::Sender<Published>,
+}
 
-/// Longest pause after a failure.
-const RETRY_CAP: Duration = Duration::from_secs(30);
-
-/// How often a file is read again.
-const FILE_POLL: Duration = Duration::from_secs(10);
-
-/// Keeps the credential of one account fresh; runs as a task.
-pub struct Keeper {
-    source: Source,
-    engines: Arc<Engines>,
-    clock: SharedClock,
-    entropy: SharedEntropy,
-    published: watch::Sender<Published>,
-    digest_key: hmac::Key,
+/// What the keeper remembers between two attempts.
+struct Memory {
+    schedule: Schedule,
     fingerprint: Option<Fingerprint>,
+    version: Option<String>,
+    leased: bool,
 }
 
-/// An attempt that failed.
-struct Failure {
-    reason: Reason,
-    message: String,
-    /// Not to be tried sooner than this.
-    at_least: Duration,
+/// What an attempt gave.
+enum Outcome {
+    /// What is held is still so.
+    Current,
+    Fetched(Resolved),
 }
 
 impl Keeper {
-    /// A keeper, and where it publishes.
-    pub fn new(
-        source: Source,
-        engines: Arc<Engines>,
-        clock: SharedClock,
-        entropy: SharedEntropy,
-    ) -> (Self, watch::Receiver<Published>) {
-        let (published, watched) = watch::channel(Published::default());
-        let digest_key = hmac::Key::new(hmac::HMAC_SHA256, &entropy::bytes::<32>(&*entropy));
-        let keeper = Self {
-            source,
-            engines,
-            clock,
-            entropy,
-            published,
-            digest_key,
-            fingerprint: None,
-        };
-        (keeper, watched)
+    /// Resolves, publishes and waits, until `stop`.
+    pub(super) async fn run(self, stop: CancellationToken) {
+        let _stopped = stop.run_until_cancelled(self.keep()).await;
+        // Whoever still holds a receiver holds no plaintext by it.
+        self.published
+            .send_modify(|published| published.credential = None);
     }
 
-    /// Resolves, publishes and waits, until `stop`.
-    pub async fn run(mut self, stop: CancellationToken) {
-        let mut backoff = Backoff::new(RETRY, RETRY_CAP, Arc::clone(&self.entropy));
-        while let Some(outcome) = stop.run_until_cancelled(self.resolve()).await {
-            let pause = match outcome {
-                Ok(credential) => {
-                    backoff.reset();
-                    let pause = self.refresh();
-                    self.publish(credential, pause);
-                    pause
-                }
-                Err(failure) => {
-                    let pause = backoff.next_pause().max(failure.at_least);
-                    self.publish_failure(failure, pause);
-                    pause
+    async fn keep(&self) {
+        let terms = self.source.terms(&self.engines);
+        let mut memory = Memory {
+            schedule: Schedule::new(terms, &self.entropy),
+            fingerprint: None,
+            version: None,
+            leased: false,
+        };
+        loop {
+            let outcome = self.ask_within_use(&mut memory).await;
+            let now = self.clock.now();
+            let (pause, is_away) = match outcome {
+                Ok(outcome) => (self.succeeded(&mut memory, now, outcome), false),
+                Err(problem) => {
+                    let is_away = problem.trouble == Trouble::Away;
+                    (self.failed(&mut memory, now, problem), is_away)
                 }
             };
-            if !pause_unless(&stop, pause).await {
-                return;
-            }
+            self.wait(&mut memory, pause, is_away).await;
         }
     }
 
-    async fn resolve(&self) -> Result<Credential, Failure> {
-        self.source.fetch(&self.engines).await
-    }
-}
-
-impl Source {
-    /// Resolves it once, for a check.
-    ///
-    /// # Errors
-    /// The reason that the account would show, and what an operator should know about it.
-    pub async fn resolve(&self, engines: &Engines) -> Result<Credential, (Reason, String)> {
-        let fetched = self.fetch(engines).await;
-        fetched.map_err(|failure| (failure.reason, failure.message))
+    /// Asks; what ends meanwhile is given up at that moment.
+    async fn ask_within_use(&self, memory: &mut Memory) -> Result<Outcome, Problem> {
+        tokio::select! {
+            biased;
+            outcome = self.ask(memory) => return outcome,
+            () = self.end_of_use(&memory.schedule) => {}
+        }
+        // What was under way counted on what has just been given up: it starts anew.
+        self.expire(memory);
+        self.ask(memory).await
     }
 
-    async fn fetch(&self, engines: &Engines) -> Result<Credential, Failure> {
-        match self {
-            Self::KubeconfigFile { path, context } => {
-                let bytes = read_file(path, limits::YAML_BYTES).await.map_err(|error| {
-                    Failure::new(
-                        Reason::KubeconfigInvalid,
-                        format!("cannot read the kubeconfig `{}`: {error}", path.display()),
-                    )
-                })?;
-                let base = path.parent().map(PathBuf::from).unwrap_or_default();
-                let context = context.clone();
-                let reading = tokio::task::spawn_blocking(move || {
-                    kubeconfig::read(&bytes, context.as_deref(), &Profile::File { base })
-                });
-                match reading.await {
-                    Ok(read) => read.map_err(|error| {
-                        Failure::kubeconfig(&format!("`{}`", path.display()), &error)
-                    }),
-                    Err(_panicked) => Err(Failure::new(
-                        Reason::KubeconfigInvalid,
-                        format!("cannot read the kubeconfig `{}`", path.display()),
-                    )),
+    /// The cheap question first, where there is one.
+    async fn ask(&self, memory: &Memory) -> Result<Outcome, Problem> {
+        let is_held = memory.schedule.usable() != Usable::Not;
+        if let Some(version) = &memory.version
+            && is_held
+            && !memory.leased
+            && self.source.is_current(&self.engines, version).await?
+        {
+            return Ok(Outcome::Current);
+        }
+        let fetched = self.source.fetch(&self.engines).await;
+        fetched.map(Outcome::Fetched)
+    }
+
+    fn succeeded(&self, memory: &mut Memory, now: SystemTime, outcome: Outcome) -> Duration {
+        let lease = match &outcome {
+            Outcome::Current => None,
+            Outcome::Fetched(resolved) => resolved.lease,
+        };
+        let pause = memory.schedule.confirmed(now, lease);
+        let until = usable_until(&memory.schedule);
+        let lease_ends = lease.and_then(|lease| now.checked_add(lease));
+        let (is_new, resolved) = match outcome {
+            Outcome::Current => (false, None),
+            Outcome::Fetched(resolved) => {
+                let fingerprint = Some(resolved.credential.fingerprint(&self.digest_key));
+                let is_new = memory.fingerprint != fingerprint;
+                memory.fingerprint = fingerprint;
+                memory.version.clone_from(&resolved.version);
+                memory.leased = lease.is_some();
+                (is_new, Some(resolved))
+            }
+        };
+        self.published.send_if_modified(|published| {
+            // What lies on this machine is read every few seconds: that alone is no news.
+            let is_asked = self.source.reference().is_some();
+            let is_news = is_new || is_asked || published.reason.is_some();
+            if let Some(resolved) = resolved {
+                published.version = resolved.version;
+                published.lease_ends = lease_ends;
+                if is_new {
+                    published.credential = Some(Arc::new(resolved.credential));
+                    published.generation += 1;
                 }
             }
-            Self::Secret { reference, context } => {
-                let fetched = engines.fetch(reference).await.map_err(|error| Failure {
-                    reason: error.reason(),
-                    message: error.to_string(),
-                    at_least: match error.kind {
-                        FetchErrorKind::Throttled { retry_after } => {
-                            retry_after.unwrap_or_default()
-                        }
-                        _ => Duration::ZERO,
-                    },
-                })?;
-                #[expect(clippy::disallowed_methods, reason = "read into sealed parts")]
-                let document = fetched.document.expose_secret();
-                kubeconfig::read(document, context.as_deref(), &Profile::Sealed)
-                    .map_err(|error| Failure::kubeconfig("of the secret", &error))
-            }
-            Self::ServiceAccount { host, port, mount } => service_account::read(host, *port, mount)
-                .await
-                .map_err(|problem| Failure::new(Reason::KubeconfigInvalid, problem.to_owned())),
-        }
-    }
-}
-
-impl Keeper {
-    /// Until a good source is asked again; engines within a tenth of their interval, so that the
-    /// accounts of one agent spread out.
-    fn refresh(&self) -> Duration {
-        match &self.source {
-            Source::KubeconfigFile { .. } | Source::ServiceAccount { .. } => FILE_POLL,
-            Source::Secret { reference, .. } => {
-                let spread = 0.9 + 0.2 * entropy::unit(&*self.entropy);
-                self.engines.refresh(reference).mul_f64(spread)
-            }
-        }
-    }
-
-    fn publish(&mut self, credential: Credential, pause: Duration) {
-        let fingerprint = Some(credential.fingerprint(&self.digest_key));
-        let is_new = self.fingerprint != fingerprint;
-        self.fingerprint = fingerprint;
-        let next_try = self.clock.now().checked_add(pause);
-        self.published.send_if_modified(|published| {
-            let is_news = is_new || published.reason.is_some();
-            if is_new {
-                published.credential = Some(Arc::new(credential));
-                published.generation += 1;
-            }
+            published.suspended = false;
             published.reason = None;
             published.message.clear();
-            published.next_try = next_try;
+            published.next_try = now.checked_add(pause);
+            published.confirmed = Some(now);
+            published.usable_until = until;
             is_news
         });
+        pause
     }
 
-    fn publish_failure(&self, failure: Failure, pause: Duration) {
+    fn failed(&self, memory: &mut Memory, now: SystemTime, problem: Problem) -> Duration {
+        let was_held = memory.schedule.usable() != Usable::Not;
+        let pause = memory
+            .schedule
+            .failed(now, problem.trouble, problem.at_least);
         tracing::warn!(
-            reason = failure.reason.as_str(),
-            error = failure.message,
+            source = %self.source,
+            reason = problem.reason.as_str(),
+            error = problem.message,
             "credential not refreshed"
         );
-        let next_try = self.clock.now().checked_add(pause);
+        let given_up = was_held && memory.schedule.usable() == Usable::Not;
         self.published.send_modify(|published| {
-            published.reason = Some(failure.reason);
-            published.message = failure.message;
-            published.next_try = next_try;
+            published.reason = Some(problem.reason);
+            published.message = problem.message;
+            published.next_try = now.checked_add(pause);
         });
+        if given_up {
+            self.give_up(memory, None);
+        } else if expired(&memory.schedule, now) {
+            self.expire(memory);
+        }
+        pause
     }
-}
 
-impl Failure {
-    const fn new(reason: Reason, message: String) -> Self {
-        Self {
-            reason,
-            message,
-            at_least: Duration::ZERO,
+    /// Until the next attempt; what ends meanwhile is given up at that moment.
+    async fn wait(&self, memory: &mut Memory, pause: Duration, is_away: bool) {
+        let sleep = tokio::time::sleep_until(tokio::time::Instant::now() + pause);
+        tokio::pin!(sleep);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut sleep => return,
+                () = self.end_of_use(&memory.schedule) => self.expire(memory),
+                () = self.returned(), if is_away => return,
+                () = self.changed(memory.version.as_deref()), if !is_away => return,
+            }
         }
     }
 
-    /// `which` names the kubeconfig as an operator knows it.
-    fn kubeconfig(which: &str, error: &KubeconfigError) -> Self {
-        let message = format!("the kubeconfig {which}: {}", Chain(error));
-        Self::new(error.reason(), message)
+    /// Waits for the moment from which what is held must not be used.
+    async fn end_of_use(&self, schedule: &Schedule) {
+        let Usable::Until(end) = schedule.usable() else {
+            return std::future::pending().await;
+        };
+        let left = end.duration_since(self.clock.now()).unwrap_or_default();
+        tokio::time::sleep_until(tokio::time::Instant::now() + left).await;
+    }
+
+    async fn returned(&self) {
+        let Some(reference) = self.source.reference() else {
+            return std::future::pending().await;
+        };
+        self.engines.returned(reference).await;
+        let spread = RETURN_SPREAD.mul_f64(entropy::unit(&*self.entropy));
+        tokio::time::sleep_until(tokio::time::Instant::now() + spread).await;
+    }
+
+    async fn changed(&self, version: Option<&str>) {
+        match self.source.reference() {
+            Some(reference) => self.engines.changed(reference, version).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn expire(&self, memory: &mut Memory) {
+        self.give_up(memory, Some(Reason::CredentialExpired));
+    }
+
+    /// Drops the plaintext. `reason` replaces the one of the last failure, which stays in the text.
+    fn give_up(&self, memory: &mut Memory, reason: Option<Reason>) {
+        memory.schedule.suspended();
+        memory.fingerprint = None;
+        self.published.send_modify(|published| {
+            published.credential = None;
+            published.suspended = true;
+            published.usable_until = None;
+            published.lease_ends = None;
+            if let Some(reason) = reason {
+                let since = published.confirmed.map(rfc3339).unwrap_or_default();
+                let last = std::mem::take(&mut published.message);
+                published.reason = Some(reason);
+                published.message =
+                    format!("the engine has not confirmed the credential since {since}: {last}");
+            }
+        });
+        let published = self.published.borrow();
+        tracing::error!(
+            source = %self.source,
+            reason = published.reason.map(Reason::as_str),
+            error = published.message,
+            "credential given up and wiped"
+        );
     }
 }
 
-impl fmt::Debug for Keeper {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keeper")
-            .field("source", &self.source)
-            .finish_non_exhaustive()
+const fn usable_until(schedule: &Schedule) -> Option<SystemTime> {
+    match schedule.usable() {
+        Usable::Until(end) => Some(end),
+        Usable::Not | Usable::Always => None,
     }
+}
+
+fn expired(schedule: &Schedule, now: SystemTime) -> bool {
+    matches!(schedule.usable(), Usable::Until(end) if end <= now)
 }
 
 #[cfg(test)]
@@ -284,6 +281,7 @@ mod tests {
 
     use super::*;
     use crate::credential::testkit::Authority;
+    use crate::credential::{Followed, Reference, Store};
     use crate::tasks::Tasks;
     use crate::{clock, entropy};
 
@@ -296,16 +294,13 @@ mod tests {
         )
     }
 
-    fn keep(source: Source) -> (Tasks, watch::Receiver<Published>) {
-        let (keeper, watched) = Keeper::new(
-            source,
-            Arc::new(Engines::default()),
-            clock::system(),
-            entropy::system(),
-        );
+    fn keep(source: &Source) -> (Tasks, Followed, watch::Receiver<Published>) {
         let tasks = Tasks::new();
-        tasks.spawn("keeper", |stop| keeper.run(stop));
-        (tasks, watched)
+        let engines = Arc::new(Engines::default());
+        let store = Store::new(engines, clock::system(), entropy::system(), tasks.clone());
+        let followed = store.follow(source);
+        let published = followed.published();
+        (tasks, followed, published)
     }
 
     #[tokio::test(start_paused = true)]
@@ -315,7 +310,7 @@ mod tests {
         let authority = Authority::new();
         let write = |text: &str| std::fs::write(&path, text).unwrap();
         write(&kubeconfig(&authority, "one"));
-        let (tasks, mut watched) = keep(Source::KubeconfigFile {
+        let (tasks, _followed, mut watched) = keep(&Source::KubeconfigFile {
             path: path.clone(),
             context: None,
         });
@@ -352,7 +347,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_pods_own_account_appears_when_its_files_do() {
         let mount = TempDir::new().unwrap();
-        let (tasks, mut watched) = keep(Source::ServiceAccount {
+        let (tasks, _followed, mut watched) = keep(&Source::ServiceAccount {
             host: "10.96.0.1".to_owned(),
             port: 443,
             mount: mount.path().to_owned(),
@@ -380,9 +375,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_secret_of_an_unknown_engine_is_told_and_tried_again() {
         let reference = Reference::parse("sec+vault://nowhere/secret/a#k").unwrap();
-        let (tasks, mut watched) = keep(Source::Secret {
+        let (tasks, _followed, mut watched) = keep(&Source::Secret {
             reference,
             context: None,
+            max_stale: None,
         });
         for _ in 0..3 {
             let told = watched

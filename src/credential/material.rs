@@ -1,12 +1,16 @@
 //! What is needed to speak to one API server.
 
 use std::fmt;
+use std::time::SystemTime;
 
 use aws_lc_rs::hmac;
 use rustls_pki_types::{CertificateDer, ServerName};
 use secrecy::ExposeSecret;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
 
 use super::{Auth, Server};
+use crate::clock::from_unix_seconds;
 
 /// What is needed to speak to one API server: where it is, whom to trust, who is asking.
 ///
@@ -48,6 +52,16 @@ impl Credential {
     /// The namespace that the context names.
     pub fn namespace(&self) -> Option<&str> {
         self.namespace.as_deref()
+    }
+
+    /// When its client certificate ends, if it has one.
+    pub fn expires(&self) -> Option<SystemTime> {
+        let Auth::ClientCertificate(key) = &self.auth else {
+            return None;
+        };
+        let (_, leaf) = X509Certificate::from_der(key.cert.first()?).ok()?;
+        let end = leaf.validity().not_after.timestamp();
+        u64::try_from(end).ok().map(from_unix_seconds)
     }
 
     /// HMAC-SHA-256 of everything that makes a connection differ. A token file counts by its path:

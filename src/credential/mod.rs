@@ -1,8 +1,9 @@
 //! Resolves an account's kubeconfig, from a secret engine, a file or the pod, into sealed memory.
 //!
 //! ```text
-//! Source ──Engines::fetch──▶ SecretBytes ──kubeconfig::read──▶ Credential ──Keeper──▶ Published
-//!        (vault, google)                    (sealed profile)                 (watch: last good)
+//! Store ──▶ Keeper (one per source) ──Engines──▶ SecretBytes ──kubeconfig::read──▶ Credential
+//!   ▲          │ Schedule: when, until when   (Connection: deadline, pace, probe)      │
+//! accounts ◀───┴── Published (watch: the last good one, its facts, what is wrong) ◀────┘
 //! ```
 //! # Invariants
 //! - Nothing is written to disk and nothing is executed: an `exec` plugin is refused
@@ -14,8 +15,11 @@
 //! - A credential trusts exactly the certificate authority that came with it; the roots of the
 //!   system are never used.
 //! # Failure
-//! - A source that fails → [`Published`] keeps the last good credential and carries the
-//!   [`Reason`]; the [`Keeper`] tries again after 1 s, at most 30 s.
+//! - An engine that is away → the last good credential stays until `credential-max-stale`, then the
+//!   account is suspended and the credential wiped; the engine is asked again after 1 s, at most
+//!   5 min, and within 30 s of its return.
+//! - A secret that is gone, told twice two minutes apart → suspended and wiped.
+//! - An answer that cannot be used → the last good one stays, with the [`Reason`].
 //! # Sources
 //! - Kubernetes `clientcmd/api/v1` (kubeconfig); Vault HTTP API, "KV secrets engine version 2".
 
@@ -35,9 +39,12 @@ pub mod kubernetes;
 mod material;
 mod noop;
 mod reference;
+mod schedule;
 mod server;
 mod service_account;
 mod settings;
+mod source;
+mod store;
 #[cfg(test)]
 pub(crate) mod testkit;
 mod transport;
@@ -46,19 +53,23 @@ pub mod vault;
 use std::fmt;
 
 pub use authorization::{Auth, AuthorizationError, TokenFile};
-pub use engines::Engines;
+pub use engines::{Engines, Figures};
 pub use fetch::{Asking, Engine, Failure, FetchError, FetchErrorKind, Fetched, Keys, Waiting};
-pub use keeper::{Keeper, Published, Source};
+pub use keeper::Published;
 pub use kubeconfig::{KubeconfigError, Profile};
 pub use material::Credential;
 pub use reference::{EngineId, Key, Locator, Reference, ReferenceError};
 pub use server::{Server, ServerError, is_refused_address};
 pub use settings::{EngineSettings, MAX_STALE, REFRESH, Settings};
+pub use source::Source;
+pub use store::{Followed, Store};
 pub use transport::Identity;
 
 /// Why an account has no fresh credential; printed as its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
+    /// The engine could not be asked for longer than `credential-max-stale`, or the lease ended.
+    CredentialExpired,
     /// The engine asks for fewer requests.
     EngineThrottled,
     /// The engine is sealed.
@@ -85,6 +96,7 @@ impl Reason {
     /// The name, as account states and metrics show it.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::CredentialExpired => "CredentialExpired",
             Self::EngineThrottled => "EngineThrottled",
             Self::EngineSealed => "EngineSealed",
             Self::EngineUnauthenticated => "EngineUnauthenticated",

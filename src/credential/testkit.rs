@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -98,7 +99,15 @@ impl Reply {
 pub(crate) struct Scripted {
     pub(crate) address: SocketAddr,
     requests: Arc<Mutex<Vec<String>>>,
+    open: Arc<Open>,
     tasks: Tasks,
+}
+
+/// Connections that are open, and the most that were.
+#[derive(Default)]
+struct Open {
+    now: AtomicUsize,
+    most: AtomicUsize,
 }
 
 impl Scripted {
@@ -107,27 +116,48 @@ impl Scripted {
         tls: Arc<ServerConfig>,
         script: impl Fn(&str) -> Reply + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self::start_at(any, tls, script).await
+    }
+
+    /// As [`Scripted::start`], at this address.
+    pub(crate) async fn start_at(
+        address: SocketAddr,
+        tls: Arc<ServerConfig>,
+        script: impl Fn(&str) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (tasks, requests) = (Tasks::new(), Arc::new(Mutex::new(Vec::new())));
-        let (seen, script) = (Arc::clone(&requests), Arc::new(script));
+        let open = Arc::new(Open::default());
+        let (seen, script, counted) = (Arc::clone(&requests), Arc::new(script), Arc::clone(&open));
         let acceptor = TlsAcceptor::from(tls);
         let connections = tasks.clone();
         tasks.spawn("scripted-server", move |stop| async move {
             while let Some(Ok((socket, _))) = stop.run_until_cancelled(listener.accept()).await {
                 let (acceptor, script, seen) =
                     (acceptor.clone(), Arc::clone(&script), Arc::clone(&seen));
+                let open = Arc::clone(&counted);
                 connections.spawn("scripted-connection", move |stop| async move {
+                    let now = open.now.fetch_add(1, Ordering::Relaxed) + 1;
+                    open.most.fetch_max(now, Ordering::Relaxed);
                     let serving = serve(acceptor, socket, &*script, &seen);
                     drop(stop.run_until_cancelled(serving).await);
+                    open.now.fetch_sub(1, Ordering::Relaxed);
                 });
             }
         });
         Self {
             address,
             requests,
+            open,
             tasks,
         }
+    }
+
+    /// The most connections that were open at once.
+    pub(crate) fn most_at_once(&self) -> usize {
+        self.open.most.load(Ordering::Relaxed)
     }
 
     pub(crate) fn requests(&self) -> Vec<String> {

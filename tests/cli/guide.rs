@@ -10,10 +10,11 @@ use std::fs;
 use std::path::PathBuf;
 
 /// Reasons that stand in no enum: they are the hub's, or of a task that died.
-const OTHER_REASONS: [&str; 5] = [
+const OTHER_REASONS: [&str; 6] = [
     "AccountTaken",
     "AgentAway",
     "ClusterChanged",
+    "CredentialRejected",
     "Internal",
     "Revoked",
 ];

@@ -7,6 +7,7 @@ mod backup;
 #[cfg(test)]
 mod check;
 mod crowded;
+mod cut_over;
 #[cfg(test)]
 mod demo;
 mod disk;

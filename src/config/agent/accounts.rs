@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::SERVICE_ACCOUNT;
-use super::engines::Engines;
+use super::engines::{Engines, STALE_RANGE};
 use crate::agent::AccountSettings;
 use crate::config::reader::{Field, Map, Parsed, printable};
 use crate::config::source::Environment;
-use crate::config::text::{boolean, path, text};
+use crate::config::text::{boolean, duration, path, text};
 use crate::credential::{Key, Reference, Source};
 use crate::hub::is_account_name;
 use crate::limits::ACCOUNTS_PER_AGENT;
@@ -104,7 +104,13 @@ fn check_fan_out(account: &Map<'_>, name: &str, source: &Source) {
 const CREDENTIALS: [&str; 3] = ["kubeconfig-file", "secret", "service-account"];
 
 fn source(account: &Map<'_>, engines: &Engines, environment: &Environment) -> Option<Source> {
-    let known = ["context", "kubeconfig-file", "secret", "service-account"];
+    let known = [
+        "context",
+        "credential-max-stale",
+        "kubeconfig-file",
+        "secret",
+        "service-account",
+    ];
     let map = account.map("credential", &known);
     let is_there = |key: &&&str| map.field(key).is_some();
     if CREDENTIALS.iter().filter(is_there).count() != 1 {
@@ -115,6 +121,10 @@ fn source(account: &Map<'_>, engines: &Engines, environment: &Environment) -> Op
         return None;
     }
     let context = map.optional("context", text);
+    let max_stale = map.optional("credential-max-stale", duration(STALE_RANGE));
+    if max_stale.is_some() && map.field("secret").is_none() {
+        map.tell("credential-max-stale", "belongs to `secret`");
+    }
     if map.field("service-account").is_some() {
         if context.is_some() {
             map.tell(
@@ -129,7 +139,11 @@ fn source(account: &Map<'_>, engines: &Engines, environment: &Environment) -> Op
         return Some(Source::KubeconfigFile { path, context });
     }
     let reference = map.optional("secret", |field| reference(field, engines))?;
-    Some(Source::Secret { reference, context })
+    Some(Source::Secret {
+        reference,
+        context,
+        max_stale,
+    })
 }
 
 fn service_account(map: &Map<'_>, environment: &Environment) -> Option<Source> {

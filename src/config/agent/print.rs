@@ -85,10 +85,20 @@ fn source_value(source: &Source) -> Value {
     let (key, value, context) = match source {
         Source::ServiceAccount { .. } => ("service-account", json!(true), &None),
         Source::KubeconfigFile { path, context } => ("kubeconfig-file", json!(path), context),
-        Source::Secret { reference, context } => ("secret", json!(reference.to_string()), context),
+        Source::Secret {
+            reference, context, ..
+        } => ("secret", json!(reference.to_string()), context),
     };
     let mut map = Map::new();
     map.insert(key.to_owned(), value);
+    if let Source::Secret {
+        max_stale: Some(max_stale),
+        ..
+    } = source
+    {
+        let written = json!(written(*max_stale));
+        map.insert("credential-max-stale".to_owned(), written);
+    }
     if let Some(context) = context {
         map.insert("context".to_owned(), json!(context));
     }

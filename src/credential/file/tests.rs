@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout};
 
 use super::*;
 use crate::credential::testkit::Logged;
+use crate::credential::{Key, Locator};
 use crate::tasks::Tasks;
 
 struct Bench {

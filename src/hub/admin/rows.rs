@@ -199,6 +199,7 @@ impl Core {
         let objects: usize = held.as_ref().map_or(0, |held| {
             held.view.counts().iter().map(|(_, _, count)| count).sum()
         });
+        let told = offer.and_then(|offer| offer.credential.as_ref());
         let next_retry = offer.filter(|offer| offer.next_retry > 0);
         let since = match (standing.connected, surface.away_since) {
             (false, Some(since)) => Some(rfc3339(since)),
@@ -214,6 +215,7 @@ impl Core {
             ("message", json!(message)),
             ("since", json!(since)),
             ("next-retry", json!(next_retry.map(|o| time(o.next_retry)))),
+            ("credential", json!(told.map(credential))),
             ("cluster-uid", json!(row.cluster_uid)),
             ("id", json!(row.id)),
         ])
@@ -339,6 +341,23 @@ fn row_of<const N: usize>(columns: [(&str, Value); N]) -> Row {
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value))
         .collect()
+}
+
+/// What an agent tells of a credential; what there is none of is null.
+fn credential(told: &v1::Credential) -> Value {
+    let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let time = |seconds: u64| (seconds > 0).then(|| time(seconds));
+    json!({
+        "source": told.source,
+        "engine": text(&told.engine),
+        "version": text(&told.version),
+        "confirmed": time(told.confirmed),
+        "refresh": time(told.refresh),
+        "lease-ends": time(told.lease_ends),
+        "usable-until": time(told.usable_until),
+        "certificate-ends": time(told.certificate_ends),
+        "changed": time(told.changed),
+    })
 }
 
 fn time(seconds: u64) -> String {

@@ -9,6 +9,7 @@ pub(super) mod kubernetes;
 pub(super) mod vault;
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::config::reader::{Field, Map, Parsed, printable};
@@ -26,10 +27,11 @@ const ENGINES: usize = 64;
 const PROFILE_BYTES: usize = 64;
 
 /// Range of `refresh`.
-const REFRESH_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(24));
+const REFRESH_RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
 
 /// Range of `credential-max-stale`; 0 is: not without its engine.
-const STALE_RANGE: (Duration, Duration) = (Duration::ZERO, Duration::from_hours(24 * 30));
+pub(super) const STALE_RANGE: RangeInclusive<Duration> =
+    Duration::ZERO..=Duration::from_hours(24 * 30);
 
 /// What every engine has.
 const COMMON: [&str; 4] = ["credential-max-stale", "default", "engine", "refresh"];
@@ -114,11 +116,8 @@ fn engine(name: &str, field: &Field<'_>, environment: &Environment) -> Option<Se
     let map = field.map(&known_keys(written.and_then(EngineId::parse)));
     let id = map.required("engine", id);
     let default = map.optional("default", boolean).unwrap_or(false);
-    let refresh = map.optional("refresh", duration(REFRESH_RANGE.0..=REFRESH_RANGE.1));
-    let max_stale = map.optional(
-        "credential-max-stale",
-        duration(STALE_RANGE.0..=STALE_RANGE.1),
-    );
+    let refresh = map.optional("refresh", duration(REFRESH_RANGE));
+    let max_stale = map.optional("credential-max-stale", duration(STALE_RANGE));
     let engine = match id? {
         #[cfg(feature = "aws")]
         EngineId::S3 => EngineSettings::S3(aws::read(&map, environment)?),

@@ -1,0 +1,213 @@
+//! Where an account's credential comes from, and how it is read once.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+
+use super::authorization::read_file;
+use super::fetch::FetchErrorKind;
+use super::kubeconfig::{self, KubeconfigError};
+use super::schedule::{Terms, Trouble};
+use super::{Credential, Engines, Profile, Reason, Reference, service_account};
+use crate::fault::Chain;
+use crate::limits;
+
+/// How often what lies on this machine is read again.
+const FILE_POLL: Duration = Duration::from_secs(10);
+
+/// Where an account's credential comes from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// A kubeconfig in a file, with files beside it.
+    KubeconfigFile {
+        /// The file.
+        path: PathBuf,
+        /// The context; otherwise its current one.
+        context: Option<String>,
+    },
+    /// A kubeconfig in an engine.
+    Secret {
+        /// Which secret.
+        reference: Reference,
+        /// The context; otherwise its current one.
+        context: Option<String>,
+        /// For how long it is used while its engine cannot be asked; otherwise the engine's.
+        max_stale: Option<Duration>,
+    },
+    /// The pod's own account.
+    ServiceAccount {
+        /// The API server's host.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// The folder with `ca.crt`, `token` and `namespace`.
+        mount: PathBuf,
+    },
+}
+
+/// What a source gave.
+pub(super) struct Resolved {
+    pub(super) credential: Credential,
+    pub(super) version: Option<String>,
+    pub(super) lease: Option<Duration>,
+}
+
+/// An attempt that failed.
+pub(super) struct Problem {
+    pub(super) reason: Reason,
+    pub(super) message: String,
+    pub(super) trouble: Trouble,
+    /// Not to be tried sooner than this.
+    pub(super) at_least: Duration,
+}
+
+impl Source {
+    /// What is asked of an engine, if one is asked.
+    pub const fn reference(&self) -> Option<&Reference> {
+        match self {
+            Self::Secret { reference, .. } => Some(reference),
+            Self::KubeconfigFile { .. } | Self::ServiceAccount { .. } => None,
+        }
+    }
+
+    /// Resolves it once, for a check.
+    ///
+    /// # Errors
+    /// The reason that the account would show, and what an operator should know about it.
+    pub async fn resolve(&self, engines: &Engines) -> Result<Credential, (Reason, String)> {
+        let fetched = self.fetch(engines).await;
+        fetched
+            .map(|resolved| resolved.credential)
+            .map_err(|problem| (problem.reason, problem.message))
+    }
+
+    /// When it is asked again.
+    pub(super) fn terms(&self, engines: &Engines) -> Terms {
+        match self {
+            Self::Secret {
+                reference,
+                max_stale,
+                ..
+            } => {
+                let (refresh, of_engine) = engines.terms(reference);
+                Terms::engine(refresh, max_stale.unwrap_or(of_engine))
+            }
+            Self::KubeconfigFile { .. } | Self::ServiceAccount { .. } => Terms::local(FILE_POLL),
+        }
+    }
+
+    /// Whether what it gave as `version` is still so, asked without the plaintext.
+    pub(super) async fn is_current(
+        &self,
+        engines: &Engines,
+        version: &str,
+    ) -> Result<bool, Problem> {
+        let Some(reference) = self.reference() else {
+            return Ok(false);
+        };
+        let asked = engines.is_current(reference, version).await;
+        asked
+            .map(|current| current == Some(true))
+            .map_err(Problem::fetch)
+    }
+
+    /// Reads it.
+    pub(super) async fn fetch(&self, engines: &Engines) -> Result<Resolved, Problem> {
+        match self {
+            Self::KubeconfigFile { path, context } => {
+                from_file(path.clone(), context.clone()).await.map(local)
+            }
+            Self::Secret {
+                reference, context, ..
+            } => {
+                let fetched = engines.fetch(reference).await.map_err(Problem::fetch)?;
+                #[expect(clippy::disallowed_methods, reason = "read into sealed parts")]
+                let document = fetched.document.expose_secret();
+                let read = kubeconfig::read(document, context.as_deref(), &Profile::Sealed);
+                Ok(Resolved {
+                    credential: read
+                        .map_err(|error| Problem::kubeconfig("of the secret", &error))?,
+                    version: fetched.version,
+                    lease: fetched.lease,
+                })
+            }
+            Self::ServiceAccount { host, port, mount } => {
+                let read = service_account::read(host, *port, mount).await;
+                read.map(local)
+                    .map_err(|problem| Problem::unusable(problem.to_owned()))
+            }
+        }
+    }
+}
+
+const fn local(credential: Credential) -> Resolved {
+    Resolved {
+        credential,
+        version: None,
+        lease: None,
+    }
+}
+
+async fn from_file(path: PathBuf, context: Option<String>) -> Result<Credential, Problem> {
+    let shown = format!("`{}`", path.display());
+    let bytes = read_file(&path, limits::YAML_BYTES)
+        .await
+        .map_err(|error| {
+            Problem::unusable(format!("cannot read the kubeconfig {shown}: {error}"))
+        })?;
+    let base = path.parent().map(PathBuf::from).unwrap_or_default();
+    let reading = tokio::task::spawn_blocking(move || {
+        kubeconfig::read(&bytes, context.as_deref(), &Profile::File { base })
+    });
+    match reading.await {
+        Ok(read) => read.map_err(|error| Problem::kubeconfig(&shown, &error)),
+        Err(_panicked) => Err(Problem::unusable(format!(
+            "cannot read the kubeconfig {shown}"
+        ))),
+    }
+}
+
+impl fmt::Display for Source {
+    /// What an operator calls it; the reference in its canonical form.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::KubeconfigFile { path, .. } => write!(f, "{}", path.display()),
+            Self::Secret { reference, .. } => f.write_str(&reference.to_string()),
+            Self::ServiceAccount { .. } => f.write_str("service-account"),
+        }
+    }
+}
+
+impl Problem {
+    const fn unusable(message: String) -> Self {
+        Self {
+            reason: Reason::KubeconfigInvalid,
+            message,
+            trouble: Trouble::Unusable,
+            at_least: Duration::ZERO,
+        }
+    }
+
+    /// `which` names the kubeconfig as an operator knows it.
+    fn kubeconfig(which: &str, error: &KubeconfigError) -> Self {
+        let message = format!("the kubeconfig {which}: {}", Chain(error));
+        Self {
+            reason: error.reason(),
+            ..Self::unusable(message)
+        }
+    }
+
+    fn fetch(error: super::FetchError) -> Self {
+        Self {
+            reason: error.reason(),
+            message: error.to_string(),
+            trouble: Trouble::of(&error.kind),
+            at_least: match error.kind {
+                FetchErrorKind::Throttled { retry_after } => retry_after.unwrap_or_default(),
+                _ => Duration::ZERO,
+            },
+        }
+    }
+}
