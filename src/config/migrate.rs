@@ -56,7 +56,7 @@ pub fn migrate(file: &Path, text: &str) -> Result<Migrated, ConfigError> {
         let (number, mut rest) = (index + 1, line);
         while let Some(scalar) = left.next_if(|scalar| scalar.line <= number) {
             let found = place(rest, &scalar.text).filter(|_| scalar.line == number);
-            let old = scalar.is_value && OLD.iter().any(|lead| scalar.text.starts_with(lead));
+            let old = scalar.is_value && is_old(&scalar.text);
             if old {
                 let at = found.map(|at| line.len() - rest.len() + at);
                 match modern(&scalar.text, line, at) {
@@ -90,6 +90,11 @@ pub fn migrate(file: &Path, text: &str) -> Result<Migrated, ConfigError> {
         text: migrated,
         rewritten,
     })
+}
+
+/// Whether a value is a reference, good or bad, of another form. What has several lines is a text.
+fn is_old(value: &str) -> bool {
+    OLD.iter().any(|lead| value.starts_with(lead)) && !value.contains('\n')
 }
 
 /// The canonical form of `reference`, which stands at byte `at` of its line.
@@ -226,7 +231,7 @@ last: 'sec+vault:///secret/a%20b#c'";
         assert_eq!(
             told.unwrap_err(),
             "a.yaml:1: column 4: secret reference, byte 25: expected the parameter `p`, the path\n\
-             a.yaml:2: column 9: secret reference, byte 14: no engine `aws`; expected one of \
+             a.yaml:2: column 10: secret reference, byte 14: no engine `aws`; expected one of \
              `file`, `gcs`, `google-secrets-manager`, `k8s`, `noop`, `s3`, `secrets-manager`, \
              `vault`\n\
              a.yaml:4: a reference is written with escapes or over several lines; write it \

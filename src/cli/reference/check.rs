@@ -9,7 +9,7 @@ use super::explain::{Row, head};
 use super::{not_served, parse, rows, settings};
 use crate::clock::{self, Clock, rfc3339};
 use crate::credential::kubeconfig::{Shape, shape};
-use crate::credential::{Engines, Key, Reference};
+use crate::credential::{Engines, Key, Profile, Reference};
 use crate::telemetry::finding::spoken;
 
 pub(super) fn run(text: &str, config: &Path, context: Option<&str>, global: &Global) -> Exit {
@@ -59,7 +59,7 @@ async fn look(
         "lease",
         fetched.lease.map_or_else(|| "none".to_owned(), spoken),
     ));
-    let shape = shape(&fetched.document, context);
+    let shape = shape(&fetched.document, context, &Profile::Sealed);
     if let Ok(shape) = &shape {
         lines.extend(seen(shape, now));
     }

@@ -6,11 +6,11 @@ use secrecy::ExposeSecret;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 
-use super::{At, KubeconfigError, Profile, read};
+use super::{KubeconfigError, Profile, read};
 use crate::clock::from_unix_seconds;
 use crate::credential::Auth;
 use crate::secret::SecretBytes;
-use crate::yaml;
+use crate::yaml::{self, Node};
 
 /// What a kubeconfig looks like, without anything secret in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,15 +29,18 @@ pub struct Shape {
     pub authority_ends: Option<SystemTime>,
 }
 
-/// The shape of a document of an engine, for a look at it: its context of the given name, or its
-/// current one.
+/// The shape of a document, for a look at it: its context of the given name, or its current one.
 ///
 /// # Errors
 /// As those of [`read`].
-pub fn shape(document: &SecretBytes, context: Option<&str>) -> Result<Shape, KubeconfigError> {
+pub fn shape(
+    document: &SecretBytes,
+    context: Option<&str>,
+    profile: &Profile,
+) -> Result<Shape, KubeconfigError> {
     #[expect(clippy::disallowed_methods, reason = "read into sealed parts")]
     let bytes = document.expose_secret();
-    let credential = read(bytes, context, &Profile::Sealed)?;
+    let credential = read(bytes, context, profile)?;
     let certificate = match credential.auth() {
         Auth::ClientCertificate(key) => key.cert.first(),
         _ => None,
@@ -56,12 +59,12 @@ pub fn shape(document: &SecretBytes, context: Option<&str>) -> Result<Shape, Kub
 fn contexts(bytes: &[u8]) -> Result<Vec<String>, KubeconfigError> {
     let text = std::str::from_utf8(bytes).map_err(|_error| KubeconfigError::NotText)?;
     let document = yaml::parse(text).map_err(KubeconfigError::Yaml)?;
-    let list = At::top(&document).need("contexts")?;
-    let names = list.items()?.filter_map(|item| {
-        let name = item.node().get("name")?.as_str()?;
-        Some(name.to_owned())
-    });
-    Ok(names.collect())
+    let list = document.get("contexts").and_then(Node::as_list);
+    let names = list.unwrap_or_default().iter();
+    Ok(names
+        .filter_map(|context| context.get("name")?.as_str())
+        .map(str::to_owned)
+        .collect())
 }
 
 fn ends(certificate: &[u8]) -> Option<SystemTime> {
