@@ -114,7 +114,7 @@ async fn a_check_that_fails_says_why_and_prints_nothing() {
     assert!(ran.stderr.contains(told), "{}", ran.stderr);
     let each = "sec+vault://one/secret/shop#*";
     let ran = run(&["ref", "check", each, "--config", file], "").await;
-    assert_eq!((ran.code, ran.stdout.as_str()), (Some(64), ""));
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""));
 }
 
 const OLD: &str = "\

@@ -108,8 +108,15 @@ async fn a_check_shows_the_shape_of_a_kubeconfig_and_nothing_of_its_secrets() {
     let ran = check("sec+vault://bao/kv/shop#other", &[]).await;
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.stdout.contains("version"), "{ran:?}");
-    assert!(ran.stderr.contains("error: `kubeconfig` (line 1) "), "{ran:?}");
+    assert!(
+        ran.stderr.contains("error: `kubeconfig` (line 1) "),
+        "{ran:?}"
+    );
     let ran = check("sec+vault://bao/kv/nobody#kubeconfig", &[]).await;
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""));
     assert!(ran.stderr.contains("there is no such secret"), "{ran:?}");
+    let ran = check("sec+vault://bao/kv/shop#*", &[]).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let fields = "fields      kubeconfig, other\n";
+    assert!(ran.stdout.ends_with(fields), "{}", ran.stdout);
 }

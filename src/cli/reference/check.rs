@@ -17,10 +17,6 @@ pub(super) fn run(text: &str, config: &Path, context: Option<&str>, global: &Glo
         Ok(reference) => reference,
         Err(exit) => return exit,
     };
-    if reference.key == Key::Each {
-        print::error_text("`#*` means each field; check one of them by its name");
-        return Exit::Usage;
-    }
     let settings = match settings(config) {
         Ok(settings) => settings,
         Err(exit) => return exit,
@@ -33,7 +29,24 @@ pub(super) fn run(text: &str, config: &Path, context: Option<&str>, global: &Glo
     process::prepare(global, false);
     let engines = Engines::new(settings.engines);
     let clock = clock::system();
-    process::block_on(1, look(&reference, connection, &engines, context, &*clock))
+    process::block_on(1, async {
+        if reference.key == Key::Each {
+            return fields(&reference, connection, &engines).await;
+        }
+        look(&reference, connection, &engines, context, &*clock).await
+    })
+}
+
+/// The names of the fields, of which each is an account.
+async fn fields(reference: &Reference, connection: String, engines: &Engines) -> Exit {
+    let keys = match engines.keys(reference).await {
+        Ok(keys) => keys,
+        Err(error) => return print::failed(&error),
+    };
+    let mut lines = head(reference);
+    lines.push(("connection", connection));
+    lines.push(("fields", keys.names.join(", ")));
+    print::done(&rows(&lines))
 }
 
 async fn look(
