@@ -42,5 +42,6 @@ mod slow_hub;
 mod slow_link;
 mod smoke;
 mod stopping;
+mod vault;
 #[cfg(test)]
 mod watch;

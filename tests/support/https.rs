@@ -22,6 +22,7 @@ pub(crate) struct Https {
     authority: String,
     tls: Arc<ClientConfig>,
     header: (&'static str, String),
+    more: Option<(&'static str, String)>,
     tasks: Tasks,
 }
 
@@ -72,6 +73,7 @@ impl Https {
             authority,
             tls,
             header,
+            more: None,
             tasks: Tasks::new(),
         }
     }
@@ -80,6 +82,14 @@ impl Https {
     pub(crate) fn with_header(&self, header: (&'static str, String)) -> Self {
         Self {
             header,
+            ..self.clone()
+        }
+    }
+
+    /// The same server, asked with a further header.
+    pub(crate) fn and_header(&self, header: (&'static str, String)) -> Self {
+        Self {
+            more: Some(header),
             ..self.clone()
         }
     }
@@ -122,13 +132,16 @@ impl Https {
         self.tasks.spawn("https-connection", |_stop| async move {
             let _seen_by_the_request = connection.await;
         });
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header("host", &self.authority)
             .header("content-type", content_type)
-            .header(self.header.0, &self.header.1)
-            .body(Full::new(body))?;
+            .header(self.header.0, &self.header.1);
+        if let Some((name, value)) = &self.more {
+            request = request.header(*name, value);
+        }
+        let request = request.body(Full::new(body))?;
         Ok(sender.send_request(request).await?)
     }
 }

@@ -28,6 +28,8 @@ const STARTS: usize = 5;
 #[derive(Debug)]
 pub(crate) struct Bao {
     server: Server,
+    command: Command,
+    folder: PathBuf,
     client: Https,
     address: SocketAddr,
     ca_file: PathBuf,
@@ -56,12 +58,14 @@ impl Bao {
         authority.issue(&Leaf::server()).write(&folder, "server");
         let tls = Arc::new(pki::client_config([authority.der()], None));
         for attempt in 0..STARTS {
-            if let Some((server, client, address)) = launch(&program, &folder, attempt, &tls).await
-            {
+            let launched = launch(&program, &folder, attempt, &tls).await;
+            if let Some((server, command, client, address)) = launched {
                 let (root_token, unseal_key) = initialise(&client).await;
                 let client = client.with_header(("x-vault-token", root_token.clone()));
                 let bao = Self {
                     server,
+                    command,
+                    folder,
                     client,
                     address,
                     ca_file,
@@ -98,6 +102,33 @@ impl Bao {
     /// The process itself.
     pub(crate) const fn server(&mut self) -> &mut Server {
         &mut self.server
+    }
+
+    /// Starts it again after it was killed, with its storage and at its address; it is sealed then.
+    pub(crate) async fn start_again(&mut self) {
+        self.server.keep_folder();
+        let stem = self.folder.join("openbao-again");
+        self.server = Server::start(&self.command, &stem, Some(&self.folder));
+        eventually_async("OpenBao listens again", async || {
+            let path = "/v1/sys/seal-status";
+            let asked = self
+                .client
+                .send(Method::GET, path, "application/json", Bytes::new());
+            asked.await.is_ok().then_some(())
+        })
+        .await;
+    }
+
+    /// Sends a write whose answer is wrapped for a minute; gives the wrapping token.
+    pub(crate) async fn write_wrapped(&self, path: &str, body: &Value) -> String {
+        let client = self
+            .client
+            .and_header(("x-vault-wrap-ttl", "60s".to_owned()));
+        let made = ask(&client, Method::POST, path, body).await.success();
+        made["wrap_info"]["token"]
+            .as_str()
+            .expect("a token")
+            .to_owned()
     }
 
     /// Sends a request with the root token; the path begins behind `/v1/`.
@@ -232,7 +263,7 @@ async fn launch(
     folder: &Path,
     attempt: usize,
     tls: &Arc<rustls::ClientConfig>,
-) -> Option<(Server, Https, SocketAddr)> {
+) -> Option<(Server, Command, Https, SocketAddr)> {
     let (address, cluster) = free_ports();
     let state = folder.join(format!("state-{attempt}"));
     fs::create_dir(&state).expect("a state folder");
@@ -264,7 +295,7 @@ async fn launch(
     if !listening {
         server.keep_folder();
     }
-    listening.then_some((server, client, address))
+    listening.then_some((server, command, client, address))
 }
 
 fn configuration(folder: &Path, state: &Path, address: SocketAddr, cluster: SocketAddr) -> String {

@@ -11,7 +11,7 @@ use vaultrs::api::auth::approle::requests::LoginWithApproleRequest;
 use vaultrs::api::auth::kubernetes::requests::LoginWithKubernetesRequest;
 use vaultrs::api::auth::oidc::requests::JWTLoginRequest;
 use vaultrs::api::auth::userpass::requests::LoginRequest as LoginWithUserpassRequest;
-use vaultrs::api::sys::requests::UnwrapRequest;
+use vaultrs::api::sys::requests::{UnwrapRequest, WrappingLookupRequest};
 
 use super::client::{Client, exposed};
 use super::failure::not_let_in;
@@ -45,7 +45,18 @@ impl Prover {
         mount: &str,
         proof: &Proof,
     ) -> Result<AuthInfo, Failure> {
-        let mount = mount.to_owned();
+        let asked = self.ask(settings, mount.to_owned(), proof).await;
+        asked
+            .map_err(|failure| not_let_in(failure, refusal(proof)))?
+            .ok_or(Failure::local("the login gave no usable token"))
+    }
+
+    async fn ask(
+        &self,
+        settings: &Settings,
+        mount: String,
+        proof: &Proof,
+    ) -> Result<Option<AuthInfo>, Failure> {
         match proof {
             Proof::AppRole {
                 role_id,
@@ -54,7 +65,7 @@ impl Prover {
             } => {
                 let written = token(secret_id_file).await?;
                 let secret_id = if *wrapped {
-                    self.unwrapped(settings, written).await?
+                    self.unwrapped(settings, &mount, written).await?
                 } else {
                     exposed(&written)?
                 };
@@ -63,30 +74,19 @@ impl Prover {
                     role_id: role_id.clone(),
                     secret_id,
                 };
-                ask(settings, request, "the login was refused; `role-id` is wrong, or the secret id in `secret-id-file` is wrong, expired or used up: write a new one").await
+                send(settings, request).await
             }
             Proof::Certificate { role } => {
-                let request = CertificateLoginRequest {
-                    mount,
-                    role: role.clone(),
-                };
-                ask(settings, request, "the login was refused; look at its `role`, and whether that one trusts the certificate in `certificate-file`").await
+                let role = role.clone();
+                send(settings, CertificateLoginRequest { mount, role }).await
             }
             Proof::Jwt { role, token_file } => {
-                let request = JWTLoginRequest {
-                    mount,
-                    jwt: exposed(&token(token_file).await?)?,
-                    role: role.clone(),
-                };
-                ask(settings, request, "the login was refused; look at its `role`, and the issuer, audience and subject that it is bound to").await
+                let (jwt, role) = (exposed(&token(token_file).await?)?, role.clone());
+                send(settings, JWTLoginRequest { mount, jwt, role }).await
             }
             Proof::Kubernetes { role, token_file } => {
-                let request = LoginWithKubernetesRequest {
-                    mount,
-                    role: role.clone(),
-                    jwt: exposed(&token(token_file).await?)?,
-                };
-                ask(settings, request, "the login was refused; look at its `role`, and the service account that is bound to it").await
+                let (jwt, role) = (exposed(&token(token_file).await?)?, role.clone());
+                send(settings, LoginWithKubernetesRequest { mount, role, jwt }).await
             }
             Proof::Userpass {
                 user,
@@ -97,12 +97,7 @@ impl Prover {
                     username: user.clone(),
                     password: exposed(&password(password_file).await?)?,
                 };
-                ask(
-                    settings,
-                    request,
-                    "the login was refused; look at `user`, and the password in `password-file`",
-                )
-                .await
+                send(settings, request).await
             }
         }
     }
@@ -112,6 +107,7 @@ impl Prover {
     async fn unwrapped(
         &self,
         settings: &Settings,
+        mount: &str,
         wrapping_token: SecretBytes,
     ) -> Result<String, Failure> {
         let mut unwrapped = self.unwrapped.lock().await;
@@ -120,13 +116,11 @@ impl Prover {
         {
             return exposed(&known.secret_id);
         }
-        let client = Client::build(settings, Some(&wrapping_token)).await?;
-        let answer = client.ask(UnwrapRequest { token: None }).await;
-        let answer = answer.map_err(|failure| {
-            not_let_in(failure, "the wrapping token in `secret-id-file` is expired or was used before; if not by this agent, somebody else has the secret id: destroy it, and write a new wrapping token")
-        })?;
-        let mut data = answer.data.unwrap_or_default();
-        let Some(Value::String(secret_id)) = data.get_mut("secret_id").map(Value::take) else {
+        let Some(Value::String(secret_id)) = unwrap(settings, mount, &wrapping_token)
+            .await?
+            .get_mut("secret_id")
+            .map(Value::take)
+        else {
             return Err(Failure::local(
                 "what the token in `secret-id-file` wraps is not a secret id",
             ));
@@ -141,17 +135,59 @@ impl Prover {
     }
 }
 
-async fn ask<E: Endpoint>(
+/// What a token wraps, if it is the method itself that wrapped it: who read a secret id on its way
+/// and wrapped it again is found out by that.
+async fn unwrap(
     settings: &Settings,
-    request: E,
-    refused: &'static str,
-) -> Result<AuthInfo, Failure> {
+    mount: &str,
+    wrapping_token: &SecretBytes,
+) -> Result<Value, Failure> {
+    let spent = |failure| {
+        not_let_in(
+            failure,
+            "the wrapping token in `secret-id-file` is expired or was used before; if not by this agent, somebody else has the secret id: destroy it, and write a new wrapping token",
+        )
+    };
+    let request = WrappingLookupRequest {
+        token: exposed(wrapping_token)?,
+    };
     let client = Client::build(settings, None).await?;
-    let answer = client.ask(request).await;
-    let answer = answer.map_err(|failure| not_let_in(failure, refused))?;
-    answer
-        .auth
-        .ok_or(Failure::local("the login gave no usable token"))
+    let about = client.ask(request).await.map_err(spent)?.data;
+    let path = about.map(|about| about.creation_path).unwrap_or_default();
+    if !path.contains(&format!("auth/{mount}/role/")) || !path.ends_with("secret-id") {
+        return Err(Failure::local(
+            "the token in `secret-id-file` was not wrapped by the method that is logged in to; somebody may have opened it on its way: destroy the secret id",
+        ));
+    }
+    let client = Client::build(settings, Some(wrapping_token)).await?;
+    let answer = client.ask(UnwrapRequest { token: None }).await;
+    Ok(answer.map_err(spent)?.data.unwrap_or_default())
+}
+
+async fn send<E: Endpoint>(settings: &Settings, request: E) -> Result<Option<AuthInfo>, Failure> {
+    let client = Client::build(settings, None).await?;
+    Ok(client.ask(request).await?.auth)
+}
+
+/// What to look at when the engine does not let us in.
+const fn refusal(proof: &Proof) -> &'static str {
+    match proof {
+        Proof::AppRole { .. } => {
+            "the login was refused; `role-id` is wrong, or the secret id in `secret-id-file` is wrong, expired or used up: write a new one"
+        }
+        Proof::Certificate { .. } => {
+            "the login was refused; look at its `role`, and whether that one trusts the certificate in `certificate-file`"
+        }
+        Proof::Jwt { .. } => {
+            "the login was refused; look at its `role`, and the issuer, audience and subject that it is bound to"
+        }
+        Proof::Kubernetes { .. } => {
+            "the login was refused; look at its `role`, and the service account that is bound to it"
+        }
+        Proof::Userpass { .. } => {
+            "the login was refused; look at `user`, and the password in `password-file`"
+        }
+    }
 }
 
 async fn token(path: &Path) -> Result<SecretBytes, Failure> {

@@ -188,16 +188,24 @@ impl Stores {
 
     /// Reads without knowing what the store is.
     async fn guess(&self, client: &Client, document: &Document) -> Result<Content, Failure> {
-        let missing = match versioned(client, document).await {
-            Err(failure) if failure.kind == FetchErrorKind::NotFound => failure,
+        let first = match versioned(client, document).await {
+            // A policy for a store of version 1 does not cover the path of version 2.
+            Err(failure)
+                if matches!(
+                    failure.kind,
+                    FetchErrorKind::Denied | FetchErrorKind::NotFound
+                ) =>
+            {
+                failure
+            }
             done => return done,
         };
         if document.version.is_some() {
-            return Err(missing);
+            return Err(first);
         }
         match plain(client, document).await {
             Err(failure) if passes(&failure) => Err(failure),
-            Err(_failure) => Err(missing),
+            Err(_failure) => Err(first),
             content => {
                 self.remember(&document.mount, Kind::Plain);
                 content

@@ -215,3 +215,6 @@ fn segment(field: &Field<'_>) -> Parsed<String> {
     }
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,3 +1,6 @@
+mod logins;
+mod stores;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use secrecy::ExposeSecret;
@@ -12,6 +15,7 @@ const SECRET: &str = r#"{"request_id":"r","lease_id":"","lease_duration":0,"rene
 const LOGIN: &str = r#"{"request_id":"r","lease_id":"","lease_duration":0,"renewable":false,"warnings":null,"data":null,"wrap_info":null,"auth":{"client_token":"planted-token","accessor":"a","policies":[],"token_policies":[],"metadata":null,"lease_duration":60,"renewable":true,"entity_id":"","token_type":"service","orphan":true}}"#;
 const LOOKUP: &str = r#"{"request_id":"r","lease_id":"","lease_duration":0,"renewable":false,"warnings":null,"auth":null,"wrap_info":null,"data":{"accessor":"a","creation_time":1,"creation_ttl":1,"display_name":"d","entity_id":"e","expire_time":null,"explicit_max_ttl":0,"id":"i","identity_policies":null,"issue_time":null,"meta":null,"num_uses":0,"orphan":true,"path":"p","policies":[],"renewable":true,"ttl":1,"last_renewal":null}}"#;
 const MOUNT: &str = r#"{"request_id":"r","lease_id":"","lease_duration":0,"renewable":false,"warnings":null,"auth":null,"wrap_info":null,"data":{"path":"secret/","type":"kv","options":{"version":"2"},"uuid":"u"}}"#;
+const WRAPPED: &str = r#"{"request_id":"r","lease_id":"","lease_duration":0,"renewable":false,"warnings":null,"auth":null,"wrap_info":null,"data":{"creation_path":"auth/approle/role/agent/secret-id","creation_time":"t","creation_ttl":60,"secret_id":"planted-secret-id"}}"#;
 const DENIED: &str = r#"{"errors":["permission denied: planted-detail"]}"#;
 
 struct Bench {

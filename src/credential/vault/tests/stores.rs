@@ -1,0 +1,127 @@
+use super::*;
+use crate::credential::Engine as _;
+
+const PLAIN: &str = r#"{"request_id":"r","lease_id":"","lease_duration":2764800,"renewable":false,"warnings":null,"auth":null,"wrap_info":null,"data":{"kubeconfig":"planted-plain"}}"#;
+
+fn engine(bench: &Bench) -> Vault {
+    let token = bench.folder.path().join("token");
+    let EngineSettings::Vault(settings) = bench.settings(AuthMethod::TokenFile(token)).engine;
+    Vault::new(settings)
+}
+
+#[tokio::test]
+async fn a_store_is_looked_up_once() {
+    let bench = Bench::start(|_| Reply::json(200, SECRET)).await;
+    let vault = engine(&bench);
+    for _ in 0..3 {
+        vault.fetch(&field("kubeconfig")).await.unwrap();
+    }
+    let all = bench.server.requests();
+    assert_eq!((all.len(), bench.requests().len()), (4, 3));
+}
+
+#[tokio::test]
+async fn a_store_that_nobody_tells_of_is_tried_as_either_version() {
+    for (told, first) in [(403, 404), (403, 403), (404, 404), (404, 405)] {
+        let bench = Bench::bare(move |request| {
+            if request.contains("/ui/mounts/") {
+                return Reply::json(told, DENIED);
+            }
+            if request.starts_with("GET /v1/secret/data/") {
+                return Reply::json(first, DENIED);
+            }
+            Reply::json(200, PLAIN)
+        })
+        .await;
+        let vault = engine(&bench);
+        let fetched = vault.fetch(&field("kubeconfig")).await.unwrap();
+        assert_eq!(text(&fetched), b"planted-plain");
+        assert_eq!((fetched.version, fetched.lease), (None, None));
+        // From then on it is known.
+        let before = bench.requests().len();
+        vault.fetch(&field("kubeconfig")).await.unwrap();
+        assert_eq!(bench.requests().len(), before + 1);
+    }
+}
+
+#[tokio::test]
+async fn an_outage_while_a_store_is_looked_up_is_an_outage() {
+    let bench = Bench::bare(|_| Reply::json(502, "planted")).await;
+    let failure = engine(&bench)
+        .fetch(&field("kubeconfig"))
+        .await
+        .unwrap_err();
+    assert_eq!(failure.kind, FetchErrorKind::Unavailable { sealed: false });
+    assert_eq!(bench.server.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn the_time_to_come_back_is_believed_up_to_an_hour() {
+    for (said, believed) in [("7", Some(7)), ("999999999", Some(3600)), ("soon", None)] {
+        let head = format!(
+            "HTTP/1.1 429 X\r\nretry-after: {said}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        );
+        let bench = Bench::start(move |_| Reply::Bytes(head.clone().into_bytes())).await;
+        let failure = engine(&bench)
+            .fetch(&field("kubeconfig"))
+            .await
+            .unwrap_err();
+        let retry_after = believed.map(Duration::from_secs);
+        assert_eq!(failure.kind, FetchErrorKind::Throttled { retry_after });
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_without_a_leader_is_told_as_one() {
+    let answer = r#"{"errors":["local node not active but active cluster node not found"]}"#;
+    let bench = Bench::start(move |_| Reply::json(500, answer)).await;
+    let failure = engine(&bench)
+        .fetch(&field("kubeconfig"))
+        .await
+        .unwrap_err();
+    assert!(failure.hint.contains("no active node"), "{failure:?}");
+}
+
+#[tokio::test]
+async fn the_engine_is_there_when_it_can_serve_or_pass_on() {
+    for (status, sealed) in [
+        (200, None),
+        (429, None),
+        (404, None),
+        (472, Some(false)),
+        (501, Some(false)),
+        (503, Some(true)),
+    ] {
+        let bench = Bench::bare(move |_| Reply::json(status, "{}")).await;
+        let probed = engine(&bench).probe().await.map_err(|failure| failure.kind);
+        let wanted = sealed.map(|sealed| FetchErrorKind::Unavailable { sealed });
+        assert_eq!(probed.err(), wanted, "{status}");
+        let asked = &bench.server.requests()[0];
+        assert!(!asked.to_lowercase().contains("x-vault-token"), "{asked}");
+    }
+}
+
+#[tokio::test]
+async fn a_lease_is_told_and_its_answer_shows_nothing() {
+    let lent = PLAIN.replace(r#""lease_id":"""#, r#""lease_id":"planted-lease""#);
+    let bench = Bench::bare(move |request| {
+        if request.contains("/ui/mounts/") {
+            return Reply::json(200, &MOUNT.replace("\"kv\"", "\"database\""));
+        }
+        Reply::json(200, &lent)
+    })
+    .await;
+    let (logged, _guard) = Logged::start();
+    let vault = engine(&bench);
+    let fetched = vault.fetch(&field("kubeconfig")).await.unwrap();
+    assert_eq!(fetched.lease, Some(Duration::from_hours(768)));
+    assert!(!format!("{vault:?} {fetched:?}").contains("planted"));
+    vault.close().await;
+    let asked = bench.requests().pop().unwrap();
+    assert!(asked.starts_with("POST /v1/sys/leases/revoke "), "{asked}");
+    assert!(
+        asked.ends_with(r#"{"lease_id":"planted-lease"}"#),
+        "{asked}"
+    );
+    assert!(!logged.text().contains("planted"));
+}
