@@ -116,8 +116,10 @@ impl Logins {
                 Ok(None) | Err(_) => {}
             }
         }
+        let is_over = session.term.is_over(now);
+        drop(session); // so that it can be given back
         match self.replace(&mut held, settings).await {
-            Err(failure) if passes(&failure) && !session.term.is_over(now) => Ok(session),
+            Err(failure) if passes(&failure) && !is_over => held.current.clone().ok_or(failure),
             done => done,
         }
     }

@@ -1,7 +1,6 @@
 use std::time::Duration;
 
 use super::*;
-use crate::credential::Engine as _;
 
 /// Every proof, with planted secrets in its files.
 fn proofs(bench: &Bench) -> Vec<(&'static str, Proof)> {

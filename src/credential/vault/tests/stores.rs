@@ -1,5 +1,4 @@
 use super::*;
-use crate::credential::Engine as _;
 
 const PLAIN: &str = r#"{"request_id":"r","lease_id":"","lease_duration":2764800,"renewable":false,"warnings":null,"auth":null,"wrap_info":null,"data":{"kubeconfig":"planted-plain"}}"#;
 
