@@ -169,6 +169,14 @@ impl Vault {
             lease,
         })
     }
+
+    async fn version_of(&self, reference: &Reference) -> Result<Option<String>, Failure> {
+        let document = Document::of(reference)?;
+        let session = self.logins.current(&self.settings).await?;
+        let client = Client::build(&self.settings, Some(&session.login.token)).await?;
+        let version = self.stores.version(&client, &session.login, &document);
+        Ok(version.await?.map(|number| number.to_string()))
+    }
 }
 
 impl Engine for Vault {
@@ -186,19 +194,22 @@ impl Engine for Vault {
         })
     }
 
+    fn version<'a>(&'a self, reference: &'a Reference) -> Asking<'a, Option<String>> {
+        Box::pin(self.version_of(reference))
+    }
+
     fn is_current<'a>(
         &'a self,
         reference: &'a Reference,
         version: &'a str,
     ) -> Asking<'a, Option<bool>> {
         Box::pin(async move {
-            let document = Document::of(reference)?;
-            let session = self.logins.current(&self.settings).await?;
-            let client = Client::build(&self.settings, Some(&session.login.token)).await?;
-            let login = &session.login;
-            self.stores
-                .is_current(&client, login, &document, version)
-                .await
+            match self.version_of(reference).await {
+                Ok(newest) => Ok(newest.map(|newest| newest == version)),
+                // The fetch that follows tells how it went.
+                Err(failure) if failure.kind == FetchErrorKind::NotFound => Ok(Some(false)),
+                Err(failure) => Err(failure),
+            }
         })
     }
 

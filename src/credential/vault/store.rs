@@ -119,21 +119,19 @@ impl Stores {
         read
     }
 
-    /// Whether `version` is the newest of the document that can be read; `None` where it cannot be
-    /// told.
-    pub(super) async fn is_current(
+    /// The version that a read would give; `None` where it cannot be told without one.
+    pub(super) async fn version(
         &self,
         client: &Client,
         login: &Arc<Login>,
         document: &Document,
-        version: &str,
-    ) -> Result<Option<bool>, Failure> {
-        if lock(&self.unreadable).holds(login, document) {
-            return Ok(None);
-        }
+    ) -> Result<Option<u64>, Failure> {
         let Some((document, Kind::Versioned)) = self.place(client, document).await? else {
             return Ok(None);
         };
+        if lock(&self.unreadable).holds(login, &document) {
+            return Ok(None);
+        }
         let request = ReadSecretMetadataRequest {
             mount: document.mount.clone(),
             path: document.path.clone(),
@@ -147,11 +145,12 @@ impl Stores {
             Err(failure) => return Err(failure),
         };
         let wanted = document.version.unwrap_or(metadata.current_version);
-        let is_whole = metadata
-            .versions
-            .get(&wanted.to_string())
-            .is_some_and(|about| !about.destroyed && about.deletion_time.is_empty());
-        Ok(Some(is_whole && wanted.to_string() == version))
+        let about = metadata.versions.get(&wanted.to_string());
+        if about.is_some_and(|about| !about.destroyed && about.deletion_time.is_empty()) {
+            return Ok(Some(wanted));
+        }
+        let hint = "this version of it was deleted or destroyed, or never written";
+        Err(Failure::new(FetchErrorKind::NotFound, hint))
     }
 
     /// Where the document really is; `None` if the engine does not tell.

@@ -44,6 +44,7 @@ async fn a_version_is_compared_by_the_metadata_alone() {
         .await;
     assert_eq!(is_current(&shop(), "1").await, Some(false));
     assert_eq!(is_current(&shop(), "2").await, Some(true));
+    assert_eq!(vault.version(&shop()).await, Ok(Some("2".to_owned())));
     let pinned = versioned("kv", "shop", Some(1));
     assert_eq!(is_current(&pinned, "1").await, Some(true));
     bench
@@ -51,6 +52,8 @@ async fn a_version_is_compared_by_the_metadata_alone() {
         .write("kv/destroy/shop", &json!({"versions": [1]}))
         .await;
     assert_eq!(is_current(&pinned, "1").await, Some(false));
+    let gone = vault.version(&pinned).await.unwrap_err();
+    assert_eq!(gone.kind, FetchErrorKind::NotFound);
 }
 
 #[tokio::test]

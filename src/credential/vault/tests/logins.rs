@@ -145,8 +145,8 @@ async fn renewing(renewable: bool, renewal: fn() -> Reply) -> (Bench, Vault) {
     })
     .await;
     let (mount, proof) = proofs(&bench).swap_remove(4);
-    let EngineSettings::Vault(settings) = bench.settings(login(mount, proof)).engine;
-    (bench, Vault::new(settings))
+    let vault = Vault::new(bench.own_settings(login(mount, proof)));
+    (bench, vault)
 }
 
 /// Lets time pass between two errands.
@@ -216,8 +216,7 @@ async fn giving_back_ends_although_the_engine_hangs() {
     })
     .await;
     let (mount, proof) = proofs(&bench).swap_remove(5);
-    let EngineSettings::Vault(settings) = bench.settings(login(mount, proof)).engine;
-    let vault = Vault::new(settings);
+    let vault = Vault::new(bench.own_settings(login(mount, proof)));
     vault.fetch(&field("kubeconfig")).await.unwrap();
     tokio::time::pause();
     let before = tokio::time::Instant::now();

@@ -55,13 +55,17 @@ impl Bench {
             default: true,
             refresh: REFRESH,
             max_stale: MAX_STALE,
-            engine: EngineSettings::Vault(Settings {
-                address: format!("https://127.0.0.1:{}", self.server.address.port()),
-                namespace: None,
-                ca_file: self.folder.path().join("ca.pem"),
-                certificate: None,
-                auth,
-            }),
+            engine: EngineSettings::Vault(self.own_settings(auth)),
+        }
+    }
+
+    fn own_settings(&self, auth: AuthMethod) -> Settings {
+        Settings {
+            address: format!("https://127.0.0.1:{}", self.server.address.port()),
+            namespace: None,
+            ca_file: self.folder.path().join("ca.pem"),
+            certificate: None,
+            auth,
         }
     }
 

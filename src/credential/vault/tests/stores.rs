@@ -4,8 +4,7 @@ const PLAIN: &str = r#"{"request_id":"r","lease_id":"","lease_duration":2764800,
 
 fn engine(bench: &Bench) -> Vault {
     let token = bench.folder.path().join("token");
-    let EngineSettings::Vault(settings) = bench.settings(AuthMethod::TokenFile(token)).engine;
-    Vault::new(settings)
+    Vault::new(bench.own_settings(AuthMethod::TokenFile(token)))
 }
 
 #[tokio::test]

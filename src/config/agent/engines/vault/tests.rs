@@ -1,8 +1,9 @@
 use std::path::Path;
 
+use crate::agent::Settings;
 use crate::config::agent::{print, read};
 use crate::config::source::Environment;
-use crate::credential::vault::{AuthMethod, Proof};
+use crate::credential::vault::{self, AuthMethod, Proof};
 use crate::credential::{EngineSettings, Identity};
 
 const REST: &str = "\
@@ -19,6 +20,13 @@ fn engine(keys: &str) -> String {
     format!(
         "{REST}  bao: {{ engine: vault, address: \"https://bao:8200\", ca-file: ca.pem, {keys} }}\n"
     )
+}
+
+fn vault(settings: &Settings) -> &vault::Settings {
+    match &settings.engines[0].engine {
+        EngineSettings::Vault(vault) => vault,
+        other => panic!("{other:?}"),
+    }
 }
 
 fn nowhere() -> Environment {
@@ -50,8 +58,7 @@ fn every_method_reads_and_its_print_reads_back() {
         let printed = print(&settings);
         let again = read(file, &printed, &nowhere()).unwrap();
         assert_eq!(again.engines, settings.engines, "{printed}");
-        let EngineSettings::Vault(vault) = &settings.engines[0].engine;
-        assert_eq!(vault.namespace.as_deref(), Some("a/b"));
+        assert_eq!(vault(&settings).namespace.as_deref(), Some("a/b"));
     }
 }
 
@@ -59,7 +66,7 @@ fn every_method_reads_and_its_print_reads_back() {
 fn a_certificate_is_the_connections_and_serves_the_method() {
     let keys = "certificate-file: c.pem, key-file: k.pem, auth: { method: cert }";
     let settings = read(Path::new("/etc/agent.yaml"), &engine(keys), &nowhere()).unwrap();
-    let EngineSettings::Vault(vault) = &settings.engines[0].engine;
+    let vault = vault(&settings);
     let identity = Identity {
         certificate_file: "/etc/c.pem".into(),
         key_file: "/etc/k.pem".into(),
