@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt as _, join_all};
 use futures_util::stream::{self, StreamExt as _};
 
+use super::fan_out;
 use super::uplink::server_name;
 use super::worker::{git_version, scopes};
 use super::{AccountSettings, Settings, bind};
@@ -19,6 +20,7 @@ use crate::fault::Chain;
 use crate::identity::channel::{connect, probe};
 use crate::identity::renewal::{CLOCK_OFFSET_WARNING, ClockOffset};
 use crate::identity::{TrustBundle, client, keep, tls};
+use crate::limits::ACCOUNTS_PER_AGENT;
 use crate::policy::{AccountPolicy, AllowedKind, Level, Rules};
 use crate::tasks::Tasks;
 use crate::telemetry::finding::{CHECK_TIMEOUT, Finding, spoken};
@@ -56,6 +58,11 @@ pub async fn check(settings: Settings, rules: &Rules, clock: &SharedClock) -> Ve
         let what = format!("account {}", account.name);
         let policy = AccountPolicy::new(account.policy.clone(), rules);
         let (engines, tasks) = (Arc::clone(&engines), tasks.clone());
+        if fan_out::each(&account).is_some() {
+            let all = each_field(account, rules.clone(), engines, tasks);
+            looking.push((what, all.boxed()));
+            continue;
+        }
         let one = async move { vec![one_account(account, policy, engines, tasks).await] };
         looking.push((what, one.boxed()));
     }
@@ -217,6 +224,42 @@ fn not_an_address() -> String {
 }
 
 // ---------------------------------------------------------------- accounts
+
+/// The accounts that one stands for.
+async fn each_field(
+    template: AccountSettings,
+    rules: Rules,
+    engines: Arc<Engines>,
+    tasks: Tasks,
+) -> Vec<Finding> {
+    let what = format!("account {}", template.name);
+    let Some(reference) = fan_out::each(&template) else {
+        return Vec::new();
+    };
+    let keys = match engines.keys(reference).await {
+        Ok(keys) => keys,
+        Err(error) => {
+            let reason = error.reason();
+            let seen = format!("{reason}: {error}");
+            return vec![Finding::bad(what, seen, of_source(reason))];
+        }
+    };
+    let named = keys.names.iter();
+    let accounts: Vec<AccountSettings> = named
+        .filter_map(|field| fan_out::account(&template, field))
+        .take(ACCOUNTS_PER_AGENT)
+        .collect();
+    if accounts.is_empty() {
+        let seen = "the secret has no field that makes the name of an account";
+        let remedy = "name its fields by letters, digits, `-`, `_` and `.`";
+        return vec![Finding::bad(what, seen, remedy)];
+    }
+    let looking = accounts.into_iter().map(|account| {
+        let policy = AccountPolicy::new(account.policy.clone(), &rules);
+        one_account(account, policy, Arc::clone(&engines), tasks.clone())
+    });
+    join_all(looking).await
+}
 
 async fn one_account(
     account: AccountSettings,

@@ -53,7 +53,7 @@ struct Follower {
 }
 
 /// The secret of an account that stands for each of its fields.
-fn each(account: &AccountSettings) -> Option<&Reference> {
+pub(super) fn each(account: &AccountSettings) -> Option<&Reference> {
     match &account.source {
         Source::Secret { reference, .. } if reference.key == Key::Each => Some(reference),
         _ => None,
@@ -245,5 +245,154 @@ impl Following {
         }
         *failed = Some(reason.to_owned());
         tracing::warn!(reason, %error, "the fields of a secret cannot be listed; the known ones stay");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credential::testkit::Logged;
+    use crate::credential::{EngineSettings, Locator, MAX_STALE, file};
+    use crate::entropy;
+    use crate::policy;
+
+    fn template(name: &str) -> AccountSettings {
+        let reference = Reference {
+            profile: Some("vol".to_owned()),
+            locator: Locator::File {
+                path: String::new(),
+            },
+            key: Key::Each,
+            base64: false,
+        };
+        AccountSettings {
+            name: name.to_owned(),
+            source: Source::Secret {
+                reference,
+                context: None,
+            },
+            policy: policy::AccountSettings::default(),
+            read_roles: Vec::new(),
+            write_roles: Vec::new(),
+        }
+    }
+
+    fn knowing(fields: &[&str]) -> FanOut {
+        let fan_out = FanOut::new(Tasks::new(), entropy::system());
+        let reference = each(&template("*")).unwrap().clone();
+        let fields = fields.iter().map(ToString::to_string).collect();
+        fan_out
+            .known
+            .send_modify(|known| drop(known.insert(reference, fields)));
+        fan_out
+    }
+
+    fn names(accounts: &[AccountSettings]) -> Vec<&str> {
+        let names = accounts.iter().map(|account| account.name.as_str());
+        names.collect()
+    }
+
+    fn following() -> Following {
+        Following {
+            reference: each(&template("*")).unwrap().clone(),
+            engines: Arc::default(),
+            known: watch::Sender::default(),
+            missing: BTreeMap::new(),
+        }
+    }
+
+    fn list(fields: &[&str]) -> Vec<String> {
+        fields.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn each_field_is_an_account_and_what_makes_no_name_is_told_once() {
+        let (logged, _guard) = Logged::start();
+        let mut fan_out = knowing(&["eu", "us", "a/b", "lab"]);
+        let mut plain = template("prod-lab");
+        plain.source = Source::KubeconfigFile {
+            path: "lab".into(),
+            context: None,
+        };
+        let wanted = [template("prod-*"), plain.clone()];
+        for _ in 0..2 {
+            let served = fan_out.expanded(&wanted);
+            assert_eq!(names(&served), ["prod-eu", "prod-lab", "prod-us"]);
+            assert_eq!(served.get(1), Some(&plain));
+            let Some(Source::Secret { reference, .. }) = served.first().map(|one| &one.source)
+            else {
+                panic!("its credential is a secret");
+            };
+            assert_eq!(reference.key, Key::Named("eu".to_owned()));
+        }
+        let text = logged.text();
+        assert_eq!(text.matches("it makes no name of an account").count(), 1);
+        assert_eq!(text.matches("another account of that name").count(), 1);
+    }
+
+    #[test]
+    fn there_are_never_more_accounts_than_an_agent_may_have() {
+        let fields: Vec<String> = (0..1000).map(|number| format!("f{number:03}")).collect();
+        let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
+        let mut fan_out = knowing(&fields);
+        let served = fan_out.expanded(&[template("*")]);
+        assert_eq!(served.len(), ACCOUNTS_PER_AGENT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_field_has_to_be_missing_twice() {
+        let mut following = following();
+        let fields = |following: &Following| {
+            let known = following.known.borrow();
+            let fields = known.get(&following.reference).cloned();
+            fields.unwrap_or_default().into_iter().collect::<Vec<_>>()
+        };
+        following.take(list(&["eu", "us"]));
+        following.take(list(&["us"]));
+        assert_eq!(fields(&following), ["eu", "us"]);
+        assert!(following.pause() <= CONFIRM);
+        // It was back in between.
+        tokio::time::advance(CONFIRM).await;
+        following.take(list(&["eu", "us"]));
+        following.take(list(&["us"]));
+        assert_eq!(fields(&following), ["eu", "us"]);
+        tokio::time::advance(CONFIRM).await;
+        following.take(list(&["us"]));
+        assert_eq!(fields(&following), ["us"]);
+        assert!(following.missing.is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_fields_of_a_folder_are_followed_and_a_lost_folder_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("root");
+        std::fs::create_dir(&root).unwrap();
+        std::fs::write(root.join("eu"), "").unwrap();
+        let engines = Arc::new(Engines::new(vec![crate::credential::Settings {
+            name: "vol".to_owned(),
+            default: false,
+            refresh: Duration::from_hours(1),
+            max_stale: MAX_STALE,
+            engine: EngineSettings::File(file::Settings { root: root.clone() }),
+        }]));
+        let tasks = Tasks::new();
+        let mut fan_out = FanOut::new(tasks.clone(), entropy::system());
+        let mut changes = fan_out.changes();
+        let wanted = [template("prod-*")];
+        fan_out.follow(&wanted, &engines);
+        changes.changed().await.unwrap();
+        assert_eq!(names(&fan_out.expanded(&wanted)), ["prod-eu"]);
+        std::fs::write(root.join("us"), "").unwrap();
+        changes.changed().await.unwrap();
+        assert_eq!(names(&fan_out.expanded(&wanted)), ["prod-eu", "prod-us"]);
+
+        // Other engines, of which none is the one that is meant.
+        std::fs::remove_dir_all(&root).unwrap();
+        fan_out.follow(&wanted, &Arc::default());
+        let known = fan_out.expanded(&wanted);
+        assert_eq!(names(&known), ["prod-eu", "prod-us"]);
+        fan_out.follow(&[], &engines);
+        assert_eq!(names(&fan_out.expanded(&wanted)), [] as [&str; 0]);
+        assert!(tasks.drain(Duration::from_secs(5)).await);
     }
 }

@@ -260,8 +260,8 @@ async fn a_watch_that_breaks_ends_or_is_silent_is_opened_again() {
     let (logged, _guard) = Logged::start();
     let mut engine = bench.engine();
     engine.silence = Duration::from_millis(100);
-    let wanted = field("config");
-    let changed = engine.changed(&wanted, "41").unwrap();
+    let reference = field("config");
+    let changed = engine.changed(&reference, "41").unwrap();
     timeout(Duration::from_secs(60), changed).await.unwrap();
     let watches = bench.paths().into_iter().filter(|path| is_watch(path));
     assert_eq!(watches.count(), 6);
