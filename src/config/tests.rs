@@ -307,3 +307,65 @@ fn a_file_that_cannot_be_read_is_told_by_its_path() {
         Err(ConfigError::NotText { .. })
     ));
 }
+
+/// A whole agent with these engines, indented by two, and an account of the first kind of secret.
+fn with_engines(engines: &str, secret: &str) -> String {
+    AGENT
+        .split_once("engines:")
+        .map(|(head, _)| {
+            format!(
+                "{head}engines:\n{engines}accounts:\n  - name: shop\n    \
+                 credential: {{ secret: \"{secret}\" }}\n"
+            )
+        })
+        .unwrap()
+}
+
+#[test]
+fn engines_on_this_machine_and_in_clusters_read_and_their_print_reads_back() {
+    let engines = "  own: { engine: k8s, in-cluster: true, default: true }\n  \
+                   ops: { engine: k8s, kubeconfig-file: ops.yaml, context: c, namespace: sortie }\n  \
+                   mounted: { engine: file, root: /var/run/kubeconfigs }\n  \
+                   test: { engine: noop }\n";
+    let text = with_engines(engines, "encryptedFile:k8s!n:Shop!k:config");
+    let file = Path::new("/etc/sortie/agent.yaml");
+    let settings = agent::read(file, &text, &pod()).unwrap();
+    let printed = agent::print(&settings);
+    let again = agent::read(file, &printed, &pod()).unwrap();
+    let sorted = |mut engines: Vec<crate::credential::Settings>| {
+        engines.sort_by(|one, other| one.name.cmp(&other.name));
+        engines
+    };
+    assert_eq!(sorted(settings.engines), sorted(again.engines));
+    assert_eq!(settings.accounts, again.accounts);
+}
+
+#[test]
+fn mistakes_with_these_engines_are_told_at_their_places() {
+    let engines = "  a: { engine: k8s }\n  \
+                   b: { engine: k8s, in-cluster: true, kubeconfig-file: x }\n  \
+                   c: { engine: k8s, in-cluster: true, context: c }\n  \
+                   d: { engine: file, root: / }\n  \
+                   e: { engine: file }\n  \
+                   f: { engine: noop, root: /x }\n";
+    let text = with_engines(engines, "sec+file://d/x");
+    let error = agent::read(Path::new("agent.yaml"), &text, &nowhere()).unwrap_err();
+    let told: Vec<String> = told(&error)
+        .lines()
+        .filter_map(|line| Some(line.split_once("engines.")?.1.to_owned()))
+        .collect();
+    let wanted = [
+        "a.in-cluster: must be `true`, or `kubeconfig-file` must name another cluster",
+        "b.kubeconfig-file: does not go with `in-cluster: true`",
+        "c.context: belongs to `kubeconfig-file`",
+        "c.in-cluster: works in a pod only: KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT \
+         are not set; elsewhere use `kubeconfig-file`",
+        "d.root: must be a folder of its own, not `/`",
+        "e.root: is missing",
+        "f.root: is not known",
+    ];
+    assert_eq!(told.len(), wanted.len(), "{told:#?}");
+    for (told, wanted) in told.iter().zip(wanted) {
+        assert!(told.starts_with(wanted), "{told} instead of {wanted}");
+    }
+}
