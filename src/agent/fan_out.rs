@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 use super::AccountSettings;
 use crate::credential::{Engines, FetchError, Key, Keys, Reference, Source};
 use crate::entropy::SharedEntropy;
-use crate::hub::is_account_name;
 use crate::limits::ACCOUNTS_PER_AGENT;
+use crate::policy::is_account_name;
 use crate::retry::{Backoff, pause_unless};
 use crate::tasks::Tasks;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::audit::Audit;
 use super::registry::{Account, Registry, RegistryError, Tables};
 use crate::entropy::{self, Entropy};
+use crate::policy::is_account_name;
 use crate::wire::v1;
 
 /// What the hub makes of an offered account.
@@ -21,19 +22,6 @@ pub(super) type Decisions = BTreeMap<String, Decision>;
 
 /// Reason of an account that is served from another cluster than before.
 pub(super) const CLUSTER_CHANGED: &str = "ClusterChanged";
-
-/// Longest name of an account, in bytes.
-const NAME_BYTES: usize = 128;
-
-/// Whether `name` can be an account's: letters, digits, `-`, `_` and `.`, not at its ends.
-pub fn is_account_name(name: &str) -> bool {
-    let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    let edge = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
-    name.len() <= NAME_BYTES
-        && name.bytes().all(inner)
-        && edge(name.bytes().next())
-        && edge(name.bytes().next_back())
-}
 
 /// Judges the accounts that an instance of `agent` offers, and notes those that are new.
 pub(super) async fn decide(
@@ -144,15 +132,6 @@ mod tests {
     use super::super::store::Store;
     use super::*;
 
-    #[test]
-    fn names_of_accounts_fit_into_paths_and_keys() {
-        for good in ["shop", "prod-eu", "Prod_1", "a.b"] {
-            assert!(is_account_name(good), "{good}");
-        }
-        for bad in ["", "-a", "a/b", "a b", "a\0", "é", ".", "a-"] {
-            assert!(!is_account_name(bad), "{bad}");
-        }
-    }
     /// A registry in which `shop` is approved for agent `a`.
     async fn registry(folder: &tempfile::TempDir) -> Arc<Registry> {
         let registry = Registry::open(Arc::new(Store::open(folder.path()).unwrap())).unwrap();

@@ -50,7 +50,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use account::Counts;
-pub use admission::is_account_name;
 pub use check::check;
 pub use recent::{Operation, Operations};
 pub use start::{Running, StartError, start};

@@ -27,6 +27,7 @@ mod decision;
 mod kinds;
 mod known;
 mod load;
+mod name;
 mod rights;
 mod rules;
 
@@ -38,6 +39,7 @@ pub use decision::{Decision, Denial};
 pub use kinds::{KindPattern, PatternError};
 pub use known::known_kinds;
 pub use load::{LoadError, Rules, load};
+pub use name::is_account_name;
 pub use rights::{PolicyRule, Rights, UnknownKinds};
 pub use rules::{Levels, MaskedKind, ScrubRules};
 

@@ -10,9 +10,8 @@ use crate::config::reader::{Field, Map, Parsed, printable};
 use crate::config::source::Environment;
 use crate::config::text::{boolean, duration, path, text};
 use crate::credential::{Key, Reference, Source};
-use crate::hub::is_account_name;
 use crate::limits::ACCOUNTS_PER_AGENT;
-use crate::policy::{self, KindPattern, NamespacePattern, OperationRule};
+use crate::policy::{self, KindPattern, NamespacePattern, OperationRule, is_account_name};
 use crate::resource::Verb;
 
 /// Most entries of any list of an account.

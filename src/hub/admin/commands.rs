@@ -10,7 +10,6 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::ExposeSecret;
 
 use super::super::Core;
-use super::super::admission::is_account_name;
 use super::super::audit::Audit;
 use super::super::backup;
 use super::super::registry::{Client, Cluster, Registry, RegistryError, Tables, Token};
@@ -22,6 +21,7 @@ use crate::entropy;
 use crate::fault::Chain;
 use crate::identity::service_account::TokenIssuer;
 use crate::identity::{Name, Role, join};
+use crate::policy::is_account_name;
 use crate::wire::v1;
 
 /// Longest life of a join token.
