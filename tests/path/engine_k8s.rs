@@ -240,7 +240,7 @@ fn stand_plan(accounts: &[&str], yaml: String, folder: &Path) -> Plan {
 }
 
 /// A new Service comes through the hub.
-async fn streams(stand: &Stand, api: &Api, namespace: &str, account: &str) {
+pub(crate) async fn streams(stand: &Stand, api: &Api, namespace: &str, account: &str) {
     let client = Client::read(
         &stand
             .kubeconfig(account, &format!("reader-{account}"))
