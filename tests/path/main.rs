@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod aws;
 mod backup;
 #[cfg(test)]
 mod check;

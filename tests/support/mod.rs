@@ -40,6 +40,7 @@ pub(crate) mod kube;
 pub(crate) mod kubectl;
 pub(crate) mod latency;
 pub(crate) mod matrix;
+pub(crate) mod moto;
 pub(crate) mod openbao;
 pub(crate) mod pki;
 pub(crate) mod playback;
