@@ -10,7 +10,7 @@ use crate::limits;
 /// What is taken from the environment.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
-    /// `AWS_ROLE_ARN`: the role of AWS that the pod's ServiceAccount may take on.
+    /// `AWS_ROLE_ARN`: the role of AWS that the pod's service account may take on.
     pub aws_role_arn: Option<String>,
     /// `AWS_WEB_IDENTITY_TOKEN_FILE`: the token with which it does.
     pub aws_web_identity_token_file: Option<String>,

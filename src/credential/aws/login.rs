@@ -149,7 +149,7 @@ impl Login {
             .with_retry_config(RetryConfig::disabled())
     }
 
-    /// Shows the token of a ServiceAccount.
+    /// Shows the token of a service account.
     async fn present(&self, identity: &WebIdentity) -> Result<Credentials, Failure> {
         let unreadable = Failure::local("the file of AWS_WEB_IDENTITY_TOKEN_FILE holds no token");
         let Ok(token) = read_token(&identity.token_file).await else {

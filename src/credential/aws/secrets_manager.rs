@@ -7,6 +7,7 @@ use aws_config::{BehaviorVersion, Region};
 use aws_sdk_secretsmanager::config::{IdentityCache, StalledStreamProtectionConfig};
 use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretOutput;
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueOutput;
+use aws_sdk_secretsmanager::primitives::Blob;
 use aws_sdk_secretsmanager::{Client, Config};
 use http::Request;
 use serde_json::Value;
@@ -168,7 +169,7 @@ fn region_of_arn(name: &str) -> Option<&str> {
 
 fn content(answer: GetSecretValueOutput) -> Result<(Vec<u8>, Option<String>), Failure> {
     let text = answer.secret_string.map(String::into_bytes);
-    let bytes = text.or_else(|| answer.secret_binary.map(|blob| blob.into_inner()));
+    let bytes = text.or_else(|| answer.secret_binary.map(Blob::into_inner));
     match bytes {
         Some(bytes) => Ok((bytes, answer.version_id)),
         None => Err(Failure::corrupt("the answer has no value")),
