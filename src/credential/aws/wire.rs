@@ -69,7 +69,7 @@ impl Wire {
         Ok(answer)
     }
 
-    async fn client(&self, uri: &Uri) -> Result<reqwest::Client, Failure> {
+    pub(super) async fn client(&self, uri: &Uri) -> Result<reqwest::Client, Failure> {
         match uri.scheme_str() {
             Some("https") => {
                 transport::client_as(None, self.ca_file.as_deref(), self.deadline).await

@@ -51,11 +51,10 @@ fn assert_only_capped(text: &str) {
     assert_eq!(leaks, [] as [&str; 0]);
 }
 
-/// Answers of Secrets Manager to a question for the field `kubeconfig`.
-fn answers() -> Vec<(Reply, FetchErrorKind)> {
-    use FetchErrorKind::{Corrupt, Denied, NotFound, Unauthenticated};
+/// Errors as Secrets Manager tells them.
+fn errors() -> Vec<(Reply, FetchErrorKind)> {
+    use FetchErrorKind::{Denied, NotFound, Unauthenticated};
     let throttling = r#"{"__type":"ThrottlingException","Message":"planted-detail"}"#;
-    let planted = SECRET.replace("kubeconfig\\\"", "kubekonfig\\\"");
     vec![
         (coded(400, "ResourceNotFoundException"), NotFound),
         (coded(400, "InvalidRequestException"), NotFound),
@@ -80,6 +79,14 @@ fn answers() -> Vec<(Reply, FetchErrorKind)> {
         ),
         (coded(500, "InternalServiceError"), unavailable()),
         (coded(400, "planted-unknown-code"), unavailable()),
+    ]
+}
+
+/// Answers to a question for the field `kubeconfig` that are no answers.
+fn nonsense() -> Vec<(Reply, FetchErrorKind)> {
+    use FetchErrorKind::{Corrupt, Denied};
+    let planted = SECRET.replace("kubeconfig\\\"", "kubekonfig\\\"");
+    vec![
         (
             answer(502, "content-type: text/html\r\n", "<html>planted</html>"),
             unavailable(),
@@ -138,7 +145,7 @@ fn answers() -> Vec<(Reply, FetchErrorKind)> {
 async fn every_answer_has_its_kind_and_none_is_shown() {
     let (logged, _guard) = Logged::start();
     let mut cases = 0;
-    for (reply, kind) in answers() {
+    for (reply, kind) in errors().into_iter().chain(nonsense()) {
         let reply = std::sync::Mutex::new(Some(reply));
         let script = move |_: &str| reply.lock().unwrap().take().unwrap_or(Reply::Hang);
         let bench = Bench::start(script).await;

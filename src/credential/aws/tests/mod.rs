@@ -4,3 +4,4 @@ mod failures;
 mod login;
 mod s3;
 mod secrets_manager;
+mod wire;

@@ -77,7 +77,7 @@ async fn a_bucket_becomes_a_label_only_if_it_is_one() {
     let bench = Bench::start(found).await;
     let mut settings = bench.settings();
     settings.endpoint = None;
-    let engine = S3::with_clock(settings, bench.clock.clone());
+    let engine = S3::with_clock(settings, bench.clock);
     for (region, bucket, key, url) in [
         (
             None,
