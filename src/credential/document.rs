@@ -46,66 +46,6 @@ pub(super) fn as_meant(bytes: SecretBytes, reference: &Reference) -> Result<Secr
     Ok(bytes)
 }
 
-/// All of a document.
-///
-/// # Errors
-/// `Corrupt` where it should be base64 and is not.
-#[cfg(feature = "aws")]
-pub(super) fn whole(bytes: Vec<u8>, reference: &Reference) -> Result<SecretBytes, Failure> {
-    let bytes = SecretBytes::new(bytes);
-    if reference.base64 {
-        return decoded(&bytes);
-    }
-    Ok(bytes)
-}
-
-/// The text at the dotted path of a YAML or JSON document.
-///
-/// # Errors
-/// `Corrupt` for another form, `Invalid` where the path leads nowhere.
-#[cfg(feature = "aws")]
-pub(super) fn at_path(
-    bytes: Vec<u8>,
-    path: &str,
-    reference: &Reference,
-) -> Result<SecretBytes, Failure> {
-    let document = document(bytes)?;
-    let missing = FetchErrorKind::Invalid {
-        field: path.to_owned(),
-    };
-    let mut node = &document;
-    for name in path.split('.') {
-        let Some(next) = node.get(name) else {
-            return Err(Failure::new(missing, ""));
-        };
-        node = next;
-    }
-    let text = node
-        .as_str()
-        .ok_or(Failure::corrupt("the field is not a text"))?;
-    whole(text.as_bytes().to_vec(), reference)
-}
-
-/// The names at the top of a YAML or JSON document.
-///
-/// # Errors
-/// `Corrupt` for another form.
-#[cfg(feature = "aws")]
-pub(super) fn top_names(bytes: Vec<u8>) -> Result<Vec<String>, Failure> {
-    let document = document(bytes)?;
-    let entries = document.as_map();
-    let entries = entries.ok_or(Failure::corrupt("the secret is not a map of fields"))?;
-    Ok(entries.iter().map(|entry| entry.key.clone()).collect())
-}
-
-#[cfg(feature = "aws")]
-fn document(bytes: Vec<u8>) -> Result<crate::yaml::Node, Failure> {
-    let bytes = zeroize::Zeroizing::new(bytes);
-    let text = std::str::from_utf8(&bytes).ok();
-    let document = text.and_then(|text| crate::yaml::parse(text).ok());
-    document.ok_or(Failure::corrupt("the document is neither YAML nor JSON"))
-}
-
 /// The names of the fields of a map of fields.
 ///
 /// # Errors

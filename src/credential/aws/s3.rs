@@ -9,7 +9,8 @@ use super::secrets_manager::reach;
 use super::{Settings, domain, region, sign};
 use crate::clock::{self, SharedClock};
 use crate::credential::fetch::{Asking, Engine, Failure, FetchErrorKind, Fetched, Waiting};
-use crate::credential::{Key, Locator, Reference, document};
+use crate::credential::{Locator, Reference, document};
+use crate::secret::SecretBytes;
 
 /// A connection to S3.
 #[derive(Debug)]
@@ -89,13 +90,9 @@ impl S3 {
     async fn fetch_object(&self, reference: &Reference) -> Result<Fetched, Failure> {
         let answer = self.ask(Method::GET, reference).await?;
         let version = etag(&answer);
-        let bytes = answer.body().to_vec();
+        let object = SecretBytes::new(answer.body().to_vec());
         drop(answer);
-        let document = match &reference.key {
-            Key::Whole => document::whole(bytes, reference)?,
-            Key::Named(path) => document::at_path(bytes, path, reference)?,
-            Key::Each => return Err(Failure::corrupt("the reference names no field")),
-        };
+        let document = document::part(object, reference)?;
         Ok(Fetched {
             document,
             version,
@@ -105,7 +102,7 @@ impl S3 {
 
     async fn names(&self, reference: &Reference) -> Result<Vec<String>, Failure> {
         let answer = self.ask(Method::GET, reference).await?;
-        document::top_names(answer.body().to_vec())
+        document::keys(&SecretBytes::new(answer.body().to_vec()))
     }
 
     async fn still(&self, reference: &Reference, version: &str) -> Result<Option<bool>, Failure> {

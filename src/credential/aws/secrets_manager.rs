@@ -19,6 +19,7 @@ use super::{Settings, domain, region};
 use crate::clock::{self, SharedClock};
 use crate::credential::fetch::{Asking, Engine, Failure, FetchErrorKind, Fetched, Waiting};
 use crate::credential::{Key, Locator, Reference, document};
+use crate::secret::SecretBytes;
 
 /// The stage of a version that a reference means where it names none.
 const CURRENT: &str = "AWSCURRENT";
@@ -104,7 +105,7 @@ impl SecretsManager {
     async fn fetch_field(&self, reference: &Reference) -> Result<Fetched, Failure> {
         let (bytes, version) = self.read(self.secret(reference)?).await?;
         let document = match &reference.key {
-            Key::Whole => document::whole(bytes, reference)?,
+            Key::Whole => document::as_meant(SecretBytes::new(bytes), reference)?,
             Key::Named(_) | Key::Each => document::field(fields(bytes)?, reference)?,
         };
         Ok(Fetched {
