@@ -13,6 +13,7 @@ use super::login::Login;
 use crate::credential::authorization::bearer;
 use crate::credential::fetch::{Failure, FetchErrorKind};
 use crate::credential::transport::{self, BodyError, is_untrusted};
+use crate::secret::SecretBytes;
 
 /// Time that one request may take.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -94,6 +95,11 @@ pub(super) async fn body(answer: Response) -> Result<Zeroizing<Vec<u8>>, Failure
             BodyError::TooLarge => "its answer is too large",
         })
     })
+}
+
+/// Moves a body into a sealed value.
+pub(super) fn sealed(body: &mut Zeroizing<Vec<u8>>) -> SecretBytes {
+    SecretBytes::new(std::mem::take(&mut **body))
 }
 
 fn unreachable(error: &reqwest::Error, has_ca_file: bool) -> Failure {

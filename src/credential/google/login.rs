@@ -39,7 +39,7 @@ const BLOCKING_THREADS: usize = 2;
 pub(super) struct Login {
     auth: AuthMethod,
     scope: &'static str,
-    /// Another metadata server than Google's.
+    /// Another metadata server than Google's, for tests.
     metadata: Option<String>,
     pub(super) deadline: Duration,
     held: Mutex<Option<Library>>,

@@ -8,11 +8,10 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::Settings;
-use super::api::{Api, body};
+use super::api::{Api, body, sealed};
 use super::checksum::crc32c;
 use crate::credential::fetch::{Asking, Engine, Failure, FetchErrorKind, Fetched};
 use crate::credential::{Locator, Reference, document};
-use crate::secret::SecretBytes;
 
 /// Secret Manager has no narrower one.
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
@@ -37,7 +36,7 @@ impl Secrets {
         }
     }
 
-    async fn read(&self, reference: &Reference) -> Result<(SecretBytes, String), Failure> {
+    async fn read(&self, reference: &Reference) -> Result<(Zeroizing<Vec<u8>>, String), Failure> {
         let wanted = Wanted::of(reference)?;
         let version = format!("{}:access", wanted.version);
         let url = self.api.url(&wanted.path(&version))?;
@@ -63,9 +62,9 @@ impl Secrets {
 impl Engine for Secrets {
     fn fetch<'a>(&'a self, reference: &'a Reference) -> Asking<'a, Fetched> {
         Box::pin(async move {
-            let (text, version) = self.read(reference).await?;
+            let (mut text, version) = self.read(reference).await?;
             Ok(Fetched {
-                document: document::part(text, reference)?,
+                document: document::part(sealed(&mut text), reference)?,
                 version: Some(version),
                 lease: None,
             })
@@ -74,8 +73,8 @@ impl Engine for Secrets {
 
     fn keys<'a>(&'a self, reference: &'a Reference) -> Asking<'a, Vec<String>> {
         Box::pin(async move {
-            let (text, _version) = self.read(reference).await?;
-            document::keys(&text)
+            let (mut text, _version) = self.read(reference).await?;
+            document::keys(&sealed(&mut text))
         })
     }
 
@@ -186,7 +185,7 @@ struct Told {
 }
 
 impl Payload {
-    fn open(self) -> Result<SecretBytes, Failure> {
+    fn open(self) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let Ok(data) = STANDARD.decode(self.data.as_bytes()) else {
             return Err(Failure::corrupt("the payload is not base64"));
         };
@@ -199,7 +198,7 @@ impl Payload {
         if told != Some(i64::from(crc32c(&data))) {
             return Err(Failure::corrupt("the payload does not match its checksum"));
         }
-        Ok(SecretBytes::new(data.to_vec()))
+        Ok(data)
     }
 }
 

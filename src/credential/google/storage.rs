@@ -5,13 +5,13 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
 use reqwest::Url;
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
 use super::Settings;
-use super::api::{Api, body};
+use super::api::{Api, body, sealed};
 use super::checksum::crc32c;
 use crate::credential::fetch::{Asking, Engine, Failure, Fetched};
 use crate::credential::{Locator, Reference, document};
-use crate::secret::SecretBytes;
 
 /// Reading objects.
 const SCOPE: &str = "https://www.googleapis.com/auth/devstorage.read_only";
@@ -30,7 +30,7 @@ impl Storage {
         }
     }
 
-    async fn read(&self, reference: &Reference) -> Result<(SecretBytes, String), Failure> {
+    async fn read(&self, reference: &Reference) -> Result<(Zeroizing<Vec<u8>>, String), Failure> {
         let mut url = self.url(reference)?;
         url.set_query(Some("alt=media"));
         let answer = self.api.get(url).await?;
@@ -47,7 +47,7 @@ impl Storage {
         }
         let generation =
             generation.ok_or(Failure::corrupt("the object comes without its generation"))?;
-        Ok((SecretBytes::new(object.to_vec()), generation))
+        Ok((object, generation))
     }
 
     async fn current(&self, reference: &Reference) -> Result<String, Failure> {
@@ -72,9 +72,9 @@ impl Storage {
 impl Engine for Storage {
     fn fetch<'a>(&'a self, reference: &'a Reference) -> Asking<'a, Fetched> {
         Box::pin(async move {
-            let (object, generation) = self.read(reference).await?;
+            let (mut object, generation) = self.read(reference).await?;
             Ok(Fetched {
-                document: document::part(object, reference)?,
+                document: document::part(sealed(&mut object), reference)?,
                 version: Some(generation),
                 lease: None,
             })
@@ -83,8 +83,8 @@ impl Engine for Storage {
 
     fn keys<'a>(&'a self, reference: &'a Reference) -> Asking<'a, Vec<String>> {
         Box::pin(async move {
-            let (object, _generation) = self.read(reference).await?;
-            document::keys(&object)
+            let (mut object, _generation) = self.read(reference).await?;
+            document::keys(&sealed(&mut object))
         })
     }
 
