@@ -4,6 +4,8 @@
     reason = "a field that is not there is JSON null"
 )]
 
+mod memory;
+
 use std::fs;
 
 use base64::Engine as _;
@@ -61,9 +63,9 @@ fn plan(google: &Google, accounts: &[(&str, String)]) -> Plan {
     }
 }
 
-async fn stand_of(google: &Google, plan: &Plan) -> Stand {
+async fn stand_of(google: &Google, plan: &Plan, options: &[&str]) -> Stand {
     let hub = stand::hub(plan.agent_ttl).await;
-    let agent = stand::agent_in(&google.variables(), &[], &hub, "lab", plan, "").await;
+    let agent = stand::agent_in(&google.variables(), options, &hub, "lab", plan, "").await;
     Stand { hub, agent }
 }
 
@@ -155,7 +157,7 @@ async fn accounts_from_secret_manager_and_storage_stream_by_every_login() {
             "sec+gcs://gcs-federation/bucket/team/shop%201.yaml#shop.kubeconfig".to_owned(),
         ),
     ];
-    let stand = stand_of(&google, &plan(&google, &accounts)).await;
+    let stand = stand_of(&google, &plan(&google, &accounts), &[]).await;
     for (account, _) in &accounts {
         stand.wait(account, "ACTIVE").await;
     }
@@ -163,10 +165,8 @@ async fn accounts_from_secret_manager_and_storage_stream_by_every_login() {
         let mut watch = watch(&stand, account, &namespace).await;
         streams(&mut watch, cluster, &namespace, account).await;
     }
-    let key = fs::read_to_string(google.key_file()).unwrap();
-    let key: Value = serde_json::from_str(&key).unwrap();
-    let key = key["private_key"].as_str().unwrap().lines().nth(1).unwrap();
-    let planted = [key, SUBJECT_TOKEN, "ya29.", cluster.token.as_str()];
+    let key = google.key_line();
+    let planted = [key.as_str(), SUBJECT_TOKEN, "ya29.", cluster.token.as_str()];
     stand.agent.log().assert_without(&planted);
 }
 
@@ -185,8 +185,9 @@ async fn what_goes_wrong_at_google_is_told_and_the_account_goes_on() {
         ),
         ("lost", "sec+gcs://gcs-key/bucket/lost.yaml".to_owned()),
     ];
-    let stand = stand_of(&google, &plan(&google, &accounts)).await;
-    shown(&stand, "shop", "ACTIVE", "").await;
+    let stand = stand_of(&google, &plan(&google, &accounts), &[]).await;
+    stand.wait("shop", "ACTIVE").await;
+    stand.wait("lost", "FAILED").await;
     let mut watch = watch(&stand, "shop", &namespace).await;
     shown(&stand, "lost", "FAILED", "SecretNotFound").await;
 

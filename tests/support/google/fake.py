@@ -50,7 +50,6 @@ class World:
         self.tokens = set()
         self.subject_token = None
         self.mode = None
-        self.asked = []
         self.public_key = self.write_key(folder)
 
     def write_key(self, folder):
@@ -102,10 +101,8 @@ class World:
                 self.subject_token = body["token"]
             elif what == "mode":
                 self.mode = body["mode"]
-            elif what == "revoke":
-                self.tokens.clear()
-            elif what == "asked":
-                return {"asked": self.asked}
+            elif what == "tokens":
+                return {"tokens": sorted(self.tokens)}
             else:
                 raise Refused(400)
             return {}
@@ -144,7 +141,6 @@ class Handler(BaseHTTPRequestHandler):
     def guarded(self, handle):
         try:
             url = urlsplit(self.path)
-            self.world.asked.append(f"{self.command} {self.path}")
             handle(url.path, parse_qs(url.query))
         except Refused as refused:
             told = {"code": refused.code, "status": refused.status, "message": str(refused)}

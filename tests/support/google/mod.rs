@@ -155,13 +155,21 @@ impl Google {
         self.tell("mode", &json!({"mode": mode})).await;
     }
 
-    /// The requests so far, `METHOD /path?query`.
-    pub(crate) async fn asked(&self) -> Vec<String> {
-        let told = self.tell("asked", &json!({})).await;
-        let asked = told["asked"].as_array().expect("a list").iter();
-        asked
-            .filter_map(|line| Some(line.as_str()?.to_owned()))
+    /// The access tokens that it has given so far.
+    pub(crate) async fn tokens(&self) -> Vec<String> {
+        let told = self.tell("tokens", &json!({})).await;
+        let tokens = told["tokens"].as_array().expect("a list").iter();
+        tokens
+            .filter_map(|token| Some(token.as_str()?.to_owned()))
             .collect()
+    }
+
+    /// The first line of the service account's key behind its title.
+    pub(crate) fn key_line(&self) -> String {
+        let file = fs::read_to_string(self.key_file()).expect("the double wrote it");
+        let file: Value = serde_json::from_str(&file).expect("JSON");
+        let key = file["private_key"].as_str().expect("PEM");
+        key.lines().nth(1).expect("several lines").to_owned()
     }
 
     /// What Google's own clients read, by way to log in.
