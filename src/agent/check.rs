@@ -58,12 +58,13 @@ pub async fn check(settings: Settings, rules: &Rules, clock: &SharedClock) -> Ve
         let what = format!("account {}", account.name);
         let policy = AccountPolicy::new(account.policy.clone(), rules);
         let (engines, tasks) = (Arc::clone(&engines), tasks.clone());
+        let clock = Arc::clone(clock);
         if fan_out::each(&account).is_some() {
-            let all = each_field(account, rules.clone(), engines, tasks);
+            let all = each_field(account, rules.clone(), engines, clock, tasks);
             looking.push((what, all.boxed()));
             continue;
         }
-        let one = async move { vec![one_account(account, policy, engines, tasks).await] };
+        let one = async move { vec![one_account(account, policy, engines, clock, tasks).await] };
         looking.push((what, one.boxed()));
     }
     let found = join_all(looking.into_iter().map(|(what, one)| bounded(what, one))).await;
@@ -230,6 +231,7 @@ async fn each_field(
     template: AccountSettings,
     rules: Rules,
     engines: Arc<Engines>,
+    clock: SharedClock,
     tasks: Tasks,
 ) -> Vec<Finding> {
     let what = format!("account {}", template.name);
@@ -256,7 +258,8 @@ async fn each_field(
     }
     let looking = accounts.into_iter().map(|account| {
         let policy = AccountPolicy::new(account.policy.clone(), &rules);
-        one_account(account, policy, Arc::clone(&engines), tasks.clone())
+        let (engines, clock) = (Arc::clone(&engines), Arc::clone(&clock));
+        one_account(account, policy, engines, clock, tasks.clone())
     });
     join_all(looking).await
 }
@@ -265,10 +268,11 @@ async fn one_account(
     account: AccountSettings,
     policy: AccountPolicy,
     engines: Arc<Engines>,
+    clock: SharedClock,
     tasks: Tasks,
 ) -> Finding {
     let what = format!("account {}", account.name);
-    let credential = match account.source.resolve(&engines).await {
+    let credential = match account.source.resolve(&engines, &clock).await {
         Ok(credential) => Arc::new(credential),
         Err((reason, message)) => {
             return Finding::bad(what, format!("{reason}: {message}"), of_source(reason));

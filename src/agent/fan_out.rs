@@ -252,7 +252,7 @@ impl Following {
 mod tests {
     use super::*;
     use crate::credential::testkit::Logged;
-    use crate::credential::{EngineSettings, Locator, MAX_STALE, file};
+    use crate::credential::{EngineSettings, Locator, MAX_STALE, Rules, file};
     use crate::entropy;
     use crate::policy;
 
@@ -270,6 +270,8 @@ mod tests {
             source: Source::Secret {
                 reference,
                 context: None,
+                rules: Rules::default(),
+                max_stale: None,
             },
             policy: policy::AccountSettings::default(),
             read_roles: Vec::new(),

@@ -140,8 +140,11 @@ impl Roster {
             .map(|account| (account.name.as_str(), account))
             .collect();
         let stays = |name: &String, member: &Member| {
-            let reference = member.settings.source.reference();
-            let same_engine = reference.is_none_or(|it| before.serves_alike(&engines, it));
+            let source = &member.settings.source;
+            let same_engine = match source.reference() {
+                Some(reference) if !source.mints() => before.serves_alike(&engines, reference),
+                _ => Arc::ptr_eq(&before, &engines) || !source.mints(),
+            };
             same_engine && wanted.get(name.as_str()) == Some(&&member.settings)
         };
         let leaving = self

@@ -55,6 +55,7 @@ pub(super) struct Worker {
 
 /// Runs a worker, and runs it again after a panic, until `stop`.
 pub(super) async fn supervise(worker: Worker, owner: Tasks, stop: CancellationToken) {
+    tell_relaxations(&worker.settings);
     let entropy = Arc::clone(&worker.entropy);
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(5), entropy);
     loop {
@@ -90,6 +91,31 @@ pub(super) async fn supervise(worker: Worker, owner: Tasks, stop: CancellationTo
             && !pause_unless(&stop, pause).await
         {
             return;
+        }
+    }
+}
+
+/// What the account's kubeconfig may do besides what every kubeconfig may.
+fn tell_relaxations(settings: &AccountSettings) {
+    let account = &settings.name;
+    let allowed = settings
+        .source
+        .rules()
+        .map_or(&[][..], |rules| &rules.allow);
+    for relaxation in allowed {
+        let allows = relaxation.as_str();
+        if relaxation.gives_up_tls() {
+            tracing::warn!(
+                account,
+                allows,
+                "the account's kubeconfig may give up the protection of TLS"
+            );
+        } else {
+            tracing::info!(
+                account,
+                allows,
+                "the account's kubeconfig is read less strictly"
+            );
         }
     }
 }

@@ -9,7 +9,8 @@
 //! decrypted bytes in live buffers that no allocator sees.
 //!
 //! # Invariants
-//! - The server is trusted by the credential's own authorities only; TLS sessions are never
+//! - The server is trusted by the credential's own authorities only, unless the account allows
+//!   another thing by name ([`crate::credential::Trust`]); TLS sessions are never
 //!   resumed, because a resumed one skips the certificate check (enforced by: [`connect`]).
 //! - An address that no API server has is not dialled, whatever its name resolves to
 //!   ([`crate::credential::is_refused_address`]).
@@ -24,11 +25,14 @@
 //! - RFC 9112 (HTTP/1.1), §6.3 message body length, §7.1 chunked coding; RFC 9113 (HTTP/2);
 //!   Kubernetes API concepts, "API discovery".
 
+mod anybody;
 mod body;
 mod connect;
 mod discovery;
 mod error;
+mod link;
 mod pooled;
+mod proxy;
 mod queries;
 mod request;
 mod wiping;
@@ -79,7 +83,7 @@ impl Cluster {
     /// # Errors
     /// A credential whose certificates cannot be used for TLS.
     pub fn new(credential: Arc<Credential>, tasks: Tasks) -> Result<Self, ClusterError> {
-        let connector = |alpn| connect::Connector::new(&credential, alpn);
+        let connector = |alpn| connect::Connector::new(Arc::clone(&credential), alpn);
         let both: &[&[u8]] = &[b"h2", b"http/1.1"];
         Ok(Self {
             unary: pooled::Pool::new(connector(both)?, tasks.clone()),

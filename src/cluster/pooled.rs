@@ -13,9 +13,9 @@ use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_rustls::client::TlsStream;
 
 use super::connect::Connector;
+use super::link::Link;
 use super::request::Checked;
 use super::wiping::HEAD_BYTES;
 use super::{ApiAnswer, ApiBody, ClusterError};
@@ -36,7 +36,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(8);
 const ATTEMPTS: usize = 3;
 
 type Sender = http2::SendRequest<Full<Bytes>>;
-type Stream = TlsStream<TcpStream>;
+type Stream = Link<TcpStream>;
 
 /// Connections to one API server.
 #[derive(Debug)]
@@ -114,7 +114,7 @@ impl Pool {
             return Err(ClusterError::Exhausted);
         }
         let stream = self.connector.connect(|socket| socket).await?;
-        if stream.get_ref().1.alpn_protocol() != Some(b"h2".as_slice()) {
+        if !stream.is_http2() {
             self.http1_only.store(true, Ordering::Relaxed);
             return Ok(Way::Http1(Box::new(stream)));
         }

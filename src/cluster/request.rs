@@ -146,6 +146,9 @@ impl Checked {
         if let Some(value) = authorization.map_err(ClusterError::Token)? {
             headers.insert(header::AUTHORIZATION, value);
         }
+        for (name, value) in credential.impersonation() {
+            headers.append(name.clone(), value.clone());
+        }
         let body = match request.body {
             RequestBody::None => None,
             RequestBody::Bytes(bytes) => Some(bytes),

@@ -24,7 +24,7 @@ fn cluster(port: u16, authority: &Authority, base_path: &str) -> (Cluster, Tasks
          certificate-authority-data: {}}}}}]\nusers: [{{name: u, user: {{token: planted-token}}}}]\n",
         STANDARD.encode(authority.pem())
     );
-    let credential = kubeconfig::read(text.as_bytes(), None, &Profile::Sealed).unwrap();
+    let credential = kubeconfig::read(text.as_bytes(), None, &Profile::sealed()).unwrap();
     let tasks = Tasks::new();
     (
         Cluster::new(Arc::new(credential), tasks.clone()).unwrap(),

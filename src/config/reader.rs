@@ -184,21 +184,7 @@ impl<'a> Map<'a> {
         most: usize,
         parse: impl FnMut(Field<'a>) -> Option<T>,
     ) -> Option<Vec<T>> {
-        let field = self.field(key)?;
-        let Some(items) = field.node.as_list() else {
-            field.tell("must be a list, each entry after a `-`");
-            return None;
-        };
-        if items.len() > most {
-            field.tell(format!("has {} entries; at most {most}", items.len()));
-            return None;
-        }
-        let items = items.iter().enumerate().map(|(number, node)| Field {
-            reader: self.reader,
-            node,
-            path: format!("{}[{number}]", field.path),
-        });
-        Some(items.filter_map(parse).collect())
+        self.field(key)?.items(most, parse)
     }
 
     /// As [`Map::list`], for one that must be there and not empty.
@@ -224,6 +210,28 @@ impl<'a> Field<'a> {
     pub(super) fn tell(&self, text: impl Into<String>) {
         self.reader
             .tell(self.node.line, self.path.clone(), text.into());
+    }
+
+    /// The values of this list that `parse` accepts; none if it is not a list.
+    pub(super) fn items<T>(
+        &self,
+        most: usize,
+        parse: impl FnMut(Self) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let Some(items) = self.node.as_list() else {
+            self.tell("must be a list, each entry after a `-`");
+            return None;
+        };
+        if items.len() > most {
+            self.tell(format!("has {} entries; at most {most}", items.len()));
+            return None;
+        }
+        let items = items.iter().enumerate().map(|(number, node)| Field {
+            reader: self.reader,
+            node,
+            path: format!("{}[{number}]", self.path),
+        });
+        Some(items.filter_map(parse).collect())
     }
 
     /// The line it stands in.
@@ -272,7 +280,7 @@ pub(super) fn printable(text: &str) -> String {
 }
 
 /// The known key that `key` was probably meant to be: at most a third of its letters differ.
-fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
+pub(super) fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
     if key.len() > QUOTED {
         return None;
     }

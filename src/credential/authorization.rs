@@ -16,6 +16,8 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
+use super::fetch::Failure;
+use super::minted::Minted;
 use crate::secret::SecretBytes;
 
 /// How an API server is told who is asking.
@@ -31,6 +33,8 @@ pub enum Auth {
     BearerFile(TokenFile),
     /// A client certificate and its key, used in the TLS handshake.
     ClientCertificate(Arc<CertifiedKey>),
+    /// A token that is made when it is needed.
+    Minted(Minted),
 }
 
 /// An `Authorization` header that cannot be made.
@@ -45,6 +49,9 @@ pub enum AuthorizationError {
         #[source]
         source: std::io::Error,
     },
+    /// No token could be made.
+    #[error("no token could be made: {}", .0.hint)]
+    Mint(Failure),
     /// The secret has bytes that a header cannot carry.
     #[error("the token or password has characters that a header cannot carry")]
     Characters,
@@ -52,13 +59,14 @@ pub enum AuthorizationError {
 
 impl Auth {
     /// The kind, for logs.
-    pub const fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> &'static str {
         match self {
             Self::Anonymous => "anonymous",
             Self::Basic(_) => "basic",
             Self::Bearer(_) => "token",
             Self::BearerFile(_) => "token-file",
             Self::ClientCertificate(_) => "client-certificate",
+            Self::Minted(minted) => minted.source().kind(),
         }
     }
 
@@ -66,13 +74,17 @@ impl Auth {
     /// says it all.
     ///
     /// # Errors
-    /// A token file that has never been readable.
+    /// A token file that has never been readable, and a token that cannot be made.
     pub async fn header(&self) -> Result<Option<HeaderValue>, AuthorizationError> {
         match self {
             Self::Anonymous | Self::ClientCertificate(_) => Ok(None),
             Self::Bearer(token) => bearer(token).map(Some),
             Self::BearerFile(file) => bearer(&*file.current().await?).map(Some),
             Self::Basic(user_and_password) => basic(user_and_password).map(Some),
+            Self::Minted(minted) => {
+                let token = minted.current().await.map_err(AuthorizationError::Mint)?;
+                bearer(&token).map(Some)
+            }
         }
     }
 }
@@ -90,7 +102,8 @@ pub(super) fn bearer(token: &SecretBytes) -> Result<HeaderValue, AuthorizationEr
     sensitive(&text)
 }
 
-fn basic(user_and_password: &SecretBytes) -> Result<HeaderValue, AuthorizationError> {
+/// `Basic` and the encoded pair, marked as sensitive.
+pub(crate) fn basic(user_and_password: &SecretBytes) -> Result<HeaderValue, AuthorizationError> {
     #[expect(
         clippy::disallowed_methods,
         reason = "the header that carries the password"

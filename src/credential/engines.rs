@@ -1,15 +1,18 @@
 //! The configured connections to engines, by name.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use super::Reference;
 use super::connection::Connection;
 use super::fetch::{FetchError, FetchErrorKind, Fetched, Keys};
+use super::minting;
 use super::settings::{MAX_STALE, REFRESH, Settings};
+use super::{Profile, Reference, Rules};
+use crate::clock::SharedClock;
 use crate::telemetry::metrics::{Histogram, Tally};
 
 /// What was asked of engines.
@@ -161,6 +164,30 @@ impl Engines {
     /// Whether the connection that `reference` names is configured.
     pub fn knows(&self, reference: &Reference) -> bool {
         self.connection(reference).is_some()
+    }
+
+    /// What a kubeconfig is read with.
+    pub(super) fn profile(
+        &self,
+        base: Option<PathBuf>,
+        rules: &Rules,
+        clock: &SharedClock,
+    ) -> Profile {
+        let wanted = rules.token.as_ref();
+        let connection = wanted.and_then(|minting| {
+            let named =
+                |connection: &&Arc<Connection>| connection.settings().name == minting.profile();
+            self.connections.iter().find(named)
+        });
+        let tokens = connection.zip(wanted);
+        Profile {
+            base,
+            rules: rules.clone(),
+            clock: Arc::clone(clock),
+            tokens: tokens.and_then(|(connection, minting)| {
+                minting::source(minting, &connection.settings().engine, clock)
+            }),
+        }
     }
 
     fn connection(&self, reference: &Reference) -> Option<&Arc<Connection>> {

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::material::Fingerprint;
 use super::schedule::{Schedule, Trouble, Usable};
 use super::source::{Problem, Resolved};
-use super::{Credential, Engines, Reason, Source};
+use super::{Auth, Credential, Engines, Reason, Source};
 use crate::clock::{SharedClock, rfc3339};
 use crate::entropy::{self, SharedEntropy};
 
@@ -120,7 +120,7 @@ impl Keeper {
         {
             return Ok(Outcome::Current);
         }
-        let fetched = self.source.fetch(&self.engines).await;
+        let fetched = self.source.fetch(&self.engines, &self.clock).await;
         fetched.map(Outcome::Fetched)
     }
 
@@ -137,6 +137,12 @@ impl Keeper {
             Outcome::Fetched(resolved) => {
                 let fingerprint = Some(resolved.credential.fingerprint(&self.digest_key));
                 let is_new = memory.fingerprint != fingerprint;
+                if is_new && matches!(resolved.credential.auth(), Auth::Basic(_)) {
+                    tracing::warn!(
+                        source = %self.source,
+                        "the kubeconfig sends a password with every request; a token can be revoked"
+                    );
+                }
                 memory.fingerprint = fingerprint;
                 memory.version.clone_from(&resolved.version);
                 memory.leased = lease.is_some();
@@ -281,7 +287,7 @@ mod tests {
 
     use super::*;
     use crate::credential::testkit::Authority;
-    use crate::credential::{Followed, Reference, Store};
+    use crate::credential::{Followed, Reference, Rules, Store};
     use crate::tasks::Tasks;
     use crate::{clock, entropy};
 
@@ -313,6 +319,7 @@ mod tests {
         let (tasks, _followed, mut watched) = keep(&Source::KubeconfigFile {
             path: path.clone(),
             context: None,
+            rules: Rules::default(),
         });
         let first = watched
             .wait_for(|now| now.generation == 1)
@@ -378,6 +385,7 @@ mod tests {
         let (tasks, _followed, mut watched) = keep(&Source::Secret {
             reference,
             context: None,
+            rules: Rules::default(),
             max_stale: None,
         });
         for _ in 0..3 {

@@ -4,12 +4,13 @@ use std::fmt;
 use std::time::SystemTime;
 
 use aws_lc_rs::hmac;
+use http::header::{HeaderName, HeaderValue};
 use rustls_pki_types::{CertificateDer, ServerName};
 use secrecy::ExposeSecret;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
-use super::{Auth, Server};
+use super::{Auth, Proxy, Server};
 use crate::clock::from_unix_seconds;
 
 /// What is needed to speak to one API server: where it is, whom to trust, who is asking.
@@ -18,10 +19,21 @@ use crate::clock::from_unix_seconds;
 /// and the kind of user only.
 pub struct Credential {
     pub(super) server: Server,
-    pub(super) roots: Vec<CertificateDer<'static>>,
+    pub(super) proxy: Option<Proxy>,
+    pub(super) trust: Trust,
     pub(super) server_name: ServerName<'static>,
     pub(super) auth: Auth,
+    pub(super) impersonation: Vec<(HeaderName, HeaderValue)>,
     pub(super) namespace: Option<String>,
+}
+
+/// Whom a connection to an API server trusts.
+#[derive(Debug)]
+pub enum Trust {
+    /// Whoever answers, because the account says so.
+    Anybody,
+    /// Exactly what these certificate authorities vouch for; never empty.
+    Authorities(Vec<CertificateDer<'static>>),
 }
 
 /// Tells two contents of a credential apart without keeping them; never printed.
@@ -34,9 +46,22 @@ impl Credential {
         &self.server
     }
 
-    /// The certificate authorities that may vouch for it; never empty.
+    /// The proxy on the way there.
+    pub const fn proxy(&self) -> Option<&Proxy> {
+        self.proxy.as_ref()
+    }
+
+    /// The certificate authorities that may vouch for it; none where anybody is trusted.
     pub fn roots(&self) -> &[CertificateDer<'static>] {
-        &self.roots
+        match &self.trust {
+            Trust::Anybody => &[],
+            Trust::Authorities(roots) => roots,
+        }
+    }
+
+    /// Who may vouch for it.
+    pub const fn trust(&self) -> &Trust {
+        &self.trust
     }
 
     /// The name its certificate must have: `tls-server-name`, or the host.
@@ -47,6 +72,11 @@ impl Credential {
     /// Who is asking.
     pub const fn auth(&self) -> &Auth {
         &self.auth
+    }
+
+    /// Headers of each request, which say for whom it is made.
+    pub fn impersonation(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.impersonation
     }
 
     /// The namespace that the context names.
@@ -76,9 +106,21 @@ impl Credential {
         add(self.server_name.to_str().as_bytes());
         add(self.namespace.as_deref().unwrap_or_default().as_bytes());
         add(self.auth.kind().as_bytes());
-        add(&self.roots.len().to_le_bytes());
-        for root in &self.roots {
-            add(root);
+        match &self.trust {
+            Trust::Anybody => add(b"anybody"),
+            Trust::Authorities(roots) => {
+                add(&roots.len().to_le_bytes());
+                roots.iter().for_each(|root| add(root));
+            }
+        }
+        for (name, value) in &self.impersonation {
+            add(name.as_str().as_bytes());
+            add(value.as_bytes());
+        }
+        if let Some(proxy) = &self.proxy {
+            add(proxy.server().to_string().as_bytes());
+            #[expect(clippy::disallowed_methods, reason = "only its keyed digest is kept")]
+            add(proxy.user().map_or(b"", |user| user.expose_secret()));
         }
         match &self.auth {
             Auth::Anonymous => {}
@@ -87,6 +129,7 @@ impl Credential {
                 add(secret.expose_secret());
             }
             Auth::BearerFile(file) => add(file.path().as_os_str().as_encoded_bytes()),
+            Auth::Minted(minted) => minted.source().identity(&mut add),
             // The certificate binds its key.
             Auth::ClientCertificate(key) => key.cert.iter().for_each(|cert| add(cert)),
         }

@@ -6,14 +6,14 @@
 //! accounts ◀───┴── Published (watch: the last good one, its facts, what is wrong) ◀────┘
 //! ```
 //! # Invariants
-//! - Nothing is written to disk and nothing is executed: an `exec` plugin is refused
-//!   (test: `kubeconfig::tests`).
+//! - Nothing is written to disk, and nothing is executed but a command that the account's own
+//!   configuration spells out with all its arguments (test: `kubeconfig::tests`).
 //! - A [`FetchError`] and a [`KubeconfigError`] hold static text, numbers, names from our own
 //!   configuration and paths, so no document and no answer can be printed through them
 //!   (enforced by: type; test: `vault::tests::no_failure_shows_a_planted_secret`). Neither do the
 //!   libraries' logs, at any level (test: `vault::tests::no_log_line_shows_a_planted_secret`).
-//! - A credential trusts exactly the certificate authority that came with it; the roots of the
-//!   system are never used.
+//! - A credential trusts exactly the certificate authority that came with it, or anybody where the
+//!   account allows that by name; the roots of the system are never used for an API server.
 //! # Failure
 //! - An engine that is away → the last good credential stays until `credential-max-stale`, then the
 //!   account is suspended and the credential wiped; the engine is asked again after 1 s, at most
@@ -29,15 +29,21 @@ pub mod aws;
 mod connection;
 mod document;
 mod engines;
+mod exec;
 mod fetch;
 pub mod file;
 #[cfg(feature = "google")]
 pub mod google;
+mod issuer;
 mod keeper;
 pub mod kubeconfig;
 pub mod kubernetes;
 mod material;
+mod minted;
+mod minting;
 mod noop;
+mod oidc;
+mod proxy;
 mod reference;
 mod schedule;
 mod server;
@@ -52,12 +58,15 @@ pub mod vault;
 
 use std::fmt;
 
+pub(crate) use authorization::basic;
 pub use authorization::{Auth, AuthorizationError, TokenFile};
 pub use engines::{Engines, Figures};
 pub use fetch::{Asking, Engine, Failure, FetchError, FetchErrorKind, Fetched, Keys, Waiting};
 pub use keeper::Published;
-pub use kubeconfig::{KubeconfigError, Profile};
-pub use material::Credential;
+pub use kubeconfig::{KubeconfigError, Minting, Profile, Relaxation, Rules};
+pub use material::{Credential, Trust};
+pub use minted::{Minted, TokenSource};
+pub use proxy::Proxy;
 pub use reference::{EngineId, Key, Locator, Reference, ReferenceError};
 pub use server::{Server, ServerError, is_refused_address};
 pub use settings::{EngineSettings, MAX_STALE, REFRESH, Settings};

@@ -6,7 +6,7 @@ use rustls_pki_types::ServerName;
 
 use super::authorization::{Auth, TokenFile, read_file};
 use super::kubeconfig::parse_roots;
-use super::{Credential, Server};
+use super::{Credential, Server, Trust};
 use crate::limits;
 
 /// Why the pod's own account cannot be used; fixed text.
@@ -14,7 +14,7 @@ pub(super) type Problem = &'static str;
 
 /// The credential in a mounted service account folder (`ca.crt`, `token`, `namespace`).
 pub(super) async fn read(host: &str, port: u16, mount: &Path) -> Result<Credential, Problem> {
-    let server = Server::new(host, port, "")
+    let server = Server::new(host, port)
         .map_err(|_error| "the address of the cluster's API server is not usable")?;
     let server_name = ServerName::try_from(server.host().to_owned())
         .map_err(|_error| "the address of the cluster's API server is not usable")?;
@@ -37,9 +37,11 @@ pub(super) async fn read(host: &str, port: u16, mount: &Path) -> Result<Credenti
         });
     Ok(Credential {
         server,
-        roots,
+        proxy: None,
+        trust: Trust::Authorities(roots),
         server_name,
         auth,
+        impersonation: Vec::new(),
         namespace,
     })
 }

@@ -1,7 +1,7 @@
 //! Where an account's credential comes from, and how it is read once.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
@@ -10,7 +10,8 @@ use super::authorization::read_file;
 use super::fetch::FetchErrorKind;
 use super::kubeconfig::{self, KubeconfigError};
 use super::schedule::{Terms, Trouble};
-use super::{Credential, Engines, Profile, Reason, Reference, service_account};
+use super::{Credential, Engines, Profile, Reason, Reference, Rules, service_account};
+use crate::clock::SharedClock;
 use crate::fault::Chain;
 use crate::limits;
 
@@ -26,6 +27,8 @@ pub enum Source {
         path: PathBuf,
         /// The context; otherwise its current one.
         context: Option<String>,
+        /// What it may do.
+        rules: Rules,
     },
     /// A kubeconfig in an engine.
     Secret {
@@ -33,6 +36,8 @@ pub enum Source {
         reference: Reference,
         /// The context; otherwise its current one.
         context: Option<String>,
+        /// What it may do.
+        rules: Rules,
         /// For how long it is used while its engine cannot be asked; otherwise the engine's.
         max_stale: Option<Duration>,
     },
@@ -72,12 +77,29 @@ impl Source {
         }
     }
 
+    /// What its kubeconfig may do.
+    pub const fn rules(&self) -> Option<&Rules> {
+        match self {
+            Self::KubeconfigFile { rules, .. } | Self::Secret { rules, .. } => Some(rules),
+            Self::ServiceAccount { .. } => None,
+        }
+    }
+
+    /// Whether a connection mints its tokens.
+    pub fn mints(&self) -> bool {
+        self.rules().is_some_and(|rules| rules.token.is_some())
+    }
+
     /// Resolves it once, for a check.
     ///
     /// # Errors
     /// The reason that the account would show, and what an operator should know about it.
-    pub async fn resolve(&self, engines: &Engines) -> Result<Credential, (Reason, String)> {
-        let fetched = self.fetch(engines).await;
+    pub async fn resolve(
+        &self,
+        engines: &Engines,
+        clock: &SharedClock,
+    ) -> Result<Credential, (Reason, String)> {
+        let fetched = self.fetch(engines, clock).await;
         fetched
             .map(|resolved| resolved.credential)
             .map_err(|problem| (problem.reason, problem.message))
@@ -114,18 +136,33 @@ impl Source {
     }
 
     /// Reads it.
-    pub(super) async fn fetch(&self, engines: &Engines) -> Result<Resolved, Problem> {
+    pub(super) async fn fetch(
+        &self,
+        engines: &Engines,
+        clock: &SharedClock,
+    ) -> Result<Resolved, Problem> {
         match self {
-            Self::KubeconfigFile { path, context } => {
-                from_file(path.clone(), context.clone()).await.map(local)
+            Self::KubeconfigFile {
+                path,
+                context,
+                rules,
+            } => {
+                let base = path.parent().map(PathBuf::from).unwrap_or_default();
+                let profile = engines.profile(Some(base), rules, clock);
+                let read = from_file(path, context.clone(), profile).await;
+                read.map(local)
             }
             Self::Secret {
-                reference, context, ..
+                reference,
+                context,
+                rules,
+                ..
             } => {
                 let fetched = engines.fetch(reference).await.map_err(Problem::fetch)?;
                 #[expect(clippy::disallowed_methods, reason = "read into sealed parts")]
                 let document = fetched.document.expose_secret();
-                let read = kubeconfig::read(document, context.as_deref(), &Profile::Sealed);
+                let profile = engines.profile(None, rules, clock);
+                let read = kubeconfig::read(document, context.as_deref(), &profile);
                 Ok(Resolved {
                     credential: read
                         .map_err(|error| Problem::kubeconfig("of the secret", &error))?,
@@ -150,17 +187,17 @@ const fn local(credential: Credential) -> Resolved {
     }
 }
 
-async fn from_file(path: PathBuf, context: Option<String>) -> Result<Credential, Problem> {
+async fn from_file(
+    path: &Path,
+    context: Option<String>,
+    profile: Profile,
+) -> Result<Credential, Problem> {
     let shown = format!("`{}`", path.display());
-    let bytes = read_file(&path, limits::YAML_BYTES)
-        .await
-        .map_err(|error| {
-            Problem::unusable(format!("cannot read the kubeconfig {shown}: {error}"))
-        })?;
-    let base = path.parent().map(PathBuf::from).unwrap_or_default();
-    let reading = tokio::task::spawn_blocking(move || {
-        kubeconfig::read(&bytes, context.as_deref(), &Profile::File { base })
-    });
+    let bytes = read_file(path, limits::YAML_BYTES).await.map_err(|error| {
+        Problem::unusable(format!("cannot read the kubeconfig {shown}: {error}"))
+    })?;
+    let reading =
+        tokio::task::spawn_blocking(move || kubeconfig::read(&bytes, context.as_deref(), &profile));
     match reading.await {
         Ok(read) => read.map_err(|error| Problem::kubeconfig(&shown, &error)),
         Err(_panicked) => Err(Problem::unusable(format!(

@@ -9,8 +9,8 @@
 //! - Neither an error nor a `Debug` of a [`Node`] shows a value of the document (enforced by:
 //!   [`YamlError`] holds only numbers and a fixed sentence; test
 //!   `neither_an_error_nor_a_debug_shows_a_value`).
-//! - What is read is bounded: [`limits::YAML_BYTES`](crate::limits::YAML_BYTES) and
-//!   [`DEPTH`] levels.
+//! - What is read is bounded: [`limits::YAML_BYTES`](crate::limits::YAML_BYTES) [`NODES`]
+//!   values and [`DEPTH`] levels.
 //! - Values are wiped when their node is dropped. Copies that the scanner made on the way are
 //!   wiped by the allocator of the binary ([`crate::secret`]).
 //! # Sources
@@ -23,7 +23,7 @@ use std::fmt;
 use thiserror::Error;
 use zeroize::Zeroize;
 
-pub use parse::{DEPTH, parse};
+pub use parse::{DEPTH, NODES, parse};
 
 /// A value and the line it starts on.
 #[derive(Debug)]
@@ -103,6 +103,8 @@ pub enum YamlProblem {
     TooDeep,
     /// More than [`limits::YAML_BYTES`](crate::limits::YAML_BYTES).
     TooLarge,
+    /// More than [`NODES`] values.
+    TooMany,
     /// Not YAML, behind a `{` or `[` whose end was not seen.
     Unclosed {
         /// Where that begins, from 1.
@@ -130,6 +132,7 @@ impl fmt::Display for YamlProblem {
             Self::Tag => "tags are not accepted",
             Self::TooDeep => "nested too deeply",
             Self::TooLarge => "the document is too large",
+            Self::TooMany => "the document holds too many values",
         })
     }
 }

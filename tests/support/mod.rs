@@ -33,6 +33,7 @@ pub(crate) mod eventually;
 pub(crate) mod facade;
 pub(crate) mod fake;
 pub(crate) mod foreign_tls;
+pub(crate) mod golden;
 pub(crate) mod google;
 pub(crate) mod hand_over;
 pub(crate) mod https;

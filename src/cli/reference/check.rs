@@ -72,7 +72,7 @@ async fn look(
         "lease",
         fetched.lease.map_or_else(|| "none".to_owned(), spoken),
     ));
-    let shape = shape(&fetched.document, context, &Profile::Sealed);
+    let shape = shape(&fetched.document, context, &Profile::sealed());
     if let Ok(shape) = &shape {
         lines.extend(seen(shape, now));
     }

@@ -14,7 +14,6 @@ mod io;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
 
 pub use self::chunked::{Chunked, Step as ChunkStep};
 pub(super) use self::head::HEAD_BYTES;
@@ -22,11 +21,12 @@ pub use self::head::{Framing, Head, parse as parse_head};
 use self::io::Wiped;
 use super::body::fill;
 use super::connect::Connector;
+use super::link::Link;
 use super::request::Checked;
 use super::{ApiAnswer, ApiBody, ClusterError};
 use crate::secret::Buffer;
 
-type Stream = TlsStream<Wiped<TcpStream>>;
+type Stream = Link<Wiped<TcpStream>>;
 
 /// Interim answers (1xx) that are skipped before the real one.
 const INTERIM: usize = 4;

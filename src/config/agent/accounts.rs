@@ -1,15 +1,14 @@
 //! What an agent serves.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
-use super::SERVICE_ACCOUNT;
-use super::engines::{Engines, STALE_RANGE};
+use super::credential;
+use super::engines::Engines;
 use crate::agent::AccountSettings;
 use crate::config::reader::{Field, Map, Parsed, printable};
 use crate::config::source::Environment;
-use crate::config::text::{boolean, duration, path, text};
-use crate::credential::{Key, Reference, Source};
+use crate::config::text::text;
+use crate::credential::{Key, Source};
 use crate::limits::ACCOUNTS_PER_AGENT;
 use crate::policy::{self, KindPattern, NamespacePattern, OperationRule, is_account_name};
 use crate::resource::Verb;
@@ -46,7 +45,7 @@ pub(super) fn read(
                 format!("`{name}` is also the account in line {line}"),
             );
         }
-        let source = source(&map, engines, environment);
+        let source = credential::read(&map, engines, environment);
         if let (Some(name), Some(source)) = (&name, &source) {
             check_fan_out(&map, name, source);
         }
@@ -96,80 +95,6 @@ fn check_fan_out(account: &Map<'_>, name: &str, source: &Source) {
         ),
         (true, true) | (false, false) => {}
     }
-}
-
-// ---------------------------------------------------------------- credential
-
-const CREDENTIALS: [&str; 3] = ["kubeconfig-file", "secret", "service-account"];
-
-fn source(account: &Map<'_>, engines: &Engines, environment: &Environment) -> Option<Source> {
-    let known = [
-        "context",
-        "credential-max-stale",
-        "kubeconfig-file",
-        "secret",
-        "service-account",
-    ];
-    let map = account.map("credential", &known);
-    let is_there = |key: &&&str| map.field(key).is_some();
-    if CREDENTIALS.iter().filter(is_there).count() != 1 {
-        account.tell(
-            "credential",
-            format!("needs exactly one of `{}`", CREDENTIALS.join("`, `")),
-        );
-        return None;
-    }
-    let context = map.optional("context", text);
-    let max_stale = map.optional("credential-max-stale", duration(STALE_RANGE));
-    if max_stale.is_some() && map.field("secret").is_none() {
-        map.tell("credential-max-stale", "belongs to `secret`");
-    }
-    if map.field("service-account").is_some() {
-        if context.is_some() {
-            map.tell(
-                "context",
-                "belongs to a kubeconfig, not to `service-account`",
-            );
-        }
-        return service_account(&map, environment);
-    }
-    if map.field("kubeconfig-file").is_some() {
-        let path = map.optional("kubeconfig-file", path)?;
-        return Some(Source::KubeconfigFile { path, context });
-    }
-    let reference = map.optional("secret", |field| reference(field, engines))?;
-    Some(Source::Secret {
-        reference,
-        context,
-        max_stale,
-    })
-}
-
-fn service_account(map: &Map<'_>, environment: &Environment) -> Option<Source> {
-    if !map.optional("service-account", boolean)? {
-        map.tell("service-account", "must be `true`, or left out");
-        return None;
-    }
-    let host = environment.service_host.clone();
-    let port = environment.service_port.as_deref();
-    let port = port.and_then(|port| port.parse().ok());
-    if host.is_none() || port.is_none() {
-        map.tell(
-            "service-account",
-            "works in a pod only: KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set; \
-             elsewhere use `kubeconfig-file`",
-        );
-    }
-    Some(Source::ServiceAccount {
-        host: host?,
-        port: port?,
-        mount: PathBuf::from(SERVICE_ACCOUNT),
-    })
-}
-
-fn reference(field: &Field<'_>, engines: &Engines) -> Parsed<Reference> {
-    let parsed = Reference::parse(&text(field)?).map_err(|error| error.to_string())?;
-    engines.check(&parsed).map(|()| parsed)
 }
 
 // ---------------------------------------------------------------- policy

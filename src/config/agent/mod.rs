@@ -7,6 +7,7 @@
 //! ```
 
 mod accounts;
+mod credential;
 mod engines;
 mod identity;
 mod live;

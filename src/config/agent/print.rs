@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::agent::{AccountSettings, Evidence, Settings};
 use crate::config::print::yaml;
 use crate::config::text::written;
-use crate::credential::{self, EngineSettings, Source};
+use crate::credential::{self, EngineSettings, Minting, Rules, Source};
 use crate::policy::{self, KindPattern, NamespacePattern, OperationRule};
 use crate::resource::Verb;
 
@@ -84,7 +84,7 @@ fn account_value(account: &AccountSettings) -> Value {
 fn source_value(source: &Source) -> Value {
     let (key, value, context) = match source {
         Source::ServiceAccount { .. } => ("service-account", json!(true), &None),
-        Source::KubeconfigFile { path, context } => ("kubeconfig-file", json!(path), context),
+        Source::KubeconfigFile { path, context, .. } => ("kubeconfig-file", json!(path), context),
         Source::Secret {
             reference, context, ..
         } => ("secret", json!(reference.to_string()), context),
@@ -102,7 +102,28 @@ fn source_value(source: &Source) -> Value {
     if let Some(context) = context {
         map.insert("context".to_owned(), json!(context));
     }
+    if let Some(rules) = source.rules() {
+        rules_values(rules, &mut map);
+    }
     Value::Object(map)
+}
+
+/// What its kubeconfig may do besides what every kubeconfig may.
+fn rules_values(rules: &Rules, map: &mut Map<String, Value>) {
+    if !rules.allow.is_empty() {
+        let allow: Vec<&str> = rules.allow.iter().map(|one| one.as_str()).collect();
+        map.insert("allow".to_owned(), json!(allow));
+    }
+    if !rules.exec.is_empty() {
+        map.insert("exec".to_owned(), json!(rules.exec));
+    }
+    let token = rules.token.as_ref().map(|minting| match minting {
+        Minting::Eks { profile, cluster } => json!({ "eks": profile, "cluster": cluster }),
+        Minting::Gke { profile } => json!({ "gke": profile }),
+    });
+    if let Some(token) = token {
+        map.insert("token".to_owned(), token);
+    }
 }
 
 /// What is left out follows the program's own rules.

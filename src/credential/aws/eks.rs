@@ -41,7 +41,7 @@ impl Eks {
         Self::with_clock(settings, clock::system())
     }
 
-    pub(super) fn with_clock(settings: Settings, clock: SharedClock) -> Self {
+    pub(in crate::credential) fn with_clock(settings: Settings, clock: SharedClock) -> Self {
         Self {
             login: Login::new(settings, clock),
         }

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use super::{KubeconfigError, Profile};
+use super::{KubeconfigError, Profile, Relaxation};
 use crate::limits;
 use crate::yaml::{Node, Value};
 
@@ -20,17 +20,20 @@ pub(super) struct At<'a> {
     path: String,
     line: usize,
     node: &'a Node,
+    /// Whether fields that are not known are passed over.
+    lenient: bool,
 }
 
 /// Bytes that a field holds or refers to, and the field.
 pub(super) type Content<'a> = (At<'a>, Zeroizing<Vec<u8>>);
 
 impl<'a> At<'a> {
-    pub(super) fn top(node: &'a Node) -> Self {
+    pub(super) fn top(node: &'a Node, profile: &Profile) -> Self {
         Self {
             path: "kubeconfig".to_owned(),
             line: node.line,
             node,
+            lenient: profile.allows(Relaxation::UnknownFields),
         }
     }
 
@@ -61,6 +64,7 @@ impl<'a> At<'a> {
             path: format!("{}.{key}", self.path),
             line: entry.line,
             node: &entry.node,
+            lenient: self.lenient,
         })
     }
 
@@ -83,11 +87,12 @@ impl<'a> At<'a> {
             .node
             .as_list()
             .ok_or_else(|| self.refuse("is not a list"))?;
-        let path = self.path.clone();
+        let (path, lenient) = (self.path.clone(), self.lenient);
         Ok(list.iter().enumerate().map(move |(at, node)| At {
             path: format!("{path}[{at}]"),
             line: node.line,
             node,
+            lenient,
         }))
     }
 
@@ -102,6 +107,7 @@ impl<'a> At<'a> {
             .find(|entry| !known.contains(&entry.key.as_str()))
         {
             None => Ok(()),
+            Some(_) if self.lenient => Ok(()),
             Some(entry) => Err(KubeconfigError::Field {
                 path: self.path.clone(),
                 line: entry.line,
@@ -118,6 +124,11 @@ impl<'a> At<'a> {
             }
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// `true`; anything but `true` and `false` is refused.
+    pub(super) fn is_true(&self, problem: &'static str) -> Result<bool, KubeconfigError> {
+        self.node.as_bool().ok_or_else(|| self.refuse(problem))
     }
 
     pub(super) fn refuse(&self, problem: &'static str) -> KubeconfigError {
@@ -156,9 +167,14 @@ impl<'a> At<'a> {
         &self,
         profile: &Profile,
     ) -> Result<std::path::PathBuf, KubeconfigError> {
-        match profile {
-            Profile::Sealed => Err(self.refuse("names a file; only inline data is accepted here")),
-            Profile::File { base } => Ok(base.join(self.text()?)),
+        let path = Path::new(self.text()?);
+        match &profile.base {
+            Some(base) => Ok(base.join(path)),
+            None if !profile.allows(Relaxation::Files) => {
+                Err(self.refuse("names a file; only inline data is accepted here"))
+            }
+            None if path.is_absolute() => Ok(path.to_owned()),
+            None => Err(self.refuse("names a file by a path that is not absolute")),
         }
     }
 }

@@ -10,11 +10,12 @@
 //! # Sources
 //! - Kubernetes `client-go/tools/clientcmd/api/v1/types.go`.
 
+mod commands;
 mod field;
+mod impersonation;
+mod profile;
 mod shape;
 mod user;
-
-use std::path::PathBuf;
 
 use rustls::RootCertStore;
 use rustls_pki_types::pem::PemObject;
@@ -22,26 +23,15 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use thiserror::Error;
 
 use self::field::At;
+pub use self::profile::{Minting, Profile, Relaxation, Rules};
 pub use self::shape::{Shape, shape};
-use super::{Credential, Reason, Server};
+use super::{Credential, Proxy, Reason, Server, Trust};
 use crate::yaml::{self, Node, YamlError};
 
 /// Most certificate authorities that one cluster may name.
 ///
 /// The whole bundle of a Linux distribution has about 150.
 const ROOTS: usize = 256;
-
-/// What a kubeconfig may refer to.
-#[derive(Clone, Debug)]
-pub enum Profile {
-    /// From an engine: nothing outside itself.
-    Sealed,
-    /// A file of the operator: other files, relative to its folder.
-    File {
-        /// The folder of the kubeconfig.
-        base: PathBuf,
-    },
-}
 
 /// A kubeconfig that is not accepted.
 ///
@@ -123,7 +113,7 @@ pub fn read(
 ) -> Result<Credential, KubeconfigError> {
     let text = std::str::from_utf8(bytes).map_err(|_error| KubeconfigError::NotText)?;
     let document = yaml::parse(text).map_err(KubeconfigError::Yaml)?;
-    let top = At::top(&document);
+    let top = At::top(&document, profile);
     top.only(&[
         "apiVersion",
         "clusters",
@@ -159,12 +149,14 @@ pub fn read(
     let cluster = named(&top, "clusters", "cluster", cluster_name.text()?)?;
     let user = named(&top, "users", "user", user_name.text()?)?;
     let namespace = context.find("namespace");
-    let (server, server_name) = server(&cluster)?;
+    let (server, server_name) = server(&cluster, profile)?;
     Ok(Credential {
+        trust: trust(&cluster, &server, profile)?,
+        proxy: proxy(&cluster, profile)?,
         server,
         server_name,
-        roots: roots(&cluster, profile)?,
         auth: user::auth(&user, profile)?,
+        impersonation: impersonation::headers(&user)?,
         namespace: match &namespace {
             Some(namespace) => Some(namespace.text()?.to_owned()),
             None => None,
@@ -200,7 +192,10 @@ fn named<'a>(
     found.need(inner)
 }
 
-fn server(cluster: &At<'_>) -> Result<(Server, ServerName<'static>), KubeconfigError> {
+fn server(
+    cluster: &At<'_>,
+    profile: &Profile,
+) -> Result<(Server, ServerName<'static>), KubeconfigError> {
     cluster.only(&[
         "certificate-authority",
         "certificate-authority-data",
@@ -211,16 +206,8 @@ fn server(cluster: &At<'_>) -> Result<(Server, ServerName<'static>), KubeconfigE
         "server",
         "tls-server-name",
     ])?;
-    if let Some(insecure) = cluster.find("insecure-skip-tls-verify")
-        && insecure.node().as_bool() != Some(false)
-    {
-        return Err(insecure.refuse("would trust anybody; give certificate-authority-data"));
-    }
-    if let Some(proxy) = cluster.find("proxy-url") {
-        return Err(proxy.refuse("is not supported"));
-    }
     let url = cluster.need("server")?;
-    let server = Server::parse(url.text()?).map_err(|error| {
+    let server = Server::parse(url.text()?, profile.exceptions()).map_err(|error| {
         url.refuse(match error {
             super::ServerError::Malformed => "is not a URL of the form https://host:port/path",
             super::ServerError::Plaintext => "must use https",
@@ -241,10 +228,27 @@ fn server(cluster: &At<'_>) -> Result<(Server, ServerName<'static>), KubeconfigE
     Ok((server, server_name))
 }
 
-fn roots(
-    cluster: &At<'_>,
-    profile: &Profile,
-) -> Result<Vec<CertificateDer<'static>>, KubeconfigError> {
+fn proxy(cluster: &At<'_>, profile: &Profile) -> Result<Option<Proxy>, KubeconfigError> {
+    let Some(url) = cluster.find("proxy-url") else {
+        return Ok(None);
+    };
+    let proxy = Proxy::parse(url.text()?, profile.exceptions());
+    proxy.map(Some).map_err(|problem| url.refuse(problem))
+}
+
+fn trust(cluster: &At<'_>, server: &Server, profile: &Profile) -> Result<Trust, KubeconfigError> {
+    const ANYBODY: &str = "would trust anybody; give certificate-authority-data";
+    if let Some(insecure) = cluster.find("insecure-skip-tls-verify")
+        && insecure.is_true(ANYBODY)?
+    {
+        if !profile.allows(Relaxation::InsecureSkipTlsVerify) {
+            return Err(insecure.refuse(ANYBODY));
+        }
+        return Ok(Trust::Anybody);
+    }
+    if server.is_plain() {
+        return Ok(Trust::Anybody);
+    }
     let found = cluster.content(
         "certificate-authority-data",
         "certificate-authority",
@@ -255,7 +259,8 @@ fn roots(
             "has no certificate-authority-data; the system's certificate authorities are not used",
         ));
     };
-    parse_roots(&pem).map_err(|problem| field.refuse(problem))
+    let roots = parse_roots(&pem).map_err(|problem| field.refuse(problem))?;
+    Ok(Trust::Authorities(roots))
 }
 
 /// The certificate authorities in `pem`: at least one, each fit to be a root.

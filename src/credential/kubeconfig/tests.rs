@@ -1,9 +1,14 @@
+use std::time::{Duration, SystemTime};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use secrecy::ExposeSecret;
 
 use super::*;
+use crate::clock::Clock as _;
 use crate::credential::testkit::Authority;
-use crate::credential::{Auth, Reason};
+use crate::credential::{Asking, Auth, Reason, TokenSource};
+use crate::secret::SecretBytes;
 
 /// A kubeconfig whose cluster and user have these lines besides the server and its authority.
 fn document(cluster: &str, user: &str) -> String {
@@ -20,7 +25,7 @@ const SERVER: &str = "    server: https://10.0.0.1:6443\n";
 const TOKEN: &str = "    token: planted-token\n";
 
 fn sealed(text: &str) -> Result<Credential, KubeconfigError> {
-    read(text.as_bytes(), None, &Profile::Sealed)
+    read(text.as_bytes(), None, &Profile::sealed())
 }
 
 fn refusal(cluster: &str, user: &str) -> (String, Reason) {
@@ -35,7 +40,7 @@ fn a_token_and_its_cluster_are_read() {
     let credential = sealed(&document(SERVER, TOKEN)).unwrap();
     assert_eq!(credential.server().to_string(), "https://10.0.0.1:6443");
     assert_eq!(credential.namespace(), Some("shop"));
-    assert_eq!(credential.roots().len(), 1);
+    assert!(matches!(credential.trust(), Trust::Authorities(roots) if roots.len() == 1));
     assert!(matches!(credential.auth(), Auth::Bearer(_)));
     let shown = format!("{credential:?}");
     assert!(shown.contains("10.0.0.1") && shown.contains("token"));
@@ -75,20 +80,15 @@ fn what_could_run_or_redirect_is_refused() {
     for (cluster, user, problem) in [
         (
             SERVER,
-            "    auth-provider: { name: oidc }\n",
+            "    auth-provider: { name: gcp }\n",
             "is not supported",
         ),
         (SERVER, "    tokenFile: /etc/planted\n", "names a file"),
         (SERVER, "    client-key: /etc/planted\n", "names a file"),
         (
             SERVER,
-            "    token: planted\n    as: admin\n",
-            "impersonation",
-        ),
-        (
-            SERVER,
             "    token: planted\n    as-groups: [a]\n",
-            "impersonation",
+            "but no user",
         ),
         (
             SERVER,
@@ -115,9 +115,9 @@ fn what_could_run_or_redirect_is_refused() {
             "trust anybody",
         ),
         (
-            "    server: https://h\n    proxy-url: http://planted@p\n",
+            "    server: https://h\n    proxy-url: ftp://planted@p\n",
             TOKEN,
-            "is not supported",
+            "other proxies",
         ),
         (
             "    server: https://h\n    tls-server-name: '*'\n",
@@ -130,6 +130,192 @@ fn what_could_run_or_redirect_is_refused() {
         assert!(message.contains(problem), "{problem}: {message}");
         assert_eq!(reason, Reason::KubeconfigInvalid);
     }
+}
+
+/// Of an account with these rules.
+fn relaxed(rules: Rules, text: &str) -> Result<Credential, KubeconfigError> {
+    let profile = Profile {
+        rules,
+        ..Profile::sealed()
+    };
+    read(text.as_bytes(), None, &profile)
+}
+
+fn allowing(allow: Relaxation) -> Rules {
+    Rules {
+        allow: vec![allow],
+        ..Rules::default()
+    }
+}
+
+#[test]
+fn each_relaxation_opens_what_it_names_and_nothing_else() {
+    use Relaxation as R;
+    let token = tempfile::NamedTempFile::new().unwrap();
+    let token_file = format!("    tokenFile: {}\n", token.path().display());
+    let insecure = "    server: https://h\n    insecure-skip-tls-verify: true\n";
+    for (relaxation, cluster, user) in [
+        (R::Files, SERVER, token_file.as_str()),
+        (R::InsecureSkipTlsVerify, insecure, TOKEN),
+        (R::LinkLocal, "    server: https://169.254.1.1\n", TOKEN),
+        (R::PlainHttp, "    server: http://10.0.0.1:8080\n", TOKEN),
+        (R::UnknownFields, SERVER, "    token: planted\n    x: y\n"),
+    ] {
+        let text = document(cluster, user);
+        for allowed in R::ALL {
+            let read = relaxed(allowing(allowed), &text);
+            assert_eq!(read.is_ok(), allowed == relaxation, "{allowed}: {text}");
+        }
+    }
+    let relative = document(SERVER, "    tokenFile: ../planted\n");
+    let error = relaxed(allowing(R::Files), &relative).unwrap_err();
+    assert!(error.to_string().contains("not absolute"), "{error}");
+    let trusted = relaxed(
+        allowing(R::InsecureSkipTlsVerify),
+        &document(insecure, TOKEN),
+    );
+    assert!(matches!(trusted.unwrap().trust(), Trust::Anybody));
+}
+
+#[test]
+fn only_a_command_that_is_listed_word_by_word_is_run() {
+    let rules = Rules {
+        exec: vec![vec!["/bin/token".to_owned(), "lab".to_owned()]],
+        ..allowing(Relaxation::Exec)
+    };
+    let exec = |more: &str| {
+        document(
+            SERVER,
+            &format!("    exec: {{ apiVersion: client.authentication.k8s.io/v1, {more} }}\n"),
+        )
+    };
+    let listed = "command: /bin/token, args: [lab]";
+    let credential = relaxed(rules.clone(), &exec(listed)).unwrap();
+    assert_eq!(credential.auth().kind(), "exec");
+    for (more, problem) in [
+        ("command: /bin/token".to_owned(), "word by word"),
+        (
+            "command: /bin/token, args: [lab, x]".to_owned(),
+            "word by word",
+        ),
+        ("command: token, args: [lab]".to_owned(), "word by word"),
+        (
+            format!("{listed}, env: [{{ name: A, value: planted }}]"),
+            "without any",
+        ),
+        (format!("{listed}, interactiveMode: Always"), "a terminal"),
+        (
+            format!("{listed}, provideClusterInfo: true"),
+            "not supported",
+        ),
+        (format!("{listed}, planted: x"), "not known"),
+    ] {
+        let error = relaxed(rules.clone(), &exec(&more)).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains(problem) && !text.contains("planted"),
+            "{text}"
+        );
+    }
+    let other_version = exec(listed).replace("io/v1,", "io/v2,");
+    assert!(relaxed(rules, &other_version).is_err());
+}
+
+#[derive(Debug)]
+struct Mint;
+
+impl TokenSource for Mint {
+    fn token(&self) -> Asking<'_, (SecretBytes, SystemTime)> {
+        let token = SecretBytes::new(b"minted".to_vec());
+        let hour = Duration::from_hours(1);
+        Box::pin(async move { Ok((token, crate::clock::system().now() + hour)) })
+    }
+
+    fn kind(&self) -> &'static str {
+        "mint"
+    }
+
+    fn identity(&self, _add: &mut dyn FnMut(&[u8])) {}
+}
+
+#[tokio::test]
+async fn a_connection_mints_in_place_of_the_commands_that_are_known() {
+    let eks = || Minting::Eks {
+        profile: "aws".to_owned(),
+        cluster: "c".to_owned(),
+    };
+    let gke = || Minting::Gke {
+        profile: "google".to_owned(),
+    };
+    for (token, command, replaced) in [
+        (
+            eks(),
+            "command: aws, args: [--region, x, eks, get-token]",
+            true,
+        ),
+        (
+            eks(),
+            "command: /usr/bin/aws-iam-authenticator, args: [token, -i, c]",
+            true,
+        ),
+        (eks(), "command: aws, args: [s3, ls]", false),
+        (eks(), "command: gke-gcloud-auth-plugin", false),
+        (gke(), "command: gke-gcloud-auth-plugin", true),
+        (gke(), "command: gcloud", false),
+    ] {
+        let text = document(SERVER, &format!("    exec: {{ {command} }}\n"));
+        let rules = Rules {
+            token: Some(token),
+            ..Rules::default()
+        };
+        let without = relaxed(rules.clone(), &text).unwrap_err().to_string();
+        let profile = Profile {
+            rules,
+            tokens: Some(std::sync::Arc::new(Mint)),
+            ..Profile::sealed()
+        };
+        let read = read(text.as_bytes(), None, &profile);
+        assert_eq!(read.is_ok(), replaced, "{command}");
+        let Ok(credential) = read else { continue };
+        assert!(without.contains("mints none"), "{without}");
+        let header = credential.auth().header().await.unwrap().unwrap();
+        assert_eq!(header, "Bearer minted");
+    }
+}
+
+#[test]
+fn a_user_may_act_for_another() {
+    let user = "    token: t\n    as: jane\n    as-uid: '7'\n    as-groups: [a, b]\n    \
+                as-user-extra: { Example.com/Scopes: [x, y] }\n";
+    let credential = sealed(&document(SERVER, user)).unwrap();
+    let headers: Vec<String> = credential
+        .impersonation()
+        .iter()
+        .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+        .collect();
+    assert_eq!(
+        headers,
+        [
+            "impersonate-user: jane",
+            "impersonate-uid: 7",
+            "impersonate-group: a",
+            "impersonate-group: b",
+            "impersonate-extra-example.com%2fscopes: x",
+            "impersonate-extra-example.com%2fscopes: y",
+        ]
+    );
+}
+
+#[test]
+fn a_proxy_and_its_user_are_read_and_not_shown() {
+    let cluster = "    server: https://h\n    proxy-url: 'http://who:planted%40@p:3128/'\n";
+    let credential = sealed(&document(cluster, TOKEN)).unwrap();
+    let proxy = credential.proxy().unwrap();
+    assert_eq!(proxy.server().to_string(), "http://p:3128");
+    #[expect(clippy::disallowed_methods, reason = "the test planted it")]
+    let user = proxy.user().unwrap().expose_secret();
+    assert_eq!(user, b"who:planted@");
+    assert!(!format!("{proxy:?}").contains("planted"));
 }
 
 #[test]
@@ -166,7 +352,7 @@ fn the_systems_authorities_are_never_used() {
 #[test]
 fn contexts_are_chosen_by_name() {
     let text = document(SERVER, TOKEN);
-    let by = |name| read(text.as_bytes(), Some(name), &Profile::Sealed);
+    let by = |name| read(text.as_bytes(), Some(name), &Profile::sealed());
     assert!(by("lab").is_ok());
     assert!(by("other").is_err());
     let none = text.replace("current-context: lab\n", "");
@@ -201,7 +387,10 @@ fn a_file_may_name_files_beside_it() {
 ",
     );
     let base = folder.path().to_owned();
-    let profile = Profile::File { base };
+    let profile = Profile {
+        base: Some(base),
+        ..Profile::sealed()
+    };
     let credential = read(text.as_bytes(), None, &profile).unwrap();
     assert!(matches!(credential.auth(), Auth::BearerFile(_)));
     assert!(sealed(&text).is_err());
@@ -221,7 +410,7 @@ fn a_document_that_is_not_yaml_is_named_by_line_only() {
         "{shown}"
     );
     assert!(matches!(
-        read(b"\xff", None, &Profile::Sealed),
+        read(b"\xff", None, &Profile::sealed()),
         Err(KubeconfigError::NotText)
     ));
 }

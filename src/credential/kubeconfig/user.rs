@@ -8,7 +8,7 @@ use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
 
 use super::field::At;
-use super::{KubeconfigError, Profile, parse_certificates};
+use super::{KubeconfigError, Profile, commands, parse_certificates};
 use crate::credential::authorization::{Auth, TokenFile};
 use crate::secret::SecretBytes;
 
@@ -31,8 +31,9 @@ pub(super) fn auth(user: &At<'_>, profile: &Profile) -> Result<Auth, KubeconfigE
         "tokenFile",
         "username",
     ])?;
-    refuse_detours(user)?;
     let mut ways = [
+        commands::exec(user, profile)?,
+        commands::auth_provider(user, profile)?,
         token(user)?,
         token_file(user, profile)?,
         password(user)?,
@@ -45,40 +46,6 @@ pub(super) fn auth(user: &At<'_>, profile: &Profile) -> Result<Auth, KubeconfigE
         return Err(user.refuse("has more than one kind of credential"));
     }
     Ok(auth)
-}
-
-fn refuse_detours(user: &At<'_>) -> Result<(), KubeconfigError> {
-    if let Some(exec) = user.find("exec") {
-        return Err(KubeconfigError::Exec {
-            path: exec.path(),
-            line: exec.line(),
-            command: command(&exec),
-        });
-    }
-    if let Some(provider) = user.find("auth-provider") {
-        return Err(provider.refuse("is not supported; use a token or a client certificate"));
-    }
-    for key in ["as", "as-groups", "as-uid", "as-user-extra"] {
-        if let Some(field) = user.find(key) {
-            return Err(field.refuse("asks for impersonation, which is not supported"));
-        }
-    }
-    Ok(())
-}
-
-/// The name of the command, if it looks like one.
-fn command(exec: &At<'_>) -> String {
-    let name = exec
-        .find("command")
-        .and_then(|command| command.text().ok())
-        .and_then(|path| path.rsplit('/').next())
-        .unwrap_or_default();
-    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    if (1..=64).contains(&name.len()) && name.bytes().all(is_name) {
-        name.to_owned()
-    } else {
-        "a command".to_owned()
-    }
 }
 
 fn token(user: &At<'_>) -> Result<Option<Auth>, KubeconfigError> {

@@ -180,7 +180,11 @@ async fn credential(access: &Access) -> Result<Credential, Failure> {
                 .unwrap_or_default();
             let context = context.clone();
             let reading = tokio::task::spawn_blocking(move || {
-                kubeconfig::read(&bytes, context.as_deref(), &Profile::File { base })
+                let profile = Profile {
+                    base: Some(base),
+                    ..Profile::sealed()
+                };
+                kubeconfig::read(&bytes, context.as_deref(), &profile)
             });
             let read = reading.await.ok().and_then(Result::ok);
             read.ok_or(Failure::local(

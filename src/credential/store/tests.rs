@@ -14,7 +14,7 @@ use super::*;
 use crate::clock::{self, Clock};
 use crate::credential::testkit::{Authority, Reply, Scripted};
 use crate::credential::vault::{self, AuthMethod};
-use crate::credential::{EngineSettings, MAX_STALE, Reference, Settings};
+use crate::credential::{EngineSettings, MAX_STALE, Reference, Rules, Settings};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -116,6 +116,7 @@ fn source(engine: &str, path: &str) -> Source {
     Source::Secret {
         reference: Reference::parse(&format!("sec+vault://{engine}/secret/{path}#k")).unwrap(),
         context: None,
+        rules: Rules::default(),
         max_stale: None,
     }
 }

@@ -349,6 +349,7 @@ fn account(name: &str, sources: &Sources) -> agent::AccountSettings {
     agent::AccountSettings {
         name: name.to_owned(),
         source: credential::Source::KubeconfigFile {
+            rules: credential::Rules::default(),
             path: sources.agent_kubeconfig.clone(),
             context: sources.context.clone(),
         },

@@ -81,6 +81,27 @@ impl Engines {
     }
 }
 
+impl Engines {
+    /// # Errors
+    /// What is wrong with having tokens minted by the connection `name`, one to `wanted`.
+    pub(super) fn check_minting(&self, name: &str, wanted: EngineId) -> Parsed<()> {
+        if !self.written.contains(name) {
+            return Err(format!(
+                "names the engine `{}`, which is not under `engines`",
+                printable(name)
+            ));
+        }
+        match self.settings.iter().find(|settings| settings.name == name) {
+            Some(settings) if settings.engine.id() != wanted => Err(format!(
+                "needs a connection to `{}`, but the engine `{name}` is `{}`",
+                wanted.as_str(),
+                settings.engine.id().as_str()
+            )),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
 pub(super) fn read(root: &Map<'_>, environment: &Environment) -> Engines {
     let map = root.map("engines", &[]);
     let mut engines = Engines::default();

@@ -1,0 +1,112 @@
+//! Tokens of EKS and GKE, from the connections of the configuration.
+
+use std::sync::Arc;
+
+use super::TokenSource;
+use super::kubeconfig::Minting;
+use super::settings::EngineSettings;
+use crate::clock::SharedClock;
+
+/// What mints the tokens of a kubeconfig; none for a connection to another store.
+pub(super) fn source(
+    minting: &Minting,
+    settings: &EngineSettings,
+    clock: &SharedClock,
+) -> Option<Arc<dyn TokenSource>> {
+    match (minting, settings) {
+        #[cfg(feature = "aws")]
+        (Minting::Eks { cluster, .. }, EngineSettings::SecretsManager(aws)) => {
+            Some(Arc::new(of_aws::Eks::new(aws, cluster.clone(), clock)))
+        }
+        #[cfg(feature = "google")]
+        (Minting::Gke { .. }, EngineSettings::GoogleSecretsManager(google)) => {
+            Some(Arc::new(of_google::Gke::new(google, clock)))
+        }
+        _ => {
+            let _none_mints_here = clock;
+            None
+        }
+    }
+}
+
+#[cfg(feature = "aws")]
+mod of_aws {
+    use std::time::SystemTime;
+
+    use crate::clock::SharedClock;
+    use crate::credential::{Asking, TokenSource, aws};
+    use crate::secret::SecretBytes;
+
+    #[derive(Debug)]
+    pub(super) struct Eks {
+        minter: aws::Eks,
+        cluster: String,
+        /// Tells this connection from others that are for the same cluster.
+        settings: String,
+    }
+
+    impl Eks {
+        pub(super) fn new(settings: &aws::Settings, cluster: String, clock: &SharedClock) -> Self {
+            Self {
+                minter: aws::Eks::with_clock(settings.clone(), SharedClock::clone(clock)),
+                cluster,
+                settings: format!("{settings:?}"),
+            }
+        }
+    }
+
+    impl TokenSource for Eks {
+        fn token(&self) -> Asking<'_, (SecretBytes, SystemTime)> {
+            Box::pin(self.minter.token(&self.cluster))
+        }
+
+        fn kind(&self) -> &'static str {
+            "eks"
+        }
+
+        fn identity(&self, add: &mut dyn FnMut(&[u8])) {
+            add(self.cluster.as_bytes());
+            add(self.settings.as_bytes());
+        }
+    }
+}
+
+#[cfg(feature = "google")]
+mod of_google {
+    use std::time::SystemTime;
+
+    use crate::clock::SharedClock;
+    use crate::credential::google::{self, gke};
+    use crate::credential::{Asking, TokenSource};
+    use crate::secret::SecretBytes;
+
+    #[derive(Debug)]
+    pub(super) struct Gke {
+        minter: gke::Tokens,
+        /// Tells this connection from others.
+        settings: String,
+    }
+
+    impl Gke {
+        pub(super) fn new(settings: &google::Settings, clock: &SharedClock) -> Self {
+            Self {
+                minter: gke::Tokens::new(settings.auth.clone(), SharedClock::clone(clock)),
+                settings: format!("{settings:?}"),
+            }
+        }
+    }
+
+    impl TokenSource for Gke {
+        fn token(&self) -> Asking<'_, (SecretBytes, SystemTime)> {
+            Box::pin(self.minter.token())
+        }
+
+        fn kind(&self) -> &'static str {
+            "gke"
+        }
+
+        fn identity(&self, add: &mut dyn FnMut(&[u8])) {
+            add(self.settings.as_bytes());
+        }
+    }
+}
