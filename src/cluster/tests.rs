@@ -1,3 +1,4 @@
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::*;
 use crate::credential::testkit::{Authority, Logged, Reply, Scripted};
-use crate::credential::{Profile, kubeconfig};
+use crate::credential::{Profile, Relaxation, Rules, kubeconfig};
 use crate::secret::Buffer;
 
 /// A cluster at this port whose certificate `authority` must have issued.
@@ -264,9 +265,9 @@ async fn http2_server(authority: &Authority, tasks: &Tasks) -> (u16, Arc<AtomicU
                         if request.uri().path() == "/hold" {
                             std::future::pending::<()>().await;
                         }
-                        Ok::<_, std::convert::Infallible>(http::Response::new(Full::new(
-                            Bytes::from_static(b"{}"),
-                        )))
+                        Ok::<_, Infallible>(http::Response::new(Full::new(Bytes::from_static(
+                            b"{}",
+                        ))))
                     });
                 drop(
                     hyper::server::conn::http2::Builder::new(TokioExecutor::new())
@@ -449,4 +450,69 @@ async fn no_log_line_shows_a_token_or_a_body() {
     );
     let shown = text.lines().find(|line| line.contains("planted"));
     assert!(shown.is_none(), "{shown:?}");
+}
+
+/// A cluster of an account with these rules, whose kubeconfig says this.
+fn cluster_of(cluster: &str, user: &str, rules: Rules) -> Cluster {
+    let text = format!(
+        "current-context: c\ncontexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n\
+         clusters: [{{name: c, cluster: {{{cluster}}}}}]\nusers: [{{name: u, user: {{{user}}}}}]\n"
+    );
+    let profile = Profile {
+        rules,
+        ..Profile::sealed()
+    };
+    let credential = kubeconfig::read(text.as_bytes(), None, &profile).unwrap();
+    Cluster::new(Arc::new(credential), Tasks::new()).unwrap()
+}
+
+#[tokio::test]
+async fn a_password_goes_with_every_request_over_either_transport() {
+    let authority = Authority::new();
+    let answer = |_: &str| Reply::json(200, "{}");
+    let server = Scripted::start(authority.tls(&[b"http/1.1"]), answer).await;
+    let there = format!(
+        "server: 'https://{}', certificate-authority-data: {}",
+        server.address,
+        STANDARD.encode(authority.pem())
+    );
+    let cluster = cluster_of(&there, "username: who, password: planted", Rules::default());
+    for transport in BOTH {
+        assert_eq!(cluster.send(get(transport)).await.unwrap().status, 200);
+    }
+    let header = format!("authorization: Basic {}", STANDARD.encode("who:planted"));
+    let requests = server.requests();
+    assert_eq!(requests.len(), 2);
+    assert!(requests.iter().all(|request| request.contains(&header)));
+}
+
+#[tokio::test]
+async fn an_account_that_allows_plain_http_is_served_over_either_transport() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let tasks = Tasks::new();
+    let connections = tasks.clone();
+    tasks.spawn("plain", move |stop| async move {
+        while let Some(Ok((socket, _))) = stop.run_until_cancelled(listener.accept()).await {
+            connections.spawn("plain-connection", move |stop| async move {
+                let answer = service_fn(|_request| async {
+                    Ok::<_, Infallible>(http::Response::new(Full::new(Bytes::from_static(b"{}"))))
+                });
+                let http = hyper::server::conn::http1::Builder::new();
+                let serving = http.serve_connection(TokioIo::new(socket), answer);
+                drop(stop.run_until_cancelled(serving).await);
+            });
+        }
+    });
+    let there = format!("server: 'http://{address}'");
+    let rules = Rules {
+        allow: vec![Relaxation::PlainHttp],
+        ..Rules::default()
+    };
+    let cluster = cluster_of(&there, "token: t", rules);
+    for transport in BOTH {
+        let mut answer = cluster.send(get(transport)).await.unwrap();
+        assert_eq!(read_all(&mut answer).await.unwrap(), b"{}");
+    }
+    tasks.cancel();
 }

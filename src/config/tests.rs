@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::source::{self, Environment};
 use super::{ConfigError, agent, hub};
 use crate::agent::Evidence;
-use crate::credential::{EngineSettings, Source};
+use crate::credential::{EngineSettings, Relaxation, Source};
 use crate::entropy;
 use crate::identity::join::{Join, new_secret};
 
@@ -368,4 +368,55 @@ fn mistakes_with_these_engines_are_told_at_their_places() {
     for (told, wanted) in told.iter().zip(wanted) {
         assert!(told.starts_with(wanted), "{told} instead of {wanted}");
     }
+}
+
+/// [`AGENT`] with one account more, whose credential is this.
+fn with_credential(credential: &str) -> String {
+    format!("{AGENT}  - name: relaxed\n    credential: {{ {credential} }}\n")
+}
+
+#[test]
+fn what_a_kubeconfig_may_do_is_read_and_printed() {
+    let file = Path::new("/etc/sortie/agent.yaml");
+    let text = with_credential(
+        "secret: 'sec+vault://prod-vault/secret/a#k', context: c, \
+         allow: [exec, files], exec: [[/bin/token, lab], [/bin/other]]",
+    );
+    let settings = agent::read(file, &text, &pod()).unwrap();
+    let rules = settings.accounts.last().unwrap().source.rules().unwrap();
+    assert_eq!(rules.allow, [Relaxation::Exec, Relaxation::Files]);
+    assert_eq!(rules.exec.len(), 2);
+    let printed = agent::print(&settings);
+    let again = agent::read(file, &printed, &pod()).unwrap();
+    assert_eq!(again.accounts, settings.accounts);
+}
+
+#[test]
+fn mistakes_about_what_a_kubeconfig_may_do_are_told() {
+    let file = Path::new("agent.yaml");
+    let reference = "secret: 'sec+vault://prod-vault/secret/a#k'";
+    for (more, problem) in [
+        ("allow: [exce], exec: [[/x]]", "did you mean `exec`?"),
+        ("allow: [everything]", "known are `exec`, `files`"),
+        ("allow: [exec]", "must list the commands"),
+        ("exec: [[/bin/x]]", "unless `allow` has `exec`"),
+        ("allow: [exec], exec: [[x]]", "absolute path"),
+        ("allow: [exec], exec: [[]]", "absolute path"),
+        ("allow: [exec], exec: ['/bin/x']", "must be a list"),
+        ("token: { eks: nowhere, cluster: c }", "not under `engines`"),
+        (
+            "token: { eks: prod-vault, cluster: c }",
+            "needs a connection to",
+        ),
+        ("token: { eks: prod-vault }", "is missing"),
+        ("token: { gke: prod-vault, cluster: c }", "belongs to `eks`"),
+        ("token: {}", "exactly one of `eks`, `gke`"),
+    ] {
+        let text = with_credential(&format!("{reference}, {more}"));
+        let told = told(&agent::read(file, &text, &pod()).unwrap_err());
+        assert!(told.contains(problem), "{more}: {told}");
+    }
+    let text = with_credential("service-account: true, allow: [files]");
+    let told = told(&agent::read(file, &text, &pod()).unwrap_err());
+    assert!(told.contains("not to `service-account`"), "{told}");
 }

@@ -5,8 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use rustls::crypto::aws_lc_rs;
-use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 
 use super::fetch::Failure;
@@ -18,27 +16,20 @@ use super::transport;
 ///
 /// # Errors
 /// Authorities that cannot be used, or none.
-pub(super) fn client(
+pub(super) async fn client(
     roots: Option<Vec<CertificateDer<'static>>>,
     exceptions: Exceptions,
     deadline: Duration,
 ) -> Result<reqwest::Client, Failure> {
-    let unusable = Failure::unavailable("its TLS settings cannot be used");
-    let roots = roots.unwrap_or_else(|| rustls_native_certs::load_native_certs().certs);
-    let mut store = RootCertStore::empty();
-    let (usable, _ignored) = store.add_parsable_certificates(roots);
-    if usable == 0 {
-        let hint = "the system has no certificate authorities; give idp-certificate-authority-data";
-        return Err(Failure::unavailable(hint));
-    }
-    let mut tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(|_error| unusable.clone())?
-        .with_root_certificates(store)
-        .with_no_client_auth();
-    tls.resumption = rustls::client::Resumption::disabled();
-    let client = transport::contained(tls, deadline).dns_resolver(Arc::new(Resolver(exceptions)));
-    client.build().map_err(|_error| unusable)
+    let tls = match roots {
+        Some(roots) => transport::trusting(roots, None)?,
+        None => transport::trusting_system().await?,
+    };
+    transport::contained(tls, deadline)
+        .timeout(deadline)
+        .dns_resolver(Arc::new(Resolver(exceptions)))
+        .build()
+        .map_err(|_error| Failure::unavailable("its TLS settings cannot be used"))
 }
 
 /// Keeps back the addresses that are refused.

@@ -177,6 +177,14 @@ async fn roots_of(ca_file: &Path) -> Result<RootCertStore, Failure> {
 }
 
 /// Read once per process: a system's authorities change with its image.
+/// TLS that trusts the authorities of the system.
+///
+/// # Errors
+/// A system that has none.
+pub(super) async fn trusting_system() -> Result<ClientConfig, Failure> {
+    tls(None, roots_of_system().await?).await
+}
+
 async fn roots_of_system() -> Result<RootCertStore, Failure> {
     static ROOTS: OnceCell<RootCertStore> = OnceCell::const_new();
     let missing = "this system has no certificate authorities; name one as `ca-file`";

@@ -18,6 +18,7 @@ mod engines;
 mod google;
 #[cfg(test)]
 mod half_open;
+mod kubeconfig_users;
 mod kubeconfigs;
 mod kubectl;
 mod matrix;

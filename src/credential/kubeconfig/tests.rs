@@ -5,7 +5,6 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::ExposeSecret;
 
 use super::*;
-use crate::clock::Clock as _;
 use crate::credential::testkit::Authority;
 use crate::credential::{Asking, Auth, Reason, TokenSource};
 use crate::secret::SecretBytes;

@@ -187,10 +187,17 @@ async fn credential(access: &Access) -> Result<Credential, Failure> {
                 kubeconfig::read(&bytes, context.as_deref(), &profile)
             });
             let read = reading.await.ok().and_then(Result::ok);
-            read.ok_or(Failure::local(
+            let read = read.ok_or(Failure::local(
                 "the kubeconfig of the connection is not accepted; try it as `kubeconfig-file` of \
                  an account, with `sortie agent --check`",
-            ))
+            ))?;
+            if read.proxy().is_some() || !read.impersonation().is_empty() {
+                return Err(Failure::local(
+                    "the kubeconfig of the connection has a proxy or impersonates, which only \
+                     those of accounts can",
+                ));
+            }
+            Ok(read)
         }
     }
 }

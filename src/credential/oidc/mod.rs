@@ -110,7 +110,7 @@ impl Oidc {
             return Ok(first);
         }
         let renewing = async {
-            let client = issuer::client(self.roots.clone(), self.exceptions, DEADLINE)?;
+            let client = issuer::client(self.roots.clone(), self.exceptions, DEADLINE).await?;
             let endpoint = self.discover(&client).await?;
             self.refresh(&client, &endpoint).await
         };
@@ -286,3 +286,6 @@ impl fmt::Debug for Oidc {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
