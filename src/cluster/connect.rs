@@ -125,8 +125,8 @@ impl Connector {
 
 /// A failure on the way to the proxy.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot reach the proxy of `proxy-url`: {0}")]
-struct Behind(io::Error);
+#[error("cannot reach the proxy of `proxy-url`")]
+struct Behind(#[source] io::Error);
 
 async fn dial(server: &Server) -> io::Result<TcpStream> {
     let found = tokio::net::lookup_host((server.host(), server.port())).await?;

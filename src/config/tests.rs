@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::source::{self, Environment};
 use super::{ConfigError, agent, hub};
-use crate::agent::Evidence;
+use crate::agent::{Evidence, Settings};
 use crate::credential::{EngineSettings, Relaxation, Source};
 use crate::entropy;
 use crate::identity::join::{Join, new_secret};
@@ -388,7 +388,8 @@ fn what_a_kubeconfig_may_do_is_read_and_printed() {
     assert_eq!(rules.exec.len(), 2);
     let printed = agent::print(&settings);
     let again = agent::read(file, &printed, &pod()).unwrap();
-    assert_eq!(again.accounts, settings.accounts);
+    let source = |settings: &Settings| settings.accounts.last().unwrap().source.clone();
+    assert_eq!(source(&again), source(&settings));
 }
 
 #[test]

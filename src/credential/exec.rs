@@ -187,7 +187,8 @@ impl TokenSource for Command {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // What it started may have outlived it; an id without a process is answered by an error.
+        // What it started may have outlived it. A group that is empty is answered by an error: its
+        // number has not been given to others in the moment since the command was waited for.
         if let Some(id) = self.id {
             let _may_be_gone = kill_process_group(id, Signal::KILL);
         }
@@ -269,9 +270,7 @@ mod tests {
                 "client certificate",
             ),
             (
-                format!(
-                    r#"echo '{{"apiVersion":"other/v1","kind":"ExecCredential","status":{{"token":"planted"}}}}'"#
-                ),
+                credential(r#""token":"planted""#).replace(V1, "other/v1"),
                 "not an ExecCredential",
             ),
             ("while :; do echo planted; done".to_owned(), "too large"),

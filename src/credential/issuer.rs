@@ -1,6 +1,5 @@
 //! The way to an issuer that a kubeconfig names: as to an engine, and not to where no issuer is.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,10 +39,9 @@ impl Resolve for Resolver {
         let link_local = self.0.link_local;
         Box::pin(async move {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let accepted: Vec<SocketAddr> = found
-                .filter(|address| link_local || !is_refused_address(address.ip()))
-                .collect();
-            let addresses: Addrs = Box::new(accepted.into_iter());
+            let accepted =
+                found.filter(move |address| link_local || !is_refused_address(address.ip()));
+            let addresses: Addrs = Box::new(accepted);
             Ok(addresses)
         })
     }

@@ -110,7 +110,9 @@ impl Credential {
             Trust::Anybody => add(b"anybody"),
             Trust::Authorities(roots) => {
                 add(&roots.len().to_le_bytes());
-                roots.iter().for_each(|root| add(root));
+                for root in roots {
+                    add(root);
+                }
             }
         }
         for (name, value) in &self.impersonation {

@@ -17,6 +17,9 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// Part of its life after which a token is renewed, in percent.
 const RENEW_AFTER_PERCENT: u32 = 80;
 
+/// Longest time after which a token is renewed that says that it lives longer.
+const LONGEST: Duration = Duration::from_hours(24);
+
 /// Makes tokens for one API server.
 pub trait TokenSource: fmt::Debug + Send + Sync {
     /// A new token, and when it ends.
@@ -142,7 +145,7 @@ impl Minted {
                 let bytes = Arc::new(token);
                 held.token = Some(Token {
                     bytes: Arc::clone(&bytes),
-                    renew_at: now + life * RENEW_AFTER_PERCENT / 100,
+                    renew_at: now + life.min(LONGEST) * RENEW_AFTER_PERCENT / 100,
                     ends_at,
                 });
                 held.failed = None;
@@ -251,5 +254,19 @@ mod tests {
         source.fails.store(0, Ordering::Relaxed);
         clock.advance(PAUSE);
         minted.current().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_token_that_ends_in_ages_is_used_and_renewed_within_a_day() {
+        let (clock, source, minted) = counted();
+        let ages = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::MAX / 4);
+        minted
+            .keep(Ok((SecretBytes::new(b"t".to_vec()), ages)))
+            .unwrap();
+        minted.current().await.unwrap();
+        assert_eq!(source.made.load(Ordering::Relaxed), 0);
+        clock.advance(LONGEST);
+        minted.current().await.unwrap();
+        assert_eq!(source.made.load(Ordering::Relaxed), 1);
     }
 }

@@ -61,12 +61,12 @@ async fn failure(script: Script) -> Failure {
     oidc.token().await.unwrap_err()
 }
 
-#[tokio::test]
-async fn no_failure_of_an_issuer_shows_what_was_said_and_each_is_of_its_kind() {
+/// What goes wrong, its kind, and a part of what is told.
+#[expect(clippy::too_many_lines, reason = "a table")]
+fn failures() -> [(Script, FetchErrorKind, &'static str); 13] {
     use FetchErrorKind as K;
-    let (logged, _guard) = Logged::start();
     let unavailable = || K::Unavailable { sealed: false };
-    let scripts: [(Script, K, &str); 13] = [
+    [
         (
             |r| or(r, 400, r#"{"error":"planted-answer"}"#),
             K::Unauthenticated,
@@ -137,8 +137,13 @@ async fn no_failure_of_an_issuer_shows_what_was_said_and_each_is_of_its_kind() {
             unavailable(),
             "cannot be reached",
         ),
-    ];
-    for (script, kind, hint) in scripts {
+    ]
+}
+
+#[tokio::test]
+async fn no_failure_of_an_issuer_shows_what_was_said_and_each_is_of_its_kind() {
+    let (logged, _guard) = Logged::start();
+    for (script, kind, hint) in failures() {
         let failure = failure(script).await;
         assert_eq!(failure.kind, kind, "{failure:?}");
         assert!(failure.hint.contains(hint), "{failure:?}");
