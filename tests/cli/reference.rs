@@ -56,13 +56,14 @@ fn written(folder: &Path, name: &str, text: &str) -> PathBuf {
 
 #[tokio::test]
 async fn what_a_reference_means_is_shown_without_its_value() {
-    let mut page = String::new();
+    let mut pages = Vec::new();
     for reference in EXPLAINED {
         let ran = run(&["ref", "explain", reference], "").await;
         let told = shown(&ran);
         assert!(!told.contains("planted"), "{told}");
-        page.push_str(&format!("$ sortie ref explain '{reference}'\n{told}\n"));
+        pages.push(format!("$ sortie ref explain '{reference}'\n{told}\n"));
     }
+    let page = pages.concat();
     let file = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/tests/golden/references/explain.txt"
