@@ -61,23 +61,6 @@ fn files() -> Vec<(&'static str, &'static str, String)> {
             ),
         ),
         agent(
-            "unknown-engine",
-            "accounts:\n  - name: shop\n    \
-             credential: { secret: \"sec+vault://prod-vault/secret/shop#kubeconfig\" }\n",
-        ),
-        agent(
-            "engine-without-profile",
-            "accounts:\n  - name: shop\n    \
-             credential: { secret: \"sec+vault:///secret/shop#kubeconfig\" }\n",
-        ),
-        agent(
-            "reference-not-complete",
-            "accounts:\n  - name: shop\n    \
-             credential: { secret: \"encrypted:vault!e:secret!k:kubeconfig\" }\n",
-        ),
-        agent("each-field-one-name", &each_field("prod", "#*")),
-        agent("one-field-many-names", &each_field("prod-*", "#kubeconfig")),
-        agent(
             "engine-not-there-yet",
             "engines:\n  prod: { engine: aws, address: \"https://aws.example\", ca-file: ca.pem, \
              auth: { method: token, token-file: t } }\naccounts:\n  - name: shop\n    \
@@ -106,6 +89,30 @@ fn files() -> Vec<(&'static str, &'static str, String)> {
             "service-account-outside-a-pod",
             "accounts:\n  - { name: lab, credential: { service-account: true } }\n",
         ),
+    ]
+}
+
+/// The same, for references of accounts.
+fn references() -> Vec<(&'static str, &'static str, String)> {
+    let agent = |name, more: &str| (name, "agent", format!("{AGENT}{more}"));
+    vec![
+        agent(
+            "unknown-engine",
+            "accounts:\n  - name: shop\n    \
+             credential: { secret: \"sec+vault://prod-vault/secret/shop#kubeconfig\" }\n",
+        ),
+        agent(
+            "engine-without-profile",
+            "accounts:\n  - name: shop\n    \
+             credential: { secret: \"sec+vault:///secret/shop#kubeconfig\" }\n",
+        ),
+        agent(
+            "reference-not-complete",
+            "accounts:\n  - name: shop\n    \
+             credential: { secret: \"encrypted:vault!e:secret!k:kubeconfig\" }\n",
+        ),
+        agent("each-field-one-name", &each_field("prod", "#*")),
+        agent("one-field-many-names", &each_field("prod-*", "#kubeconfig")),
     ]
 }
 
@@ -159,7 +166,7 @@ async fn what_is_wrong_with_a_file_or_a_command_line() {
         let ran = run(&words, "").await;
         Page::new(name).within(folder.path()).ran(line, &ran)
     };
-    let mut pages = join_all(files().into_iter().map(of_file)).await;
+    let mut pages = join_all(files().into_iter().chain(references()).map(of_file)).await;
     pages.extend(join_all(LINES.into_iter().map(of_line)).await);
     compare("configuration", &pages);
 }
