@@ -30,10 +30,13 @@ pub(super) fn run(text: &str, config: &Path, context: Option<&str>, global: &Glo
     let engines = Engines::new(settings.engines);
     let clock = clock::system();
     process::block_on(1, async {
-        if reference.key == Key::Each {
-            return fields(&reference, connection, &engines).await;
-        }
-        look(&reference, connection, &engines, context, &*clock).await
+        let exit = if reference.key == Key::Each {
+            fields(&reference, connection, &engines).await
+        } else {
+            look(&reference, connection, &engines, context, &*clock).await
+        };
+        engines.close(None).await;
+        exit
     })
 }
 
