@@ -38,7 +38,7 @@ impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         let link_local = self.0.link_local;
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let found = tokio::net::lookup_host((name.as_str().to_owned(), 0)).await?;
             let accepted =
                 found.filter(move |address| link_local || !is_refused_address(address.ip()));
             let addresses: Addrs = Box::new(accepted);

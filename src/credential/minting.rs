@@ -8,6 +8,10 @@ use super::settings::EngineSettings;
 use crate::clock::SharedClock;
 
 /// What mints the tokens of a kubeconfig; none for a connection to another store.
+#[cfg_attr(
+    not(feature = "google"),
+    expect(unused_variables, reason = "of the two, only Google needs the clock")
+)]
 pub(super) fn source(
     minting: &Minting,
     settings: &EngineSettings,
@@ -16,16 +20,13 @@ pub(super) fn source(
     match (minting, settings) {
         #[cfg(feature = "aws")]
         (Minting::Eks { cluster, .. }, EngineSettings::SecretsManager(aws)) => {
-            Some(Arc::new(of_aws::Eks::new(aws, cluster.clone(), clock)))
+            Some(Arc::new(of_aws::Eks::new(aws, cluster.clone())))
         }
         #[cfg(feature = "google")]
         (Minting::Gke { .. }, EngineSettings::GoogleSecretsManager(google)) => {
             Some(Arc::new(of_google::Gke::new(google, clock)))
         }
-        _ => {
-            let _none_mints_here = clock;
-            None
-        }
+        _ => None,
     }
 }
 
@@ -33,7 +34,6 @@ pub(super) fn source(
 mod of_aws {
     use std::time::SystemTime;
 
-    use crate::clock::SharedClock;
     use crate::credential::{Asking, TokenSource, aws};
     use crate::secret::SecretBytes;
 
@@ -46,9 +46,9 @@ mod of_aws {
     }
 
     impl Eks {
-        pub(super) fn new(settings: &aws::Settings, cluster: String, clock: &SharedClock) -> Self {
+        pub(super) fn new(settings: &aws::Settings, cluster: String) -> Self {
             Self {
-                minter: aws::Eks::with_clock(settings.clone(), SharedClock::clone(clock)),
+                minter: aws::Eks::new(settings.clone()),
                 cluster,
                 settings: format!("{settings:?}"),
             }
