@@ -196,7 +196,7 @@ impl Following {
                     (self.pause(), version)
                 }
                 Err(error) => {
-                    self.tell(&error, &mut failed);
+                    tell(&error, &mut failed);
                     (backoff.next_pause(), None)
                 }
             };
@@ -224,12 +224,15 @@ impl Following {
         let missing = &mut self.missing;
         self.known.send_if_modified(|known| {
             let before = known.entry(self.reference.clone()).or_default();
-            for field in before.difference(&fields).cloned().collect::<Vec<_>>() {
+            for field in before.iter() {
+                if fields.contains(field) {
+                    continue;
+                }
                 let since = *missing.entry(field.clone()).or_insert(now);
                 if now.duration_since(since) < CONFIRM {
-                    fields.insert(field);
+                    fields.insert(field.clone());
                 } else {
-                    missing.remove(&field);
+                    missing.remove(field);
                 }
             }
             let is_news = *before != fields;
@@ -237,13 +240,12 @@ impl Following {
             is_news
         });
     }
+}
 
-    fn tell(&self, error: &FetchError, failed: &mut Option<String>) {
-        let reason = error.reason().as_str();
-        if failed.as_deref() == Some(reason) {
-            return;
-        }
-        *failed = Some(reason.to_owned());
+/// Says once why the fields cannot be listed, until they can be or for another reason.
+fn tell(error: &FetchError, failed: &mut Option<&'static str>) {
+    let reason = error.reason().as_str();
+    if failed.replace(reason) != Some(reason) {
         tracing::warn!(reason, %error, "the fields of a secret cannot be listed; the known ones stay");
     }
 }

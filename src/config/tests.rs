@@ -362,7 +362,7 @@ fn mistakes_with_these_engines_are_told_at_their_places() {
          are not set; elsewhere use `kubeconfig-file`",
         "d.root: must be a folder of its own, not `/`",
         "e.root: is missing",
-        "f.root: is not known",
+        "f.root: is not a key here",
     ];
     assert_eq!(told.len(), wanted.len(), "{told:#?}");
     for (told, wanted) in told.iter().zip(wanted) {

@@ -54,7 +54,7 @@ struct Kind {
 }
 
 /// The Secret in an answer.
-pub(super) fn secret(answer: Answer) -> Result<Secret, Failure> {
+pub(super) fn secret(answer: &Answer) -> Result<Secret, Failure> {
     let object: Object = parsed(answer)?;
     if object.kind != "Secret" || object.metadata.resource_version.is_empty() {
         return Err(Failure::corrupt("the answer is not a Secret"));
@@ -70,7 +70,7 @@ pub(super) fn secret(answer: Answer) -> Result<Secret, Failure> {
 }
 
 /// The version of the Secret whose metadata is in an answer.
-pub(super) fn version(answer: Answer) -> Result<String, Failure> {
+pub(super) fn version(answer: &Answer) -> Result<String, Failure> {
     let object: Described = parsed(answer)?;
     let is_kind = matches!(object.kind.as_str(), "PartialObjectMetadata" | "Secret");
     if !is_kind || object.metadata.resource_version.is_empty() {
@@ -82,9 +82,9 @@ pub(super) fn version(answer: Answer) -> Result<String, Failure> {
 }
 
 /// The parser's errors quote what they read, so they are dropped.
-fn parsed<T: for<'a> Deserialize<'a>>(answer: Answer) -> Result<T, Failure> {
+fn parsed<T: for<'a> Deserialize<'a>>(answer: &Answer) -> Result<T, Failure> {
     if answer.status != 200 {
-        return Err(refused(&answer));
+        return Err(refused(answer));
     }
     serde_json::from_slice(&answer.body)
         .map_err(|_error| Failure::corrupt("the answer is not of an API server"))

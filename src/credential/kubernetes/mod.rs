@@ -5,7 +5,7 @@
 //! is_current, version ──▶ the same as PartialObjectMetadata ─▶ resourceVersion
 //! changed ──▶ WATCH …/secrets?fieldSelector=metadata.name=NAME, metadata only
 //! ```
-//! Who asks is read anew for each errand: the pod's own ServiceAccount, or the kubeconfig file of the
+//! Who asks is read anew for each errand: the pod's own `ServiceAccount`, or the kubeconfig file of the
 //! connection. `get` on the one Secret is enough; with `watch` a change is seen at once, without it
 //! at the next refresh.
 //!
@@ -14,7 +14,7 @@
 //!   of it: what a proxy in between answers is an outage.
 //! # Sources
 //! - Kubernetes API concepts: "Efficient detection of changes", "Resource versions", "Receiving
-//!   resources as metadata only"; RBAC, "Referring to resources"; docs/decisions/0013.
+//!   resources as metadata only"; RBAC, "Referring to resources"; docs/decisions/0016.
 
 mod answer;
 mod client;
@@ -57,7 +57,7 @@ pub struct Settings {
 /// Which cluster, and who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// The agent's own cluster, as the pod's ServiceAccount.
+    /// The agent's own cluster, as the pod's `ServiceAccount`.
     InCluster {
         /// The API server's host.
         host: String,
@@ -122,14 +122,14 @@ impl Kubernetes {
         let named = Named::of(reference)?;
         let client = Client::new(&self.settings.access, Who::Account).await?;
         let path = format!("{}/{}", self.collection(&named, &client)?, named.name);
-        answer::secret(client.get(&path, Accept::Object).await?)
+        answer::secret(&client.get(&path, Accept::Object).await?)
     }
 
     /// The version of a Secret; nothing of its data is sent.
     async fn version_of(&self, named: &Named) -> Result<String, Failure> {
         let client = Client::new(&self.settings.access, Who::Account).await?;
         let path = format!("{}/{}", self.collection(named, &client)?, named.name);
-        answer::version(client.get(&path, Accept::Metadata).await?)
+        answer::version(&client.get(&path, Accept::Metadata).await?)
     }
 
     fn may_watch(&self, named: &Named) -> bool {
