@@ -343,105 +343,77 @@ fn key_id(request: &str) -> Value {
     serde_json::from_slice::<Value>(&head).unwrap()["kid"].clone()
 }
 
-/// Answers about a secret that go wrong, the key asked for, and what is made of them.
-fn failures() -> Vec<(Reply, &'static str, Reason)> {
+/// An answer that goes wrong, the key asked for, and what is made of it.
+type Wrong = (Reply, &'static str, Reason);
+
+/// What Google says when it refuses.
+fn refusals() -> impl Iterator<Item = Wrong> {
+    let told = [
+        (404, "NOT_FOUND", Reason::SecretNotFound),
+        (400, "FAILED_PRECONDITION", Reason::SecretNotFound),
+        (400, "INVALID_ARGUMENT", Reason::SecretNotFound),
+        (403, "PERMISSION_DENIED", Reason::SecretDenied),
+        (401, "UNAUTHENTICATED", Reason::EngineUnauthenticated),
+        (429, "RESOURCE_EXHAUSTED", Reason::EngineThrottled),
+        (403, "RESOURCE_EXHAUSTED", Reason::EngineThrottled),
+        (500, "INTERNAL", Reason::EngineUnavailable),
+        (503, "UNAVAILABLE", Reason::EngineUnavailable),
+    ];
+    let refusals = told.into_iter();
+    refusals.map(|(code, word, reason)| (refused(code, word), "", reason))
+}
+
+/// What others say on the way.
+fn foreign() -> impl Iterator<Item = Wrong> {
+    let html = |status| with_headers(status, "content-type: text/html\r\n", b"<p>planted</p>");
+    let redirect = with_headers(307, "location: https://planted.example/\r\n", b"");
+    let garbage = Reply::Bytes(b"planted garbage\r\n\r\n".to_vec());
+    let cut = Reply::Bytes(b"HTTP/1.1 200 X\r\ncontent-length: 99\r\n\r\nplanted".to_vec());
+    let unavailable = [html(502), html(404), html(403), redirect, garbage, cut];
+    let unavailable = unavailable.into_iter();
+    unavailable
+        .map(|reply| (reply, "", Reason::EngineUnavailable))
+        .chain([
+            (Reply::json(404, "planted"), "", Reason::SecretNotFound),
+            (Reply::json(204, ""), "", Reason::EngineUnavailable),
+            (html(200), "", Reason::SecretCorrupt),
+        ])
+}
+
+/// Successes that are none.
+fn corrupt() -> impl Iterator<Item = Wrong> {
     let changed = |pointer: &str, value: Value| {
         let mut answer = accessed(DOCUMENT);
         *answer.pointer_mut(pointer).unwrap() = value;
         Reply::json(200, &answer.to_string())
     };
-    let html = |status| with_headers(status, "content-type: text/html\r\n", b"<p>planted</p>");
-    vec![
-        (refused(404, "NOT_FOUND"), "", Reason::SecretNotFound),
-        (
-            refused(400, "FAILED_PRECONDITION"),
-            "",
-            Reason::SecretNotFound,
-        ),
-        (refused(400, "INVALID_ARGUMENT"), "", Reason::SecretNotFound),
-        (refused(403, "PERMISSION_DENIED"), "", Reason::SecretDenied),
-        (
-            refused(401, "UNAUTHENTICATED"),
-            "",
-            Reason::EngineUnauthenticated,
-        ),
-        (
-            refused(429, "RESOURCE_EXHAUSTED"),
-            "",
-            Reason::EngineThrottled,
-        ),
-        (
-            refused(403, "RESOURCE_EXHAUSTED"),
-            "",
-            Reason::EngineThrottled,
-        ),
-        (refused(500, "INTERNAL"), "", Reason::EngineUnavailable),
-        (refused(503, "UNAVAILABLE"), "", Reason::EngineUnavailable),
-        (Reply::json(404, "planted"), "", Reason::SecretNotFound),
-        (html(502), "", Reason::EngineUnavailable),
-        (html(404), "", Reason::EngineUnavailable),
-        (html(403), "", Reason::EngineUnavailable),
-        (html(200), "", Reason::SecretCorrupt),
-        (
-            Reply::json(200, "{\"payload\": planted"),
-            "",
-            Reason::SecretCorrupt,
-        ),
-        (Reply::json(200, "\"planted\""), "", Reason::SecretCorrupt),
-        (Reply::json(200, ""), "", Reason::SecretCorrupt),
-        (Reply::json(204, ""), "", Reason::EngineUnavailable),
-        (
-            changed("/payload/data", json!("planted!")),
-            "",
-            Reason::SecretCorrupt,
-        ),
-        (
-            changed("/payload/data", json!(["planted"])),
-            "",
-            Reason::SecretCorrupt,
-        ),
-        (
-            changed("/payload", json!("planted")),
-            "",
-            Reason::SecretCorrupt,
-        ),
-        (
-            changed("/name", json!("projects/1/secrets/planted/versions/5")),
-            "",
-            Reason::SecretCorrupt,
-        ),
-        (
-            changed("/name", json!("planted")),
-            "",
-            Reason::SecretCorrupt,
-        ),
-        (read(DOCUMENT), "missing", Reason::SecretField),
-        (read(DOCUMENT), "teams.missing", Reason::SecretField),
-        (read(DOCUMENT), "teams", Reason::SecretCorrupt),
-        (read(b"planted: ["), "planted", Reason::SecretCorrupt),
-        (read(b"planted \xff"), "planted", Reason::SecretCorrupt),
-        (
-            Reply::Bytes(b"planted garbage\r\n\r\n".to_vec()),
-            "",
-            Reason::EngineUnavailable,
-        ),
-        (
-            Reply::Bytes(b"HTTP/1.1 200 X\r\ncontent-length: 99\r\n\r\nplanted".to_vec()),
-            "",
-            Reason::EngineUnavailable,
-        ),
-        (
-            with_headers(307, "location: https://planted.example/\r\n", b""),
-            "",
-            Reason::EngineUnavailable,
-        ),
-    ]
+    let other = json!("projects/1/secrets/planted/versions/5");
+    let corrupt = [
+        (Reply::json(200, "{\"payload\": planted"), ""),
+        (Reply::json(200, "\"planted\""), ""),
+        (Reply::json(200, ""), ""),
+        (changed("/payload/data", json!("planted!")), ""),
+        (changed("/payload/data", json!(["planted"])), ""),
+        (changed("/payload", json!("planted")), ""),
+        (changed("/name", other), ""),
+        (changed("/name", json!("planted")), ""),
+        (read(DOCUMENT), "teams"),
+        (read(b"planted: ["), "planted"),
+        (read(b"planted \xff"), "planted"),
+    ];
+    let corrupt = corrupt.into_iter();
+    corrupt
+        .map(|(reply, key)| (reply, key, Reason::SecretCorrupt))
+        .chain([
+            (read(DOCUMENT), "missing", Reason::SecretField),
+            (read(DOCUMENT), "teams.missing", Reason::SecretField),
+        ])
 }
 
 #[tokio::test]
 async fn no_failure_and_no_log_line_shows_a_planted_value() {
     let (logged, _guard) = Logged::start();
-    for (reply, key, reason) in failures() {
+    for (reply, key, reason) in refusals().chain(foreign()).chain(corrupt()) {
         let bench = Bench::once(reply).await;
         let error = bench.secrets().fetch(&secret(key)).await.unwrap_err();
         let shown = format!("{} {error:?}", Chain(&error));
@@ -456,8 +428,10 @@ async fn no_failure_and_no_log_line_shows_a_planted_value() {
     bench.secrets().fetch(&secret("")).await.unwrap();
     let text = logged.text();
     assert!(text.contains("TRACE"), "nothing was captured");
-    let token = bench.server.requests()[0].split("Bearer ").nth(1).unwrap()[..40].to_owned();
-    for planted in ["planted", token.as_str(), "PRIVATE KEY"] {
+    let request = bench.server.requests().remove(0);
+    let token = request.split("Bearer ").nth(1).unwrap();
+    let token = token.get(..40).unwrap();
+    for planted in ["planted", token, "PRIVATE KEY"] {
         assert!(!text.contains(planted), "{planted}: {text}");
     }
 }

@@ -37,15 +37,13 @@ fn engines_yaml(google: &Google) -> String {
             format!("method: federation, file: {federation}"),
         ),
     ];
-    let mut yaml = String::new();
-    for (name, auth) in logins {
-        for (prefix, engine) in [("sm", "google-secrets-manager"), ("gcs", "gcs")] {
-            yaml += &format!(
-                "  {prefix}-{name}: {{ engine: {engine}, {common}, auth: {{ {auth} }} }}\n"
-            );
-        }
-    }
-    yaml
+    let engines = [("sm", "google-secrets-manager"), ("gcs", "gcs")];
+    let of_login = |(name, auth): &(&str, String)| {
+        engines.map(|(prefix, engine)| {
+            format!("  {prefix}-{name}: {{ engine: {engine}, {common}, auth: {{ {auth} }} }}\n")
+        })
+    };
+    logins.iter().flat_map(of_login).collect()
 }
 
 fn plan(google: &Google, accounts: &[(&str, String)]) -> Plan {
@@ -103,8 +101,9 @@ async fn streams(watch: &mut Watch, cluster: &Cluster, namespace: &str, name: &s
     let path = format!("/api/v1/namespaces/{namespace}/services");
     cluster.api().create(&path, &service).await;
     loop {
-        let event = watch.next().await.expect("the watch goes on");
-        if event["object"]["metadata"]["name"] == *name {
+        let event = watch.next().await;
+        assert!(event.is_some(), "the watch has ended before `{name}`");
+        if event.is_some_and(|event| event["object"]["metadata"]["name"] == *name) {
             return;
         }
     }

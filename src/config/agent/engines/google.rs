@@ -113,7 +113,8 @@ mod tests {
         let printed = agent::print(&settings);
         let engines = printed.split_once("engines:\n").unwrap().1;
         let engines = engines.lines().take_while(|line| line.starts_with(' '));
-        let engines: String = engines.map(|line| format!("{line}\n")).collect();
+        let engines: Vec<&str> = engines.collect();
+        let engines = engines.join("\n") + "\n";
         assert_eq!(read(&engines).unwrap().engines, settings.engines);
     }
 

@@ -199,16 +199,14 @@ impl Library {
             let _on_its_own = runtime.enter();
             build([scope])
         };
-        match credentials {
-            Some(credentials) => Some(Self {
-                credentials,
-                runtime: Some(runtime),
-            }),
-            None => {
-                runtime.shutdown_background();
-                None
-            }
-        }
+        let Some(credentials) = credentials else {
+            runtime.shutdown_background();
+            return None;
+        };
+        Some(Self {
+            credentials,
+            runtime: Some(runtime),
+        })
     }
 }
 
@@ -246,7 +244,7 @@ async fn account_file(path: &Path, kind: &str) -> Result<Value, Failure> {
     };
     if ["token_url", "service_account_impersonation_url"]
         .iter()
-        .any(|key| is_bare(key))
+        .any(is_bare)
     {
         return Err(Failure::local(
             "an address in the configured `auth.file` does not begin with https://",
