@@ -45,6 +45,7 @@ mod slow_hub;
 mod slow_link;
 mod smoke;
 mod stopping;
+#[cfg(test)]
 mod vault;
 #[cfg(test)]
 mod watch;

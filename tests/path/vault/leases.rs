@@ -139,7 +139,7 @@ async fn what_was_lent_to_a_token_from_a_file_is_given_back_and_the_token_stays(
     bench.bao.policy("lent", &policy).await;
     let vault = bench.with_token(&["lent"]).await;
     let lent = fetch(&vault, &password()).await;
-    assert_eq!(lent.lease, Some(Duration::from_secs(60)));
+    assert_eq!(lent.lease, Some(Duration::from_mins(1)));
     assert_eq!(broker.users().len(), 1);
     vault.close().await;
     eventually("the user is gone", || {

@@ -1,10 +1,9 @@
 //! Every way to log in, and what becomes of a login.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rcgen::{KeyPair, PublicKeyData as _};
 use sortie::credential::Identity;
+use time::OffsetDateTime;
 
 use super::*;
 use crate::support::eventually::eventually_async;
@@ -116,10 +115,7 @@ async fn a_signed_token_logs_in_where_its_subject_is_bound() {
     });
     bench.bao.write("auth/jwt/role/agent", &role).await;
     let signed = |subject: &str| {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap()
-            .as_secs();
+        let now = OffsetDateTime::now_utc().unix_timestamp();
         let claims = json!({
             "iss": "https://issuer.example", "sub": subject, "aud": "bao",
             "iat": now, "exp": now + 600,
