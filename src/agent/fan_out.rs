@@ -317,6 +317,7 @@ mod tests {
         plain.source = Source::KubeconfigFile {
             path: "lab".into(),
             context: None,
+            rules: Rules::default(),
         };
         let wanted = [template("prod-*"), plain.clone()];
         for _ in 0..2 {

@@ -124,14 +124,20 @@ impl Roster {
         self.engines.1.close(None).await;
     }
 
-    /// Stops what is not wanted as it is, then starts what is missing.
-    async fn become_as(&mut self, wish: &Wanted, cause: Cause) {
+    /// Connects to other engines if others are wanted; gives those that were in use so far.
+    fn take_engines(&mut self, wish: &Wanted) -> Arc<Engines> {
         let before = Arc::clone(&self.engines.1);
         if self.engines.0 != wish.engines {
             let engines = Arc::new(before.replaced_by(wish.engines.clone()));
             self.store = self.common.store(&engines);
             self.engines = (wish.engines.clone(), engines);
         }
+        before
+    }
+
+    /// Stops what is not wanted as it is, then starts what is missing.
+    async fn become_as(&mut self, wish: &Wanted, cause: Cause) {
+        let before = self.take_engines(wish);
         let engines = Arc::clone(&self.engines.1);
         self.fan_out.follow(&wish.accounts, &self.engines.1);
         let accounts = self.fan_out.expanded(&wish.accounts);

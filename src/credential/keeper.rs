@@ -64,7 +64,7 @@ struct Memory {
 enum Outcome {
     /// What is held is still so.
     Current,
-    Fetched(Resolved),
+    Fetched(Box<Resolved>),
 }
 
 impl Keeper {
@@ -121,7 +121,7 @@ impl Keeper {
             return Ok(Outcome::Current);
         }
         let fetched = self.source.fetch(&self.engines, &self.clock).await;
-        fetched.map(Outcome::Fetched)
+        fetched.map(|resolved| Outcome::Fetched(Box::new(resolved)))
     }
 
     fn succeeded(&self, memory: &mut Memory, now: SystemTime, outcome: Outcome) -> Duration {

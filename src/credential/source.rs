@@ -132,7 +132,7 @@ impl Source {
         let asked = engines.is_current(reference, version).await;
         asked
             .map(|current| current == Some(true))
-            .map_err(Problem::fetch)
+            .map_err(|error| Problem::fetch(&error))
     }
 
     /// Reads it.
@@ -158,7 +158,10 @@ impl Source {
                 rules,
                 ..
             } => {
-                let fetched = engines.fetch(reference).await.map_err(Problem::fetch)?;
+                let fetched = engines
+                    .fetch(reference)
+                    .await
+                    .map_err(|error| Problem::fetch(&error))?;
                 #[expect(clippy::disallowed_methods, reason = "read into sealed parts")]
                 let document = fetched.document.expose_secret();
                 let profile = engines.profile(None, rules, clock);
@@ -236,12 +239,12 @@ impl Problem {
         }
     }
 
-    fn fetch(error: super::FetchError) -> Self {
+    fn fetch(error: &super::FetchError) -> Self {
         Self {
             reason: error.reason(),
             message: error.to_string(),
             trouble: Trouble::of(&error.kind),
-            at_least: match error.kind {
+            at_least: match &error.kind {
                 FetchErrorKind::Throttled { retry_after } => retry_after.unwrap_or_default(),
                 _ => Duration::ZERO,
             },

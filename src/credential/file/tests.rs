@@ -7,7 +7,6 @@ use tempfile::TempDir;
 use tokio::time::{Instant, timeout};
 
 use super::*;
-use crate::credential::Locator;
 use crate::credential::testkit::Logged;
 use crate::credential::{Key, Locator};
 use crate::tasks::Tasks;
