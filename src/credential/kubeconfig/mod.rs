@@ -26,6 +26,7 @@ use self::field::At;
 pub use self::profile::{Minting, Profile, Relaxation, Rules};
 pub use self::shape::{Shape, shape};
 use super::{Credential, Proxy, Reason, Server, Trust};
+use crate::secret::clear_stack;
 use crate::yaml::{self, Node, YamlError};
 
 /// Most certificate authorities that one cluster may name.
@@ -107,6 +108,18 @@ impl KubeconfigError {
 /// # Errors
 /// See [`KubeconfigError`].
 pub fn read(
+    bytes: &[u8],
+    context: Option<&str>,
+    profile: &Profile,
+) -> Result<Credential, KubeconfigError> {
+    let read = document(bytes, context, profile);
+    // Pieces of tokens and keys that the parser and the decoders left there.
+    clear_stack();
+    read
+}
+
+#[inline(never)]
+fn document(
     bytes: &[u8],
     context: Option<&str>,
     profile: &Profile,

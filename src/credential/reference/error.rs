@@ -6,8 +6,9 @@ use thiserror::Error;
 
 use super::EngineId;
 
-/// Longest name of an engine or parameter that is quoted, in bytes.
-const QUOTED_BYTES: usize = 32;
+/// Longest name of an engine or parameter that is quoted, in bytes. A longer one is none of ours, and
+/// may be a credential in the wrong place.
+const QUOTED_BYTES: usize = 24;
 
 /// A text that is not a reference: where it stops being one, and what was expected there.
 ///
@@ -54,14 +55,18 @@ pub(super) const fn expected(at: usize, what: &'static str) -> ReferenceError {
     Problem::Expected(what).at(at)
 }
 
-/// A name that somebody else wrote: what is not a letter, digit, `-`, `_` or `.` is left out.
+/// A name that somebody else wrote, if it is short: what is not a letter, digit, `-`, `_` or `.` is
+/// left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Quoted(String);
 
 impl Quoted {
     pub(super) fn new(name: &str) -> Self {
         let is_name = |c: &char| c.is_ascii_alphanumeric() || "-_.".contains(*c);
-        let mut kept: String = name.chars().filter(is_name).take(QUOTED_BYTES).collect();
+        let mut kept: String = name.chars().filter(is_name).take(QUOTED_BYTES + 1).collect();
+        if kept.len() > QUOTED_BYTES {
+            kept.clear();
+        }
         if kept.len() < name.len() {
             kept.push('…');
         }
