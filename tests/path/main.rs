@@ -21,6 +21,8 @@ mod half_open;
 mod kubeconfig_users;
 mod kubeconfigs;
 mod kubectl;
+#[cfg(test)]
+mod leaks;
 mod matrix;
 #[cfg(test)]
 mod memory;

@@ -34,9 +34,19 @@ pub(crate) enum Form {
 #[derive(Debug)]
 pub(crate) struct Needles {
     automaton: AhoCorasick,
-    /// The form and the number of the value, for each pattern.
-    meaning: Vec<(Form, usize)>,
+    /// What each pattern stands for.
+    meaning: Vec<Pattern>,
     longest: usize,
+}
+
+/// What a pattern stands for.
+#[derive(Debug)]
+struct Pattern {
+    form: Form,
+    /// The number of the value.
+    value: usize,
+    /// Patterns of one value that one copy shows together: raw, hexadecimal, each alignment.
+    family: usize,
 }
 
 /// What was found.
@@ -50,12 +60,23 @@ pub(crate) struct Found {
     pub(crate) places: BTreeMap<String, usize>,
     /// Bytes that were looked through.
     pub(crate) scanned: u64,
+    /// How often each pattern was met, by value and family.
+    met: BTreeMap<(usize, usize), BTreeMap<usize, usize>>,
 }
 
 impl Found {
     /// How often anything was found.
     pub(crate) fn total(&self) -> usize {
         self.forms.values().sum()
+    }
+
+    /// How many copies of a value these were, whole ones and pieces: in each way to write it, as
+    /// many as the pattern that was met most often.
+    pub(crate) fn copies(&self, value: usize) -> usize {
+        let families = self.met.range((value, 0)..(value + 1, 0));
+        families
+            .filter_map(|(_, patterns)| patterns.values().max())
+            .sum()
     }
 }
 
@@ -70,9 +91,13 @@ impl Needles {
                 value.len() >= FRAGMENT_BYTES,
                 "value {number} is too short to be found"
             );
-            for (form, pattern) in patterns_of(value) {
+            for (pattern, (form, family)) in patterns_of(value) {
                 patterns.push(pattern);
-                meaning.push((form, number));
+                meaning.push(Pattern {
+                    form,
+                    value: number,
+                    family,
+                });
             }
         }
         let longest = patterns.iter().map(Vec::len).max().unwrap_or(0);
@@ -142,10 +167,13 @@ impl Needles {
             .find_overlapping_iter(bytes)
             .filter(|hit| hit.end() > seen)
         {
-            let (form, value) = self.meaning[hit.pattern().as_usize()];
-            *found.forms.entry(form).or_default() += 1;
+            let number = hit.pattern().as_usize();
+            let pattern = &self.meaning[number];
+            *found.forms.entry(pattern.form).or_default() += 1;
             *found.places.entry(place.to_owned()).or_default() += 1;
-            found.values.insert(value);
+            found.values.insert(pattern.value);
+            let family = found.met.entry((pattern.value, pattern.family));
+            *family.or_default().entry(number).or_default() += 1;
         }
     }
 }
@@ -175,29 +203,35 @@ impl<'a> Mapping<'a> {
     }
 }
 
-/// The ways a value may lie in memory.
-fn patterns_of(value: &[u8]) -> BTreeSet<(Form, Vec<u8>)> {
-    let mut patterns = BTreeSet::from([
-        (Form::Raw, value.to_vec()),
-        (Form::Hex, hex::encode(value).into_bytes()),
-        (Form::Hex, hex::encode_upper(value).into_bytes()),
-    ]);
+/// The ways a value may lie in memory: each with its form, and the family of those that one copy
+/// shows together.
+fn patterns_of(value: &[u8]) -> BTreeMap<Vec<u8>, (Form, usize)> {
+    const RAW: usize = 0;
+    const HEX: usize = 1;
+    const BASE64: usize = 2;
+    let mut patterns = BTreeMap::new();
+    if value.len() > FRAGMENT_BYTES {
+        let last = &value[value.len() - FRAGMENT_BYTES..];
+        for fragment in value.chunks_exact(FRAGMENT_BYTES).chain([last]) {
+            patterns.insert(fragment.to_vec(), (Form::Fragment, RAW));
+        }
+    }
     for skip in 0..3 {
         // Whole groups of three bytes: their characters do not depend on the neighbours.
         let rest = &value[skip..];
         let groups = &rest[..rest.len() / 3 * 3];
-        patterns.insert((Form::Base64, STANDARD_NO_PAD.encode(groups).into_bytes()));
-        patterns.insert((Form::Base64, URL_SAFE_NO_PAD.encode(groups).into_bytes()));
         let text = STANDARD_NO_PAD.encode(groups);
         for fragment in text.as_bytes().chunks_exact(FRAGMENT_BYTES) {
-            patterns.insert((Form::Fragment, fragment.to_vec()));
+            patterns.insert(fragment.to_vec(), (Form::Fragment, BASE64 + skip));
+        }
+        let url = URL_SAFE_NO_PAD.encode(groups);
+        for text in [text, url] {
+            patterns.insert(text.into_bytes(), (Form::Base64, BASE64 + skip));
         }
     }
-    if value.len() > FRAGMENT_BYTES {
-        let last = &value[value.len() - FRAGMENT_BYTES..];
-        for fragment in value.chunks_exact(FRAGMENT_BYTES).chain([last]) {
-            patterns.insert((Form::Fragment, fragment.to_vec()));
-        }
+    for hex in [hex::encode(value), hex::encode_upper(value)] {
+        patterns.insert(hex.into_bytes(), (Form::Hex, HEX));
     }
+    patterns.insert(value.to_vec(), (Form::Raw, RAW));
     patterns
 }

@@ -63,7 +63,11 @@ pub(super) struct Quoted(String);
 impl Quoted {
     pub(super) fn new(name: &str) -> Self {
         let is_name = |c: &char| c.is_ascii_alphanumeric() || "-_.".contains(*c);
-        let mut kept: String = name.chars().filter(is_name).take(QUOTED_BYTES + 1).collect();
+        let mut kept: String = name
+            .chars()
+            .filter(is_name)
+            .take(QUOTED_BYTES + 1)
+            .collect();
         if kept.len() > QUOTED_BYTES {
             kept.clear();
         }
