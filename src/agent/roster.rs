@@ -205,11 +205,17 @@ impl Roster {
 
     fn start(&mut self, settings: AccountSettings) {
         let common = &self.common;
+        // A connection that is gone takes its login along: nobody holds it who does not need it.
+        let store = if matches!(settings.source, credential::Source::Secret { .. }) {
+            Arc::clone(&self.store)
+        } else {
+            common.store(&Arc::default())
+        };
         let policy = AccountPolicy::new(settings.policy.clone(), &common.rules);
         let worker = Worker {
             settings: settings.clone(),
             policy: Arc::new(policy),
-            store: Arc::clone(&self.store),
+            store,
             accounts: Arc::clone(&common.accounts),
             clock: Arc::clone(&common.clock),
             entropy: Arc::clone(&common.entropy),
