@@ -1,18 +1,13 @@
 //! A kubeconfig that changes in its engine while fifty watches run: nothing is listed again, nothing
 //! is lost, and a new one that does not work changes nothing.
-#![expect(
-    clippy::indexing_slicing,
-    reason = "a field that is not there is JSON null"
-)]
-
 use std::fs;
 
-use http::Method;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::support::eventually::eventually_async;
 use crate::support::fake::Client;
-use crate::support::kube::Api;
+use crate::support::kube::{Api, Watch};
 use crate::support::openbao::Bao;
 use crate::support::pki::Authority;
 use crate::support::stand::{Plan, Stand};
@@ -67,115 +62,157 @@ async fn in_use(stand: &Stand) -> (String, String) {
     (told("version"), told("changed"))
 }
 
+/// An agent whose kubeconfig lies in an engine, and what it is about.
+struct CutOver {
+    testbed: Testbed,
+    api: Api,
+    namespace: String,
+    kubeconfig: String,
+    bao: Bao,
+    stand: Stand,
+    _folder: TempDir,
+}
+
+impl CutOver {
+    async fn start() -> Self {
+        let testbed = Testbed::start_audited(&[]).await;
+        let cluster = testbed.cluster();
+        let api = cluster.api();
+        let namespace = api.namespace("cut-over").await;
+        allow_everything(&api, &namespace).await;
+        let kubeconfig = fs::read_to_string(&cluster.kubeconfig).unwrap();
+        let bao = Bao::start(&Authority::root("bao")).await;
+        bao.enable_kv2("kv").await;
+        let first = with_token(&api, &kubeconfig, &namespace).await;
+        bao.put("kv", "shop", &json!({"kubeconfig": first})).await;
+        let folder = tempfile::tempdir().unwrap();
+        let token = folder.path().join("token");
+        fs::write(&token, bao.root_token()).unwrap();
+        let stand = Stand::start(Plan {
+            accounts: vec!["shop".to_owned()],
+            accounts_yaml: "  - name: shop\n    \
+                 credential: { secret: \"sec+vault://bao/kv/shop#kubeconfig\" }\n"
+                .to_owned(),
+            engines_yaml: format!(
+                "  bao: {{ engine: vault, address: \"{}\", ca-file: {}, refresh: 1s, auth: {{ \
+                 method: token, token-file: {} }} }}\n",
+                bao.url(),
+                bao.ca_file().display(),
+                token.display()
+            ),
+            agent_ttl: "24h",
+        })
+        .await;
+        stand.wait("shop", "ACTIVE").await;
+        Self {
+            testbed,
+            api,
+            namespace,
+            kubeconfig,
+            bao,
+            stand,
+            _folder: folder,
+        }
+    }
+
+    /// Where the objects are that change.
+    fn objects(&self) -> String {
+        format!("/api/v1/namespaces/{}/configmaps", self.namespace)
+    }
+
+    /// A kubeconfig with another token; it works.
+    async fn next(&self) -> String {
+        with_token(&self.api, &self.kubeconfig, &self.namespace).await
+    }
+
+    /// Puts a kubeconfig into the engine; gives its version.
+    async fn put(&self, kubeconfig: &str) -> String {
+        let fields = json!({"kubeconfig": kubeconfig});
+        self.bao.put("kv", "shop", &fields).await.to_string()
+    }
+
+    /// A new token, and objects that change until it is in use; gives their names.
+    async fn rotate(&self, written: &mut Vec<String>) {
+        let before = in_use(&self.stand).await;
+        let version = self.put(&self.next().await).await;
+        eventually_async("the new token is in use", async || {
+            let name = format!("r-{}", written.len());
+            let object = config_map(&name);
+            self.api.create(&self.objects(), &object).await;
+            written.push(name);
+            let now = in_use(&self.stand).await;
+            (now.0 == version && now != before).then_some(())
+        })
+        .await;
+    }
+}
+
+fn config_map(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}})
+}
+
+/// The names that a watch tells as added, as many as these.
+async fn added(watch: &mut Watch, count: usize) -> Vec<String> {
+    let mut seen = Vec::new();
+    while seen.len() < count {
+        let event = watch.next().await.expect("the watch goes on");
+        let name = event["object"]["metadata"]["name"].as_str();
+        if let Some(name) = name.filter(|name| name.starts_with("r-")) {
+            assert_eq!(event["type"], "ADDED", "{event}");
+            seen.push(name.to_owned());
+        }
+    }
+    seen
+}
+
 #[tokio::test]
 async fn a_token_that_changes_under_fifty_watches_costs_no_list_and_no_event() {
-    let testbed = Testbed::start_audited(&[]).await;
-    let cluster = testbed.cluster();
-    let api = cluster.api();
-    let namespace = api.namespace("cut-over").await;
-    allow_everything(&api, &namespace).await;
-    let kubeconfig = fs::read_to_string(&cluster.kubeconfig).unwrap();
-    let bao = Bao::start(&Authority::root("bao")).await;
-    bao.enable_kv2("kv").await;
-    let first = with_token(&api, &kubeconfig, &namespace).await;
-    bao.put("kv", "shop", &json!({"kubeconfig": first})).await;
-    let folder = tempfile::tempdir().unwrap();
-    let token = folder.path().join("token");
-    fs::write(&token, bao.root_token()).unwrap();
-    let stand = Stand::start(Plan {
-        accounts: vec!["shop".to_owned()],
-        accounts_yaml: "  - name: shop\n    \
-             credential: { secret: \"sec+vault://bao/kv/shop#kubeconfig\" }\n"
-            .to_owned(),
-        engines_yaml: format!(
-            "  bao: {{ engine: vault, address: \"{}\", ca-file: {}, refresh: 1s, auth: {{ method: \
-             token, token-file: {} }} }}\n",
-            bao.url(),
-            bao.ca_file().display(),
-            token.display()
-        ),
-        agent_ttl: "24h",
-    })
-    .await;
-    stand.wait("shop", "ACTIVE").await;
-    let client = Client::read(&stand.kubeconfig("shop", "watcher").await);
-    let path = format!(
-        "{}/api/v1/namespaces/{namespace}/configmaps?watch=1",
-        client.path
-    );
+    let cut_over = CutOver::start().await;
+    let client = Client::read(&cut_over.stand.kubeconfig("shop", "watcher").await);
+    let path = format!("{}{}?watch=1", client.path, cut_over.objects());
     let mut watches = Vec::new();
     for _ in 0..WATCHES {
         watches.push(Api::of(client.https()).watch(&path).await);
     }
-    let lists = testbed.lists().len();
-    let configmaps = format!("/api/v1/namespaces/{namespace}/configmaps");
+    let lists = cut_over.testbed.lists();
     let mut written = Vec::new();
-    for rotation in 0..ROTATIONS {
-        let before = in_use(&stand).await;
-        let next = with_token(&api, &kubeconfig, &namespace).await;
-        let version = bao.put("kv", "shop", &json!({"kubeconfig": next})).await;
-        // Objects change while it does.
-        eventually_async("the new token is in use", async || {
-            let name = format!("r{rotation}-{}", written.len());
-            let object = json!({
-                "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name},
-            });
-            api.create(&configmaps, &object).await;
-            written.push(name);
-            let now = in_use(&stand).await;
-            (now.0 == version.to_string() && now != before).then_some(())
-        })
-        .await;
+    for _ in 0..ROTATIONS {
+        cut_over.rotate(&mut written).await;
     }
     for watch in &mut watches {
-        let mut seen = Vec::new();
-        while seen.len() < written.len() {
-            let event = watch.next().await.expect("the watch goes on");
-            let name = event["object"]["metadata"]["name"]
-                .as_str()
-                .unwrap_or_default();
-            if name.starts_with('r') {
-                assert_eq!(event["type"], "ADDED", "{event}");
-                seen.push(name.to_owned());
-            }
-        }
+        let seen = added(watch, written.len()).await;
         assert_eq!(seen, written, "each once, in order");
     }
-    assert_eq!(testbed.lists().len(), lists, "{:?}", testbed.lists());
+    assert_eq!(cut_over.testbed.lists(), lists);
+}
 
-    // The next one does not work at the API server.
-    let broken = with_token(&api, &kubeconfig, &namespace).await;
-    let (head, tail) = broken.split_once("token: ").unwrap();
-    let broken = format!("{head}token: not-{}", tail.trim_start());
-    let version = bao.put("kv", "shop", &json!({"kubeconfig": broken})).await;
+#[tokio::test]
+async fn a_new_kubeconfig_that_does_not_work_is_told_and_the_one_before_stays() {
+    let cut_over = CutOver::start().await;
+    let client = Client::read(&cut_over.stand.kubeconfig("shop", "writer").await);
+    let lists = cut_over.testbed.lists();
+    let broken = cut_over.next().await.replace("token: ", "token: not-");
+    let version = cut_over.put(&broken).await;
     let row = eventually_async("the new token is refused", async || {
-        let row = stand.account("shop").await;
+        let row = cut_over.stand.account("shop").await;
         assert_eq!(row["state"], "ACTIVE", "{row}");
         (row["reason"] == "CredentialRejected").then_some(row)
     })
     .await;
     let message = row["message"].as_str().unwrap_or_default();
     assert!(message.contains("the one before stays in use"), "{row}");
-    assert_eq!(
-        row["credential"]["version"],
-        Value::from(version.to_string())
-    );
-    // Operations and watches go on with the old one.
+    assert_eq!(row["credential"]["version"], version);
     let facade = Api::of(client.https());
+    let path = format!("{}{}", client.path, cut_over.objects());
     for number in 0..20 {
-        let object = json!({
-            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("w-{number}")},
-        });
-        let path = format!("{}{configmaps}", client.path);
-        let answer = facade.ask(Method::POST, &path, Some(&object)).await;
-        assert!(answer.status.is_success(), "{}", answer.status);
+        facade
+            .create(&path, &config_map(&format!("w-{number}")))
+            .await;
     }
-    assert_eq!(testbed.lists().len(), lists);
-    // A good one ends it.
-    let good = with_token(&api, &kubeconfig, &namespace).await;
-    bao.put("kv", "shop", &json!({"kubeconfig": good})).await;
+    assert_eq!(cut_over.testbed.lists(), lists);
+    cut_over.put(&cut_over.next().await).await;
     eventually_async("the account is well again", async || {
-        let row = stand.account("shop").await;
+        let row = cut_over.stand.account("shop").await;
         (row["state"] == "ACTIVE" && row["reason"] == "").then_some(())
     })
     .await;

@@ -1,10 +1,5 @@
 //! Accounts whose kubeconfigs lie in a folder, swapped as a kubelet swaps a volume, or stand in the
 //! reference itself.
-#![expect(
-    clippy::indexing_slicing,
-    reason = "a field that is not there is JSON null"
-)]
-
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;

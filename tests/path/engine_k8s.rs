@@ -1,9 +1,4 @@
 //! Accounts whose kubeconfig lies in a Secret of a real API server.
-#![expect(
-    clippy::indexing_slicing,
-    reason = "a field that is not there is JSON null"
-)]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -46,7 +41,7 @@ pub(crate) fn kubeconfig(cluster: &Cluster, token: &str) -> String {
     .to_string()
 }
 
-/// A ServiceAccount with these rights in its namespace, and a token of it.
+/// A `ServiceAccount` with these rights in its namespace, and a token of it.
 async fn account(api: &Api, namespace: &str, name: &str, rules: &Value) -> String {
     let at = |group: &str, resource: &str| format!("{group}/namespaces/{namespace}/{resource}");
     let rbac = "/apis/rbac.authorization.k8s.io/v1";

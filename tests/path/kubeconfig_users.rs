@@ -1,10 +1,5 @@
 //! Ways to a real API server that a kubeconfig can name: through a proxy, for somebody else, with
 //! the token of a command or of an issuer.
-#![expect(
-    clippy::indexing_slicing,
-    reason = "a field that is not there is JSON null"
-)]
-
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;

@@ -3,22 +3,29 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(test)]
 mod aws;
 mod backup;
 #[cfg(test)]
 mod check;
 mod crowded;
+#[cfg(test)]
 mod cut_over;
 #[cfg(test)]
 mod demo;
 mod disk;
+#[cfg(test)]
 mod engine_file;
+#[cfg(test)]
 mod engine_k8s;
 mod engines;
+#[cfg(test)]
 mod google;
 #[cfg(test)]
 mod half_open;
+#[cfg(test)]
 mod kubeconfig_users;
+#[cfg(test)]
 mod kubeconfigs;
 mod kubectl;
 #[cfg(test)]
@@ -33,6 +40,7 @@ mod mistakes;
 #[cfg(test)]
 mod neighbours;
 mod rbac;
+#[cfg(test)]
 mod references;
 mod refusals;
 mod reload;

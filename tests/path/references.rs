@@ -1,9 +1,4 @@
 //! `sortie ref check` against a real `OpenBao`.
-#![expect(
-    clippy::expect_used,
-    reason = "a file that cannot be written fails the test"
-)]
-
 use std::fs;
 use std::path::Path;
 

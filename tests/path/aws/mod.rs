@@ -1,10 +1,5 @@
 //! Accounts whose kubeconfig lies in AWS, and an agent that is known there by the token of its
-//! ServiceAccount. Amazon's own client sets up and verifies; an emulator stands for AWS.
-#![expect(
-    clippy::indexing_slicing,
-    reason = "a field that is not there is JSON null"
-)]
-
+//! `ServiceAccount`. Amazon's own client sets up and verifies; an emulator stands for AWS.
 use std::fs;
 use std::path::Path;
 
@@ -45,11 +40,8 @@ const ACCOUNTS: [(&str, &str); 6] = [
 
 /// Puts the kubeconfig wherever an account looks for it.
 async fn fill(moto: &Moto, kubeconfig: &str) {
-    let indented: String = kubeconfig
-        .lines()
-        .map(|line| format!("    {line}\n"))
-        .collect();
-    let all = format!("clusters:\n  shop: |\n{indented}");
+    let indented = kubeconfig.trim_end().replace('\n', "\n    ");
+    let all = format!("clusters:\n  shop: |\n    {indented}\n");
     let field = json!({"kubeconfig": kubeconfig, "other": "planted-other"}).to_string();
     moto.calls(&[
         (

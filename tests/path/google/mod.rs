@@ -1,9 +1,4 @@
 //! Accounts whose kubeconfig lies in Secret Manager or Cloud Storage.
-#![expect(
-    clippy::indexing_slicing,
-    reason = "a field that is not there is JSON null"
-)]
-
 mod memory;
 
 use std::fs;

@@ -168,13 +168,14 @@ impl Lab {
             let login = bao.create_token(&["reader"], "1h").await;
             let file = folder.path().join(profile);
             fs::write(&file, &login.secret).unwrap();
-            engines_yaml += &format!(
+            let engine = format!(
                 "  {profile}: {{ engine: vault, address: \"{}\", ca-file: {}, refresh: {refresh}, \
                  auth: {{ method: token, token-file: {} }} }}\n",
                 bao.url(),
                 bao.ca_file().display(),
                 file.display()
             );
+            engines_yaml.push_str(&engine);
             let name = format!("login of {profile}");
             values.0.push((name, login.secret.into_bytes()));
         }
@@ -184,12 +185,13 @@ impl Lab {
         values.add("login of k8s", &login);
         let files = folder.path().join("files");
         fs::create_dir(&files).unwrap();
-        engines_yaml += &format!(
+        let engines = format!(
             "  files: {{ engine: file, root: {} }}\n  \
              k8s: {{ engine: k8s, kubeconfig-file: {}, namespace: {namespace} }}\n",
             files.display(),
             login_file.display()
         );
+        engines_yaml.push_str(&engines);
         #[cfg(feature = "google")]
         let google = Google::start(&Authority::root("google")).await;
         #[cfg(feature = "google")]
@@ -400,15 +402,12 @@ fn unescaped(line: &[u8]) -> Vec<u8> {
     let mut rest = line;
     while let Some((first, after)) = rest.split_first() {
         let code = rest.strip_prefix(b"\\x").and_then(|code| code.get(..2));
-        match code.and_then(|code| hex::decode(code).ok()) {
-            Some(byte) => {
-                bytes.extend(byte);
-                rest = &rest[4..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
+        if let Some(byte) = code.and_then(|code| hex::decode(code).ok()) {
+            bytes.extend(byte);
+            rest = &rest[4..];
+        } else {
+            bytes.push(*first);
+            rest = after;
         }
     }
     bytes

@@ -29,23 +29,8 @@ pub(super) fn all(planted: &Planted) -> Vec<String> {
     let user = |text: &str| with(&token, text);
     let cluster = |text: &str| with("server: 'https://10.255.255.1:1'", text);
     let mut all = users(value, &user);
+    all.extend(servers(value, &cluster));
     all.extend([
-        cluster(&format!("server: 'http://{value}'")),
-        cluster(&format!("server: 'ftp://{value}'")),
-        cluster(&format!("server: {value}")),
-        cluster(&format!("server: 'https://u:{value}@h'")),
-        cluster(&format!("server: 'https://h/{value}?q#{value}'")),
-        cluster(&format!("server: 'https://h:{value}'")),
-        cluster(&format!("server: [{value}]")),
-        cluster(&format!("server: 'https://169.254.169.254/{value}'")),
-        cluster(&format!(
-            "server: 'https://h', insecure-skip-tls-verify: {value}"
-        )),
-        cluster(&format!(
-            "server: 'https://h', proxy-url: 'http://u:{value}@p'"
-        )),
-        cluster(&format!("server: 'https://h', tls-server-name: '{value}/'")),
-        cluster(&format!("server: 'https://h', {value}: x")),
         with(&ca, value),
         with(&ca, &STANDARD.encode(value)),
         with(
@@ -85,7 +70,7 @@ pub(super) fn all(planted: &Planted) -> Vec<String> {
         with("kind: Config", &format!("%{value} 1.1\nkind: Config")),
         format!("{good}\u{0}{value}"),
         format!("{good}{}", format!("# {value}\n").repeat(50_000)),
-        good[..good.find(value).expect("it holds it") + value.len()].to_owned(),
+        format!("{}{value}", good.split_once(value).expect("it holds it").0),
         value.to_owned(),
         format!("[{value}]"),
         format!("- {value}"),
@@ -95,6 +80,28 @@ pub(super) fn all(planted: &Planted) -> Vec<String> {
         good.replace("10.255.255.1:1", "127.0.0.1:1"),
     ]);
     all
+}
+
+/// Clusters that are not where an API server can be.
+fn servers(value: &str, cluster: &dyn Fn(&str) -> String) -> Vec<String> {
+    vec![
+        cluster(&format!("server: 'http://{value}'")),
+        cluster(&format!("server: 'ftp://{value}'")),
+        cluster(&format!("server: {value}")),
+        cluster(&format!("server: 'https://u:{value}@h'")),
+        cluster(&format!("server: 'https://h/{value}?q#{value}'")),
+        cluster(&format!("server: 'https://h:{value}'")),
+        cluster(&format!("server: [{value}]")),
+        cluster(&format!("server: 'https://169.254.169.254/{value}'")),
+        cluster(&format!(
+            "server: 'https://h', insecure-skip-tls-verify: {value}"
+        )),
+        cluster(&format!(
+            "server: 'https://h', proxy-url: 'http://u:{value}@p'"
+        )),
+        cluster(&format!("server: 'https://h', tls-server-name: '{value}/'")),
+        cluster(&format!("server: 'https://h', {value}: x")),
+    ]
 }
 
 fn users(value: &str, user: &dyn Fn(&str) -> String) -> Vec<String> {

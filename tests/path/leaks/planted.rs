@@ -72,12 +72,12 @@ pub(super) fn certificate(cluster: &Cluster) -> Planted {
         .position(|window| window == before)
         .expect("a key of P-256")
         + before.len();
-    let first = start.next_multiple_of(3) / 3 * 4;
+    let first = start.div_ceil(3) * 4;
     let last = (start + 32) / 3 * 4;
     let text = String::from_utf8(pem).expect("PEM");
     let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('-')).collect();
     // The part of the longest line of PEM that is nothing but the key.
-    let line = &lines[1][..last - 64];
+    let line = lines[1].get(..last - 64).expect("the line is as long");
     assert!(first < 64 && line.len() >= 16, "{first}..{last}");
     Planted {
         values: vec![
