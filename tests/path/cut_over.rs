@@ -91,7 +91,8 @@ impl CutOver {
         let stand = Stand::start(Plan {
             accounts: vec!["shop".to_owned()],
             accounts_yaml: "  - name: shop\n    \
-                 credential: { secret: \"sec+vault://bao/kv/shop#kubeconfig\" }\n"
+                 credential: { secret: \"sec+vault://bao/kv/shop#kubeconfig\" }\n    \
+                 operations: [{ verbs: [create], kinds: [ConfigMap], namespaces: [\"*\"] }]\n"
                 .to_owned(),
             engines_yaml: format!(
                 "  bao: {{ engine: vault, address: \"{}\", ca-file: {}, refresh: 1s, auth: {{ \
