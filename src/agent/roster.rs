@@ -129,7 +129,7 @@ impl Roster {
         let before = Arc::clone(&self.engines.1);
         if self.engines.0 != wish.engines {
             let engines = Arc::new(before.replaced_by(wish.engines.clone()));
-            self.store = self.common.store(&engines);
+            self.store.ask(Arc::clone(&engines));
             self.engines = (wish.engines.clone(), engines);
         }
         before
@@ -205,17 +205,11 @@ impl Roster {
 
     fn start(&mut self, settings: AccountSettings) {
         let common = &self.common;
-        // A connection that is gone takes its login along: nobody holds it who does not need it.
-        let store = if matches!(settings.source, credential::Source::Secret { .. }) {
-            Arc::clone(&self.store)
-        } else {
-            common.store(&Arc::default())
-        };
         let policy = AccountPolicy::new(settings.policy.clone(), &common.rules);
         let worker = Worker {
             settings: settings.clone(),
             policy: Arc::new(policy),
-            store,
+            store: Arc::clone(&self.store),
             accounts: Arc::clone(&common.accounts),
             clock: Arc::clone(&common.clock),
             entropy: Arc::clone(&common.entropy),

@@ -117,18 +117,33 @@ impl Engines {
     }
 
     /// Waits until the store tells that it has another version; for ever where it does not tell.
-    pub async fn changed(&self, reference: &Reference, version: Option<&str>) {
-        match self.connection(reference) {
-            Some(connection) => connection.changed(reference, version).await,
-            None => std::future::pending().await,
+    ///
+    /// It holds on to the one connection, not to the others: they may be taken away meanwhile.
+    pub fn changed<'a>(
+        &self,
+        reference: &'a Reference,
+        version: Option<&'a str>,
+    ) -> impl Future<Output = ()> + Send + use<'a> {
+        let connection = self.connection(reference).cloned();
+        async move {
+            match connection {
+                Some(connection) => connection.changed(reference, version).await,
+                None => std::future::pending().await,
+            }
         }
     }
 
     /// Waits until the engine, which was seen to be away, has come back.
-    pub(super) async fn returned(&self, reference: &Reference) {
-        match self.connection(reference) {
-            Some(connection) => connection.returned().await,
-            None => std::future::pending().await,
+    pub(super) fn returned(
+        &self,
+        reference: &Reference,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let connection = self.connection(reference).cloned();
+        async move {
+            match connection {
+                Some(connection) => connection.returned().await,
+                None => std::future::pending().await,
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -45,7 +46,7 @@ pub struct Published {
 /// Keeps the credential of one source fresh; runs as a task.
 pub(super) struct Keeper {
     pub(super) source: Source,
-    pub(super) engines: Arc<Engines>,
+    pub(super) engines: Arc<ArcSwap<Engines>>,
     pub(super) clock: SharedClock,
     pub(super) entropy: SharedEntropy,
     pub(super) digest_key: hmac::Key,
@@ -77,7 +78,7 @@ impl Keeper {
     }
 
     async fn keep(&self) {
-        let terms = self.source.terms(&self.engines);
+        let terms = self.source.terms(&self.engines.load());
         let mut memory = Memory {
             schedule: Schedule::new(terms, &self.entropy),
             fingerprint: None,
@@ -112,15 +113,16 @@ impl Keeper {
 
     /// The cheap question first, where there is one.
     async fn ask(&self, memory: &Memory) -> Result<Outcome, Problem> {
+        let engines = self.engines.load_full();
         let is_held = memory.schedule.usable() != Usable::Not;
         if let Some(version) = &memory.version
             && is_held
             && !memory.leased
-            && self.source.is_current(&self.engines, version).await?
+            && self.source.is_current(&engines, version).await?
         {
             return Ok(Outcome::Current);
         }
-        let fetched = self.source.fetch(&self.engines, &self.clock).await;
+        let fetched = self.source.fetch(&engines, &self.clock).await;
         fetched.map(|resolved| Outcome::Fetched(Box::new(resolved)))
     }
 
@@ -225,14 +227,18 @@ impl Keeper {
         let Some(reference) = self.source.reference() else {
             return std::future::pending().await;
         };
-        self.engines.returned(reference).await;
+        let returned = self.engines.load().returned(reference);
+        returned.await;
         let spread = RETURN_SPREAD.mul_f64(entropy::unit(&*self.entropy));
         tokio::time::sleep_until(tokio::time::Instant::now() + spread).await;
     }
 
     async fn changed(&self, version: Option<&str>) {
         match self.source.reference() {
-            Some(reference) => self.engines.changed(reference, version).await,
+            Some(reference) => {
+                let changed = self.engines.load().changed(reference, version);
+                changed.await;
+            }
             None => std::future::pending().await,
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
 use tokio::sync::watch;
 use tokio_util::sync::DropGuard;
@@ -19,7 +20,7 @@ use crate::tasks::Tasks;
 /// Accounts with the same source share one: however many ask at once, the engine is asked once.
 /// What nobody follows any more is wiped, and its engine not asked again.
 pub struct Store {
-    engines: Arc<Engines>,
+    engines: Arc<ArcSwap<Engines>>,
     clock: SharedClock,
     entropy: SharedEntropy,
     digest_key: hmac::Key,
@@ -49,13 +50,19 @@ impl Store {
     ) -> Self {
         let digest_key = hmac::Key::new(hmac::HMAC_SHA256, &entropy::bytes::<32>(&*entropy));
         Self {
-            engines,
+            engines: Arc::new(ArcSwap::new(engines)),
             clock,
             entropy,
             digest_key,
             tasks,
             entries: Mutex::default(),
         }
+    }
+
+    /// Asks these engines from now on. Who follows a source whose connection is another one now
+    /// follows it anew.
+    pub fn ask(&self, engines: Arc<Engines>) {
+        self.engines.store(engines);
     }
 
     /// Follows `source`; its keeper starts with the first who does.
@@ -129,7 +136,7 @@ impl Followed {
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store")
-            .field("engines", &self.engines)
+            .field("engines", &self.engines.load())
             .finish_non_exhaustive()
     }
 }

@@ -296,7 +296,7 @@ async fn an_engine_that_is_away_for_two_hours_is_borne_for_as_long_as_was_agreed
 
     // It comes back, counts, and is asked at once.
     let fetches_of = |store: &Store| {
-        let tally = store.engines.figures().fetches.read();
+        let tally = store.engines.load().figures().fetches.read();
         tally.iter().map(|(_, count)| *count).sum::<u64>()
     };
     let at_suspension = fetches_of(&store);
