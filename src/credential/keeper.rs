@@ -59,6 +59,8 @@ struct Memory {
     fingerprint: Option<Fingerprint>,
     version: Option<String>,
     leased: bool,
+    /// The last attempt failed: what is there now is looked at itself.
+    failed: bool,
 }
 
 /// What an attempt gave.
@@ -84,10 +86,12 @@ impl Keeper {
             fingerprint: None,
             version: None,
             leased: false,
+            failed: false,
         };
         loop {
             let outcome = self.ask_within_use(&mut memory).await;
             let now = self.clock.now();
+            memory.failed = outcome.is_err();
             let (pause, is_away) = match outcome {
                 Ok(outcome) => (self.succeeded(&mut memory, now, outcome), false),
                 Err(problem) => {
@@ -118,6 +122,7 @@ impl Keeper {
         if let Some(version) = &memory.version
             && is_held
             && !memory.leased
+            && !memory.failed
             && self.source.is_current(&engines, version).await?
         {
             return Ok(Outcome::Current);

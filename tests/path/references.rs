@@ -99,7 +99,7 @@ async fn a_check_shows_the_shape_of_a_kubeconfig_and_nothing_of_its_secrets() {
         &[
             "reference       sec+vault:///kv/shop#kubeconfig\n",
             "connection      bao\n",
-            "version         1\n",
+            "version         1@",
             "lease           none\n",
             "contexts        by-token, by-certificate\n",
             "server          https://api.test.example:6443\n",

@@ -165,7 +165,7 @@ impl Vault {
         });
         Ok(Fetched {
             document: document::field(content.fields, reference)?,
-            version: content.version.map(|number| number.to_string()),
+            version: content.version,
             lease,
         })
     }
@@ -174,8 +174,9 @@ impl Vault {
         let document = Document::of(reference)?;
         let session = self.logins.current(&self.settings).await?;
         let client = Client::build(&self.settings, Some(&session.login.token)).await?;
-        let version = self.stores.version(&client, &session.login, &document);
-        Ok(version.await?.map(|number| number.to_string()))
+        self.stores
+            .version(&client, &session.login, &document)
+            .await
     }
 }
 

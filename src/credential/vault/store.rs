@@ -32,7 +32,7 @@ pub(super) struct Document {
 /// What a document holds. Who asked wipes the fields.
 pub(super) struct Content {
     pub(super) fields: Value,
-    pub(super) version: Option<u64>,
+    pub(super) version: Option<String>,
     pub(super) lent: Option<Lent>,
 }
 
@@ -125,7 +125,7 @@ impl Stores {
         client: &Client,
         login: &Arc<Login>,
         document: &Document,
-    ) -> Result<Option<u64>, Failure> {
+    ) -> Result<Option<String>, Failure> {
         let Some((document, Kind::Versioned)) = self.place(client, document).await? else {
             return Ok(None);
         };
@@ -146,8 +146,11 @@ impl Stores {
         };
         let wanted = document.version.unwrap_or(metadata.current_version);
         let about = metadata.versions.get(&wanted.to_string());
-        if about.is_some_and(|about| !about.destroyed && about.deletion_time.is_empty()) {
-            return Ok(Some(wanted));
+        if let Some(about) = about
+            && !about.destroyed
+            && about.deletion_time.is_empty()
+        {
+            return Ok(Some(tag(wanted, &about.created_time)));
         }
         let hint = "this version of it was deleted or destroyed, or never written";
         Err(Failure::new(FetchErrorKind::NotFound, hint))
@@ -257,9 +260,17 @@ async fn versioned(client: &Client, document: &Document) -> Result<Content, Fail
     let secret = answer.data.ok_or(Failure::corrupt(""))?;
     Ok(Content {
         fields: secret.data,
-        version: Some(secret.metadata.version),
+        version: Some(tag(secret.metadata.version, &secret.metadata.created_time)),
         lent: None,
     })
+}
+
+/// Tells versions apart, also those of a secret that was removed with all its versions and written
+/// anew: the numbers begin with 1 again, so the time belongs to them.
+fn tag(number: u64, created: &str) -> String {
+    let is_of_a_time = |c: &char| c.is_ascii_alphanumeric() || "-+:.".contains(*c);
+    let created: String = created.chars().filter(is_of_a_time).take(40).collect();
+    format!("{number}@{created}")
 }
 
 async fn plain(client: &Client, document: &Document) -> Result<Content, Failure> {

@@ -121,7 +121,7 @@ async fn a_field_is_read_with_its_version() {
     let vault = bench.with_file();
     let fetched = vault.fetch(&field("kubeconfig")).await.unwrap();
     assert_eq!(text(&fetched), b"planted-kubeconfig");
-    assert_eq!(fetched.version.as_deref(), Some("3"));
+    assert_eq!(fetched.version.as_deref(), Some("3@t"));
     assert!(!format!("{vault:?} {fetched:?}").contains("planted"));
     let fetched = vault.fetch(&field("encoded")).await.unwrap();
     assert_eq!(text(&fetched), b"planted");
