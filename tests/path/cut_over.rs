@@ -92,7 +92,7 @@ impl CutOver {
             accounts: vec!["shop".to_owned()],
             accounts_yaml: "  - name: shop\n    \
                  credential: { secret: \"sec+vault://bao/kv/shop#kubeconfig\" }\n    \
-                 operations: [{ verbs: [create], kinds: [ConfigMap], namespaces: [\"*\"] }]\n"
+                 operations: [{ verbs: [get, list, watch, create], kinds: [ConfigMap], namespaces: [\"*\"] }]\n"
                 .to_owned(),
             engines_yaml: format!(
                 "  bao: {{ engine: vault, address: \"{}\", ca-file: {}, refresh: 1s, auth: {{ \

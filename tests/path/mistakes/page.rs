@@ -22,6 +22,15 @@ pub(super) struct Page {
     hidden: Vec<(String, String)>,
 }
 
+/// What kubectl says last, where it says of its last attempt only that it wrote too late: with the
+/// reason that it read in the attempt before.
+fn last_word(line: &str, before: Option<&String>) -> Option<String> {
+    let head = "Unable to connect to the server: ";
+    let (_, reason) = before?.rsplit_once("\\\": ")?;
+    line.starts_with(head)
+        .then(|| format!("{head}{}", reason.trim_end_matches('"')))
+}
+
 impl Page {
     /// For the golden file `THEME-NAME.txt`, without its theme.
     pub(super) const fn new(name: &'static str) -> Self {
@@ -78,6 +87,7 @@ impl Page {
             let line = self.normal(line);
             // It wrote before it had read why the connection was closed; the reason follows.
             if line.contains("write: broken pipe") {
+                shown.extend(last_word(&line, shown.last()));
                 continue;
             }
             if shown.last() != Some(&line) {
