@@ -9,6 +9,7 @@ use zeroize::Zeroize;
 use super::fetch::{Failure, FetchErrorKind};
 use super::{Key, Reference};
 use crate::secret::SecretBytes;
+#[cfg(any(feature = "aws", feature = "google"))]
 use crate::yaml::{self, Node};
 
 /// The field of a map of fields.
@@ -65,6 +66,7 @@ pub(super) fn names(fields: Value) -> Result<Vec<String>, Failure> {
 ///
 /// # Errors
 /// `Corrupt` for a text of another form, `Invalid` where the key leads nowhere.
+#[cfg(any(feature = "aws", feature = "google"))]
 pub(super) fn part(text: SecretBytes, reference: &Reference) -> Result<SecretBytes, Failure> {
     let part = match &reference.key {
         Key::Whole => text,
@@ -92,6 +94,7 @@ pub(super) fn part(text: SecretBytes, reference: &Reference) -> Result<SecretByt
 ///
 /// # Errors
 /// `Corrupt` for a text of another form.
+#[cfg(any(feature = "aws", feature = "google"))]
 pub(super) fn keys(text: &SecretBytes) -> Result<Vec<String>, Failure> {
     let root = parsed(text)?;
     let entries = root
@@ -100,6 +103,7 @@ pub(super) fn keys(text: &SecretBytes) -> Result<Vec<String>, Failure> {
     Ok(entries.iter().map(|entry| entry.key.clone()).collect())
 }
 
+#[cfg(any(feature = "aws", feature = "google"))]
 fn parsed(text: &SecretBytes) -> Result<Node, Failure> {
     #[expect(
         clippy::disallowed_methods,
@@ -110,6 +114,7 @@ fn parsed(text: &SecretBytes) -> Result<Node, Failure> {
     root.ok_or(Failure::corrupt("the secret is neither YAML nor JSON"))
 }
 
+#[cfg(any(feature = "aws", feature = "google"))]
 fn under<'a>(node: &'a Node, key: &str) -> Option<&'a Node> {
     if let Some(found) = node.get(key) {
         return Some(found);
