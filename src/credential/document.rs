@@ -16,24 +16,16 @@ use crate::yaml::{self, Node};
 ///
 /// # Errors
 /// `Corrupt` for another form, `Invalid` where the field is missing.
-pub(super) fn field(mut fields: Value, reference: &Reference) -> Result<SecretBytes, Failure> {
-    let taken = take(&mut fields, &reference.key);
-    wipe(fields);
-    as_meant(SecretBytes::new(taken?.into_bytes()), reference)
+pub(super) fn field(fields: Value, reference: &Reference) -> Result<SecretBytes, Failure> {
+    as_meant(taken(fields, &reference.key)?, reference)
 }
 
 /// As [`field`], of a map whose values are written in base64 whatever the reference says.
 ///
 /// # Errors
 /// As [`field`].
-pub(super) fn encoded_field(
-    mut fields: Value,
-    reference: &Reference,
-) -> Result<SecretBytes, Failure> {
-    let taken = take(&mut fields, &reference.key);
-    wipe(fields);
-    let bytes = decoded(&SecretBytes::new(taken?.into_bytes()))?;
-    as_meant(bytes, reference)
+pub(super) fn encoded_field(fields: Value, reference: &Reference) -> Result<SecretBytes, Failure> {
+    as_meant(decoded(&taken(fields, &reference.key)?)?, reference)
 }
 
 /// The bytes, decoded where the reference says that they are base64.
@@ -84,10 +76,7 @@ pub(super) fn part(text: SecretBytes, reference: &Reference) -> Result<SecretByt
             SecretBytes::new(value.as_bytes().to_vec())
         }
     };
-    if reference.base64 {
-        return decoded(&part);
-    }
-    Ok(part)
+    as_meant(part, reference)
 }
 
 /// The keys of the map that a YAML or JSON text is.
@@ -124,6 +113,13 @@ fn under<'a>(node: &'a Node, key: &str) -> Option<&'a Node> {
         let (first, rest) = (key.get(..at)?, key.get(at + 1..)?);
         under(node.get(first)?, rest)
     })
+}
+
+/// The text of one field, and nothing left of the others.
+fn taken(mut fields: Value, key: &Key) -> Result<SecretBytes, Failure> {
+    let text = take(&mut fields, key);
+    wipe(fields);
+    Ok(SecretBytes::new(text?.into_bytes()))
 }
 
 fn take(fields: &mut Value, key: &Key) -> Result<String, Failure> {
