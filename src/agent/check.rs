@@ -48,7 +48,6 @@ pub async fn check(settings: Settings, rules: &Rules, clock: &SharedClock) -> Ve
     };
     let settings = Arc::new(settings);
     let engines = Arc::new(engines);
-    let borrowed = Arc::clone(&engines);
     let mut looking = Vec::new();
     for (door, address) in [("health", settings.health), ("metrics", settings.metrics)] {
         looking.push((format!("listen.{door}"), port(door, address).boxed()));
@@ -70,7 +69,7 @@ pub async fn check(settings: Settings, rules: &Rules, clock: &SharedClock) -> Ve
     }
     let found = join_all(looking.into_iter().map(|(what, one)| bounded(what, one))).await;
     let _all_ended = tasks.drain(Duration::from_secs(1)).await;
-    borrowed.close(None).await;
+    engines.close(None).await;
     let identity = identity(&settings, clock);
     identity
         .into_iter()

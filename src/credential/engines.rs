@@ -176,11 +176,6 @@ impl Engines {
             })
     }
 
-    /// Whether the connection that `reference` names is configured.
-    pub fn knows(&self, reference: &Reference) -> bool {
-        self.connection(reference).is_some()
-    }
-
     /// What a kubeconfig is read with.
     pub(super) fn profile(
         &self,
