@@ -59,6 +59,16 @@ impl Backoff {
     }
 }
 
+/// Waits for `pause`, for ever where that is beyond all time. For a task that is stopped from
+/// outside, by dropping it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one bare pause that others are given"
+)]
+pub async fn pause(pause: Duration) {
+    tokio::time::sleep(pause).await;
+}
+
 /// Waits for `pause`; false, and sooner, if `stop` is cancelled.
 #[expect(
     clippy::disallowed_methods,

@@ -22,7 +22,7 @@ use crate::credential::{Engines, FetchError, Key, Keys, Reference, Source};
 use crate::entropy::SharedEntropy;
 use crate::limits::ACCOUNTS_PER_AGENT;
 use crate::policy::is_account_name;
-use crate::retry::{Backoff, pause_unless};
+use crate::retry::{self, Backoff};
 use crate::tasks::Tasks;
 
 /// Time between two lists without a field before it is believed to be gone.
@@ -126,7 +126,7 @@ impl FanOut {
         };
         let (own_stop, entropy) = (stop.clone(), Arc::clone(&self.entropy));
         self.tasks.spawn("fan-out", move |agent_stop| async move {
-            let running = own_stop.run_until_cancelled(following.run(entropy, own_stop.clone()));
+            let running = own_stop.run_until_cancelled(following.run(entropy));
             let _stopped = agent_stop.run_until_cancelled(running).await;
         });
         Follower {
@@ -184,7 +184,7 @@ struct Following {
 }
 
 impl Following {
-    async fn run(mut self, entropy: SharedEntropy, stop: CancellationToken) {
+    async fn run(mut self, entropy: SharedEntropy) {
         let mut backoff = Backoff::new(RETRY, RETRY_CAP, entropy);
         let mut failed = None;
         loop {
@@ -201,7 +201,7 @@ impl Following {
                 }
             };
             tokio::select! {
-                _completed = pause_unless(&stop, pause) => {}
+                () = retry::pause(pause) => {}
                 () = self.engines.changed(&self.reference, version.as_deref()) => {}
             }
         }

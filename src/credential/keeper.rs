@@ -14,6 +14,7 @@ use super::source::{Problem, Resolved};
 use super::{Auth, Credential, Engines, Reason, Source};
 use crate::clock::{SharedClock, rfc3339};
 use crate::entropy::{self, SharedEntropy};
+use crate::retry;
 
 /// Longest pause between the return of an engine and the first question of one key.
 const RETURN_SPREAD: Duration = Duration::from_secs(5);
@@ -206,7 +207,7 @@ impl Keeper {
 
     /// Until the next attempt; what ends meanwhile is given up at that moment.
     async fn wait(&self, memory: &mut Memory, pause: Duration, is_away: bool) {
-        let sleep = tokio::time::sleep_until(tokio::time::Instant::now() + pause);
+        let sleep = retry::pause(pause);
         tokio::pin!(sleep);
         loop {
             tokio::select! {
@@ -225,7 +226,7 @@ impl Keeper {
             return std::future::pending().await;
         };
         let left = end.duration_since(self.clock.now()).unwrap_or_default();
-        tokio::time::sleep_until(tokio::time::Instant::now() + left).await;
+        retry::pause(left).await;
     }
 
     async fn returned(&self) {
@@ -235,7 +236,7 @@ impl Keeper {
         let returned = self.engines.load().returned(reference);
         returned.await;
         let spread = RETURN_SPREAD.mul_f64(entropy::unit(&*self.entropy));
-        tokio::time::sleep_until(tokio::time::Instant::now() + spread).await;
+        retry::pause(spread).await;
     }
 
     async fn changed(&self, version: Option<&str>) {

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
+use http::header::RETRY_AFTER;
 use reqwest::redirect;
 use rustls::client::{Resumption, WantsClientCert};
 use rustls::crypto::aws_lc_rs;
@@ -27,6 +29,9 @@ use crate::limits;
 /// Largest answer that is read, in bytes: a document of [`limits::YAML_BYTES`], escaped, among
 /// other fields.
 pub(super) const ANSWER_BYTES: usize = 4 * limits::YAML_BYTES;
+
+/// Longest wait that is believed when an engine asks for one; after it we look ourselves.
+const LONGEST_WAIT: Duration = Duration::from_hours(1);
 
 /// Certificates that TLS cannot work with.
 const UNUSABLE: Failure = Failure::unavailable("its TLS settings cannot be used");
@@ -144,6 +149,27 @@ pub(super) async fn body(mut response: reqwest::Response) -> Result<Zeroizing<Ve
         body.extend_from_slice(&chunk);
     }
     Ok(body)
+}
+
+impl From<BodyError> for Failure {
+    fn from(error: BodyError) -> Self {
+        Self::unavailable(match error {
+            BodyError::Broken(_) => "its answer broke off",
+            BodyError::TooLarge => "its answer is too large",
+        })
+    }
+}
+
+/// When an engine asks to be left alone until: `Retry-After` in seconds, RFC 9110 §10.2.3.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    wait(headers.get(RETRY_AFTER)?.to_str().ok()?)
+}
+
+/// The seconds in the text of a `Retry-After`, [`LONGEST_WAIT`] at most; the other form, a date, is
+/// not used by the engines.
+pub(super) fn wait(text: &str) -> Option<Duration> {
+    let seconds = text.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
 }
 
 async fn tls(identity: Option<&Identity>, roots: RootCertStore) -> Result<ClientConfig, Failure> {

@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
-use http::StatusCode;
+use bytes::Bytes;
+use http::Response;
 
 use super::wire::Unanswered;
 use crate::credential::fetch::{Failure, FetchErrorKind};
-
-/// Longest wait that AWS may ask for; after it we look ourselves.
-const RETRY_AFTER: Duration = Duration::from_hours(1);
+use crate::credential::transport;
 
 const UNAVAILABLE: FetchErrorKind = FetchErrorKind::Unavailable { sealed: false };
 
@@ -20,7 +19,7 @@ pub(super) fn from_library<E: ProvideErrorMetadata>(error: &SdkError<E>) -> Fail
     match error {
         SdkError::ServiceError(context) => {
             let raw = context.raw();
-            let retry_after = raw.headers().get("retry-after");
+            let retry_after = raw.headers().get("retry-after").and_then(transport::wait);
             from_answer(raw.status().as_u16(), context.err().code(), retry_after)
         }
         SdkError::ResponseError(context) => {
@@ -42,23 +41,20 @@ pub(super) fn from_library<E: ProvideErrorMetadata>(error: &SdkError<E>) -> Fail
 }
 
 /// What an answer means that is not the one that was asked for.
-pub(super) fn from_answer(status: u16, code: Option<&str>, retry_after: Option<&str>) -> Failure {
+pub(super) fn from_answer(
+    status: u16,
+    code: Option<&str>,
+    retry_after: Option<Duration>,
+) -> Failure {
     let (kind, hint) = match code.and_then(of_code) {
         Some(told) => told,
         None => of_status(status),
     };
     let kind = match kind {
-        FetchErrorKind::Throttled { .. } => FetchErrorKind::Throttled {
-            retry_after: retry_after.and_then(seconds),
-        },
+        FetchErrorKind::Throttled { .. } => FetchErrorKind::Throttled { retry_after },
         other => other,
     };
     Failure::new(kind, hint).with_status(status)
-}
-
-fn seconds(text: &str) -> Option<Duration> {
-    let wait = Duration::from_secs(text.trim().parse().ok()?);
-    Some(wait.min(RETRY_AFTER))
 }
 
 /// Codes of Secrets Manager, S3, STS and of all services ("Common error types").
@@ -194,8 +190,13 @@ pub(super) fn of_source(error: &CredentialsError) -> Option<Failure> {
 }
 
 /// What an answer of S3 means that is not the object.
-pub(super) fn from_s3(status: StatusCode, body: &[u8], retry_after: Option<&str>) -> Failure {
-    from_answer(status.as_u16(), xml_code(body), retry_after)
+pub(super) fn from_s3(answer: &Response<Bytes>) -> Failure {
+    let retry_after = transport::retry_after(answer.headers());
+    from_answer(
+        answer.status().as_u16(),
+        xml_code(answer.body()),
+        retry_after,
+    )
 }
 
 /// What stands in `<Code>…</Code>`.

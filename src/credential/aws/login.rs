@@ -13,12 +13,13 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_sts::config::StalledStreamProtectionConfig;
 use aws_sdk_sts::types::Credentials as Lent;
+use http::Request;
 use secrecy::ExposeSecret;
 use tokio::sync::Mutex;
 
-use super::failure::{from_library, of_login, of_source};
+use super::failure::{from_answer, from_library, of_login, of_source};
 use super::wire::Wire;
-use super::{Role, Settings, WebIdentity};
+use super::{Role, Settings, WebIdentity, domain};
 use crate::clock::SharedClock;
 use crate::credential::authorization::read_token;
 use crate::credential::fetch::{Failure, FetchErrorKind};
@@ -90,6 +91,23 @@ impl Login {
             *self.current.lock().await = None;
         }
         failure
+    }
+
+    /// Whether anybody answers for `service`; nothing is said about who asks.
+    pub(super) async fn reach(&self, service: &str) -> Result<(), Failure> {
+        let settings = &self.settings;
+        let address = settings.endpoint.clone().unwrap_or_else(|| {
+            let domain = domain(&settings.region);
+            format!("https://{service}.{}.{domain}", settings.region)
+        });
+        let request = Request::get(format!("{address}/"))
+            .body(Vec::new())
+            .map_err(|_error| Failure::unavailable("its address cannot be used"))?;
+        let status = self.wire.send(request).await?.status();
+        if status.is_server_error() {
+            return Err(from_answer(status.as_u16(), None, None));
+        }
+        Ok(())
     }
 
     /// Forgets the login.

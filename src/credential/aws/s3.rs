@@ -5,7 +5,6 @@ use http::{Method, Request, Response};
 
 use super::failure::from_s3;
 use super::login::Login;
-use super::secrets_manager::reach;
 use super::{Settings, domain, region, sign};
 use crate::clock::{self, SharedClock};
 use crate::credential::fetch::{Asking, Engine, Failure, FetchErrorKind, Fetched, Waiting};
@@ -50,10 +49,7 @@ impl S3 {
         if answer.status().is_success() {
             return Ok(answer);
         }
-        let retry_after = answer.headers().get(http::header::RETRY_AFTER);
-        let retry_after = retry_after.and_then(|value| value.to_str().ok());
-        let failure = from_s3(answer.status(), answer.body(), retry_after);
-        Err(self.login.judged(failure).await)
+        Err(self.login.judged(from_s3(&answer)).await)
     }
 
     /// The region and the address of an object.
@@ -109,15 +105,6 @@ impl S3 {
         let answer = self.ask(Method::HEAD, reference).await?;
         Ok(etag(&answer).map(|etag| etag == version))
     }
-
-    async fn reach(&self) -> Result<(), Failure> {
-        let settings = self.login.settings();
-        let address = settings.endpoint.clone().unwrap_or_else(|| {
-            let domain = domain(&settings.region);
-            format!("https://s3.{}.{domain}", settings.region)
-        });
-        reach(&self.login, &address).await
-    }
 }
 
 /// Whether a bucket's name can be the first label of a host that a wildcard certificate covers.
@@ -154,7 +141,7 @@ impl Engine for S3 {
     }
 
     fn probe(&self) -> Asking<'_, ()> {
-        Box::pin(self.reach())
+        Box::pin(self.login.reach("s3"))
     }
 
     fn close(&self) -> Waiting<'_> {

@@ -9,13 +9,12 @@ use aws_sdk_secretsmanager::operation::describe_secret::DescribeSecretOutput;
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueOutput;
 use aws_sdk_secretsmanager::primitives::Blob;
 use aws_sdk_secretsmanager::{Client, Config};
-use http::Request;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::failure::{from_answer, from_library};
+use super::failure::from_library;
 use super::login::Login;
-use super::{Settings, domain, region};
+use super::{Settings, region};
 use crate::clock::{self, SharedClock};
 use crate::credential::fetch::{Asking, Engine, Failure, FetchErrorKind, Fetched, Waiting};
 use crate::credential::{Key, Locator, Reference, document};
@@ -139,27 +138,6 @@ impl SecretsManager {
             }
         }
     }
-
-    async fn reach(&self) -> Result<(), Failure> {
-        let settings = self.login.settings();
-        let address = settings.endpoint.clone().unwrap_or_else(|| {
-            let domain = domain(&settings.region);
-            format!("https://secretsmanager.{}.{domain}", settings.region)
-        });
-        reach(&self.login, &address).await
-    }
-}
-
-/// Whether anybody answers at `address`; nothing is said about who asks.
-pub(super) async fn reach(login: &Login, address: &str) -> Result<(), Failure> {
-    let request = Request::get(format!("{address}/"))
-        .body(Vec::new())
-        .map_err(|_error| Failure::unavailable("its address cannot be used"))?;
-    let status = login.wire().send(request).await?.status();
-    if status.is_server_error() {
-        return Err(from_answer(status.as_u16(), None, None));
-    }
-    Ok(())
 }
 
 /// `eu-west-1` of `arn:aws:secretsmanager:eu-west-1:…`.
@@ -216,7 +194,7 @@ impl Engine for SecretsManager {
     }
 
     fn probe(&self) -> Asking<'_, ()> {
-        Box::pin(self.reach())
+        Box::pin(self.login.reach("secretsmanager"))
     }
 
     fn close(&self) -> Waiting<'_> {

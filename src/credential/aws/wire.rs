@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use super::Settings;
 use crate::credential::fetch::Failure;
-use crate::credential::transport::{self, BodyError, is_untrusted};
+use crate::credential::transport::{self, is_untrusted};
 
 /// Time that one request may take.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -59,12 +59,7 @@ impl Wire {
         let mut answer = Response::new(Bytes::new());
         *answer.status_mut() = response.status();
         *answer.headers_mut() = std::mem::take(response.headers_mut());
-        let body = transport::body(response)
-            .await
-            .map_err(|error| match error {
-                BodyError::Broken(_) => Failure::unavailable("its answer broke off"),
-                BodyError::TooLarge => Failure::unavailable("its answer is too large"),
-            })?;
+        let body = transport::body(response).await?;
         *answer.body_mut() = Bytes::from_owner(body);
         Ok(answer)
     }

@@ -33,13 +33,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
-use tokio_util::sync::CancellationToken;
 
 use self::reading::{Attempt, Place};
 use super::fetch::{Asking, Engine, Failure, FetchErrorKind, Fetched, Waiting};
 use super::{Key, Reference, document};
 use crate::entropy;
-use crate::retry::pause_unless;
+use crate::retry;
 
 /// How often a file is looked at for a change.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -78,11 +77,10 @@ impl Files {
 
     async fn read(&self, reference: &Reference) -> Result<Fetched, Failure> {
         let place = Place::of(reference)?;
-        let never = CancellationToken::new();
         let mut missed = None;
         for _ in 0..TRIES {
             let attempt = self.blocking(&place, reading::read).await;
-            let _completed = pause_unless(&never, STILL).await;
+            retry::pause(STILL).await;
             let Attempt { found, bytes } = match attempt {
                 Ok(attempt) => attempt,
                 // A folder that is replaced at this moment is there at the next look.
@@ -137,9 +135,8 @@ impl Files {
     }
 
     async fn wait_for_another(&self, reference: &Reference, version: &str) {
-        let never = CancellationToken::new();
         loop {
-            let _completed = pause_unless(&never, LOOK_EVERY).await;
+            retry::pause(LOOK_EVERY).await;
             match self.version_of(reference).await {
                 Ok(current) if current == version => {}
                 Err(failure) if matches!(failure.kind, FetchErrorKind::Unavailable { .. }) => {}

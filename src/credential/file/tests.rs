@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout};
 use super::*;
 use crate::credential::testkit::Logged;
 use crate::credential::{Key, Locator};
+use crate::retry::pause_unless;
 use crate::tasks::Tasks;
 
 struct Bench {

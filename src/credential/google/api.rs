@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, StatusCode};
 use reqwest::{Response, Url};
 use serde::Deserialize;
@@ -12,7 +12,7 @@ use super::Settings;
 use super::login::Login;
 use crate::credential::authorization::bearer;
 use crate::credential::fetch::{Failure, FetchErrorKind};
-use crate::credential::transport::{self, BodyError, is_untrusted};
+use crate::credential::transport::{self, is_untrusted};
 use crate::secret::SecretBytes;
 
 /// Time that one request may take.
@@ -88,13 +88,7 @@ impl Api {
 
 /// Reads a body to its end.
 pub(super) async fn body(answer: Response) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let read = transport::body(answer).await;
-    read.map_err(|error| {
-        Failure::unavailable(match error {
-            BodyError::Broken(_) => "its answer broke off",
-            BodyError::TooLarge => "its answer is too large",
-        })
-    })
+    Ok(transport::body(answer).await?)
 }
 
 /// Moves a body into a sealed value.
@@ -141,7 +135,7 @@ fn classify(status: u16, word: &str, headers: &HeaderMap) -> (FetchErrorKind, &'
     let unavailable = FetchErrorKind::Unavailable { sealed: false };
     match (status, word) {
         (429, _) | (_, "RESOURCE_EXHAUSTED") => {
-            let retry_after = retry_after(headers);
+            let retry_after = transport::retry_after(headers);
             (
                 FetchErrorKind::Throttled { retry_after },
                 "look at the quota of the project",
@@ -180,10 +174,4 @@ fn classify(status: u16, word: &str, headers: &HeaderMap) -> (FetchErrorKind, &'
 fn is_html(headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE);
     kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"))
-}
-
-/// Seconds; the other form, a date, is not used by Google.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
-    Some(Duration::from_secs(seconds))
 }

@@ -437,14 +437,21 @@ async fn no_failure_and_no_log_line_shows_a_planted_value() {
 }
 
 #[tokio::test]
-async fn throttling_tells_when_to_come_back() {
-    let bench = Bench::once(with_headers(429, "retry-after: 7\r\n", b"planted")).await;
-    let error = bench.storage().fetch(&object("")).await.unwrap_err();
-    let retry_after = Some(Duration::from_secs(7));
-    assert_eq!(
-        error.kind,
-        crate::credential::FetchErrorKind::Throttled { retry_after }
-    );
+async fn the_time_to_come_back_is_believed_up_to_an_hour() {
+    for (said, believed) in [
+        ("7", Some(7)),
+        ("18446744073709551615", Some(3600)),
+        ("soon", None),
+    ] {
+        let headers = format!("retry-after: {said}\r\n");
+        let bench = Bench::once(with_headers(429, &headers, b"planted")).await;
+        let error = bench.storage().fetch(&object("")).await.unwrap_err();
+        let retry_after = believed.map(Duration::from_secs);
+        assert_eq!(
+            error.kind,
+            crate::credential::FetchErrorKind::Throttled { retry_after }
+        );
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::HeaderValue;
-use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HOST, RETRY_AFTER, USER_AGENT};
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HOST, USER_AGENT};
 use rustls_pki_types::ServerName;
 
 use super::Access;
@@ -11,7 +11,7 @@ use super::answer::Answer;
 use crate::credential::authorization::read_file;
 use crate::credential::fetch::Failure;
 use crate::credential::kubeconfig::{self, Profile};
-use crate::credential::transport::{self, BodyError, is_untrusted};
+use crate::credential::transport::{self, is_untrusted};
 use crate::credential::{Auth, Credential, Server, is_refused_address, service_account};
 use crate::limits;
 
@@ -20,9 +20,6 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Most addresses of one name that are tried.
 const ADDRESSES: usize = 8;
-
-/// Longest pause that is believed when a server asks for one.
-const RETRY_AFTER_CAP: Duration = Duration::from_hours(1);
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,17 +100,11 @@ impl Client {
         let asked = async {
             let response = self.send(path, accept).await?;
             let status = response.status().as_u16();
-            let retry_after = retry_after(&response);
-            let body = transport::body(response)
-                .await
-                .map_err(|error| match error {
-                    BodyError::Broken(_) => Failure::unavailable("its answer broke off"),
-                    BodyError::TooLarge => Failure::unavailable("its answer is too large"),
-                })?;
+            let retry_after = transport::retry_after(response.headers());
             Ok(Answer {
                 status,
                 retry_after,
-                body,
+                body: transport::body(response).await?,
             })
         };
         in_time(asked).await
@@ -230,15 +221,4 @@ async fn addresses(server: &Server) -> Result<Vec<std::net::SocketAddr>, Failure
         return Err(Failure::unavailable(problem));
     }
     Ok(accepted)
-}
-
-fn retry_after(response: &reqwest::Response) -> Option<Duration> {
-    let seconds = response
-        .headers()
-        .get(RETRY_AFTER)?
-        .to_str()
-        .ok()?
-        .parse()
-        .ok()?;
-    Some(Duration::from_secs(seconds).min(RETRY_AFTER_CAP))
 }

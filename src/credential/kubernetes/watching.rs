@@ -13,14 +13,13 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
-use tokio_util::sync::CancellationToken;
 
 use super::client::{Client, Who};
 use super::{Kubernetes, Named, answer};
 use crate::credential::fetch::{Failure, FetchErrorKind};
 use crate::credential::transport::ANSWER_BYTES;
 use crate::entropy;
-use crate::retry::Backoff;
+use crate::retry::{self, Backoff};
 use crate::secret::Buffer;
 
 /// Life of one watch, in seconds, as the server is asked for.
@@ -52,7 +51,6 @@ enum End {
 /// Waits until `named` has another version than `version`; for ever where it may not be watched.
 pub(super) async fn changed(engine: &Kubernetes, named: Named, version: &str) {
     let mut backoff = Backoff::new(PAUSE, PAUSE_CAP, entropy::system());
-    let never = CancellationToken::new();
     loop {
         let began = Instant::now();
         match watch(engine, &named, version).await {
@@ -72,7 +70,7 @@ pub(super) async fn changed(engine: &Kubernetes, named: Named, version: &str) {
         if began.elapsed() >= STEADY {
             backoff.reset();
         }
-        let _completed = backoff.wait(&never).await;
+        retry::pause(backoff.next_pause()).await;
     }
 }
 

@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use http::header::RETRY_AFTER;
 use rustify::endpoint::EndpointResult as Raw;
 use rustify::errors::ClientError as HttpError;
 use secrecy::ExposeSecret;
@@ -128,10 +127,7 @@ impl Client {
             .map_err(|source| HttpError::ReqwestBuildError { source })?;
         let response = self.http.execute(request).await.map_err(unsent)?;
         let status = response.status();
-        let retry_after = response.headers().get(RETRY_AFTER);
-        let retry_after = retry_after
-            .and_then(|value| value.to_str().ok()?.parse().ok())
-            .map(Duration::from_secs);
+        let retry_after = transport::retry_after(response.headers());
         let mut body = transport::body(response)
             .await
             .map_err(|error| match error {

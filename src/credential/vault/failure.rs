@@ -8,9 +8,6 @@ use serde_json::Value;
 use crate::credential::fetch::{Failure, FetchErrorKind};
 use crate::credential::transport::is_untrusted;
 
-/// Longest time that an engine is believed when it says when to come back.
-const RETRY_AFTER: Duration = Duration::from_hours(1);
-
 /// Reads the class of `error`; everything else in it is dropped.
 pub(super) fn from_library(error: &HttpError) -> Failure {
     match error {
@@ -44,12 +41,7 @@ pub(super) fn from_answer(code: u16, retry_after: Option<Duration>, body: &[u8])
         400 | 405 => (FetchErrorKind::NotFound, "look at the mount and the path"),
         401 | 403 => (FetchErrorKind::Denied, "look at the policy of our role"),
         404 => (FetchErrorKind::NotFound, absence(body)),
-        429 => (
-            FetchErrorKind::Throttled {
-                retry_after: retry_after.map(|time| time.min(RETRY_AFTER)),
-            },
-            "",
-        ),
+        429 => (FetchErrorKind::Throttled { retry_after }, ""),
         500..=599 if says(b"active node") || says(b"node not active") => {
             (down, "it has no active node; look at its cluster")
         }
