@@ -290,11 +290,7 @@ async fn restricted(api: &Api, cluster: &Cluster, folder: &Path, resources: &[&s
     api.create(&format!("{rbac}/clusterroles"), &role).await;
     api.create(&format!("{rbac}/clusterrolebindings"), &binding)
         .await;
-    let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/default/token");
-    let request =
-        json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {} });
-    let made = api.create(&path, &request).await;
-    let token = made["status"]["token"].as_str().unwrap();
+    let token = api.token(&namespace, "default", &json!({})).await;
     let kubeconfig = format!(
         "current-context: c\ncontexts: [{{ name: c, context: {{ cluster: c, user: u }} }}]\n\
          clusters: [{{ name: c, cluster: {{ server: '{}', certificate-authority: {} }} }}]\n\

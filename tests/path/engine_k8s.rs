@@ -26,19 +26,7 @@ const SEEN_WITHIN: Duration = Duration::from_secs(1);
 
 /// A kubeconfig with everything in it.
 pub(crate) fn kubeconfig(cluster: &Cluster, token: &str) -> String {
-    let ca = fs::read(&cluster.ca).expect("the authority is readable");
-    json!({
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "c",
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        "clusters": [{"name": "c", "cluster": {
-            "server": cluster.url,
-            "certificate-authority-data": STANDARD.encode(ca),
-        }}],
-        "users": [{"name": "u", "user": {"token": token}}],
-    })
-    .to_string()
+    cluster.kubeconfig_as(&json!({"token": token}))
 }
 
 /// A `ServiceAccount` with these rights in its namespace, and a token of it.
@@ -63,19 +51,7 @@ async fn account(api: &Api, namespace: &str, name: &str, rules: &Value) -> Strin
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
     });
     api.create(&at(rbac, "rolebindings"), &binding).await;
-    token(api, namespace, name).await
-}
-
-async fn token(api: &Api, namespace: &str, name: &str) -> String {
-    let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token");
-    let request = json!({
-        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {},
-    });
-    let issued = api.create(&path, &request).await;
-    issued["status"]["token"]
-        .as_str()
-        .expect("a token")
-        .to_owned()
+    api.token(namespace, name, &json!({})).await
 }
 
 /// The rights on the Secret `shop` alone.
@@ -282,8 +258,8 @@ async fn an_account_streams_from_a_secret_and_uses_the_new_one_after_a_change() 
         let bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
         api.create(bindings, &binding).await;
     }
-    let first = token(&api, &namespace, "first").await;
-    let second = token(&api, &namespace, "second").await;
+    let first = api.token(&namespace, "first", &json!({})).await;
+    let second = api.token(&namespace, "second", &json!({})).await;
     let text = kubeconfig(cluster, &first);
     create_secret(&api, &namespace, "shop", &[("config", &text)]).await;
     let reader = account(&api, &namespace, "reader", &on_shop(&["get", "watch"])).await;

@@ -11,8 +11,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ::sortie::policy::known_kinds;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -71,21 +69,10 @@ async fn granted(cluster: &Cluster, manifest: &str, folder: &Path) -> PathBuf {
         .run_with_input(&["apply", "-f", "-"], manifest)
         .await;
     assert_eq!(applied.code, Some(0), "{applied:?}\n{manifest}");
-    let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
-        "spec": {"expirationSeconds": 3600}});
-    let token = api
-        .create(&format!("{accounts}/{SUBJECT}/token"), &request)
-        .await;
-    let token = token["status"]["token"].as_str().expect("a token");
+    let spec = json!({"expirationSeconds": 3600});
+    let token = api.token(SUBJECT, SUBJECT, &spec).await;
     let file = folder.join("kubeconfig");
-    let ca = STANDARD.encode(fs::read(&cluster.ca).expect("readable"));
-    let text = format!(
-        "apiVersion: v1\nkind: Config\ncurrent-context: lab\n\
-         clusters: [{{ name: lab, cluster: {{ server: \"{}\", certificate-authority-data: {ca} }} }}]\n\
-         users: [{{ name: lab, user: {{ token: {token} }} }}]\n\
-         contexts: [{{ name: lab, context: {{ cluster: lab, user: lab }} }}]\n",
-        cluster.url
-    );
+    let text = cluster.kubeconfig_as(&json!({"token": token}));
     fs::write(&file, text).expect("written");
     file
 }

@@ -297,14 +297,7 @@ pub(crate) async fn token_of(api: &Api, pod: &Value, audience: &str, bound: bool
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid});
         spec["boundObjectRef"] = pod;
     }
-    let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token");
-    let version = "authentication.k8s.io/v1";
-    let request = json!({"apiVersion": version, "kind": "TokenRequest", "spec": spec});
-    let issued = api.create(&path, &request).await;
-    issued["status"]["token"]
-        .as_str()
-        .map(ToOwned::to_owned)
-        .unwrap_or_default()
+    api.token(&namespace, &name, &spec).await
 }
 
 /// Registers the cluster of `api`, whose `allowed` may be `agent`.

@@ -64,14 +64,9 @@ async fn a_service_account_logs_in_with_its_own_token() {
     bao.kubernetes_role("agent", (&namespace, "default"), "vault", &["reader"])
         .await;
 
-    let accounts = format!("/api/v1/namespaces/{namespace}/serviceaccounts/default/token");
-    let request = json!({
-        "apiVersion": "authentication.k8s.io/v1",
-        "kind": "TokenRequest",
-        "spec": {"audiences": ["vault"]},
-    });
-    let issued = api.create(&accounts, &request).await;
-    let login = json!({"role": "agent", "jwt": issued["status"]["token"]});
+    let spec = json!({"audiences": ["vault"]});
+    let jwt = api.token(&namespace, "default", &spec).await;
+    let login = json!({"role": "agent", "jwt": jwt});
     let session = bao.write("auth/kubernetes/login", &login).await;
     assert!(
         session["auth"]["policies"]

@@ -115,6 +115,19 @@ impl Api {
         Watch(Lines::of(response))
     }
 
+    /// A fresh token of a `ServiceAccount`; `spec` is that of a `TokenRequest`.
+    pub(crate) async fn token(&self, namespace: &str, name: &str, spec: &Value) -> String {
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token");
+        let request = json!({
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": spec,
+        });
+        let issued = self.create(&path, &request).await;
+        let token = issued["status"]["token"].as_str();
+        token.expect("a token").to_owned()
+    }
+
     /// A new namespace whose name begins with `stem`, ready for pods.
     ///
     /// It is left behind: deleting one takes an API server five seconds at least.

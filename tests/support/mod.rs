@@ -44,6 +44,7 @@ pub(crate) mod matrix;
 pub(crate) mod moto;
 pub(crate) mod openbao;
 pub(crate) mod pki;
+pub(crate) mod planted;
 pub(crate) mod playback;
 pub(crate) mod process;
 pub(crate) mod recording;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, SanType,
+    Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -63,6 +63,27 @@ impl Authority {
         let mut chain = vec![certificate.der().clone()];
         chain.extend_from_slice(&self.chain);
         Identity { chain, key }
+    }
+}
+
+/// A client certificate by which a cluster knows `user` of `group`, issued by the authority that the
+/// testbed keeps in `ca_file` and beside it.
+pub(crate) fn kubernetes_client(ca_file: &Path, user: &str, group: &str) -> Identity {
+    let read = |file: &Path| fs::read_to_string(file).expect("the testbed keeps it");
+    let ca_key = KeyPair::from_pem(&read(&ca_file.with_extension("key"))).expect("a key");
+    let issuer = Issuer::from_ca_cert_pem(&read(ca_file), ca_key).expect("an authority");
+    let key = KeyPair::generate().expect("a key");
+    let mut params = Leaf::new()
+        .usage(ExtendedKeyUsagePurpose::ClientAuth)
+        .params();
+    params.distinguished_name.push(DnType::CommonName, user);
+    params
+        .distinguished_name
+        .push(DnType::OrganizationName, group);
+    let certificate = params.signed_by(&key, &issuer).expect("a certificate");
+    Identity {
+        chain: vec![certificate.der().clone()],
+        key,
     }
 }
 

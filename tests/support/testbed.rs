@@ -4,8 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
@@ -46,6 +48,23 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
+    /// A kubeconfig of this cluster for this `user`, as one stands in a kubeconfig.
+    pub(crate) fn kubeconfig_as(&self, user: &Value) -> String {
+        let ca = fs::read(&self.ca).expect("the authority is readable");
+        json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "c",
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+            "clusters": [{"name": "c", "cluster": {
+                "server": self.url,
+                "certificate-authority-data": STANDARD.encode(ca),
+            }}],
+            "users": [{"name": "u", "user": user}],
+        })
+        .to_string()
+    }
+
     /// A client with all rights.
     pub(crate) fn api(&self) -> Api {
         Api::new(&self.url, &self.ca, &self.token)

@@ -15,13 +15,13 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use super::planted::{self, Planted};
 use crate::support::eventually::{eventually, idle};
 use crate::support::facade::Facade;
 #[cfg(feature = "google")]
 use crate::support::google::{Google, PROJECT};
 use crate::support::openbao::Bao;
 use crate::support::pki::Authority;
+use crate::support::planted::{self, Planted};
 use crate::support::scan::{Found, Needles};
 use crate::support::stand::{Plan, Stand, account_yaml};
 use crate::support::testbed::Testbed;

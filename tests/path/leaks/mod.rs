@@ -10,4 +10,3 @@ mod documents;
 mod failures;
 mod fault;
 mod plain;
-mod planted;

@@ -10,10 +10,10 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Command;
 use vaultrs::client::{VaultClient, VaultClientSettingsBuilder};
 
-use super::planted;
 use crate::support::eventually::bounded;
 use crate::support::openbao::Bao;
 use crate::support::pki::Authority;
+use crate::support::planted;
 use crate::support::scan::Needles;
 use crate::support::testbed::Testbed;
 
