@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use sortie::entropy;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::facade::Facade;
@@ -23,6 +24,9 @@ pub(crate) async fn of(api: &Api, facade: &Facade, writes: usize, every: Duratio
             "spec": {"clusterIP": "None", "selector": {"app": "measured"}}});
         api.create(services, &object).await;
     }
+    // What an earlier measurement wrote is told first, and is not the end of this one.
+    let run = hex::encode(entropy::bytes::<8>(&*entropy::system()));
+    let numbered = |number: usize| format!("{run}-{number}");
     let mut watch = facade
         .watch(&format!("{services}?watch=1&timeoutSeconds=600"))
         .await;
@@ -32,7 +36,7 @@ pub(crate) async fn of(api: &Api, facade: &Facade, writes: usize, every: Duratio
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         for number in 0..writes {
             ticks.tick().await;
-            let patch = json!({"metadata": {"annotations": {"number": number.to_string()}}});
+            let patch = json!({"metadata": {"annotations": {"number": numbered(number)}}});
             let answer = api.patch(&path, &patch).await;
             let version = text(&answer["metadata"]["resourceVersion"]);
             written.insert(version, Instant::now());
@@ -42,7 +46,7 @@ pub(crate) async fn of(api: &Api, facade: &Facade, writes: usize, every: Duratio
         loop {
             let (number, version) = next(&mut watch).await;
             seen.insert(version, Instant::now());
-            if number == (writes - 1).to_string() {
+            if number == numbered(writes - 1) {
                 return;
             }
         }
