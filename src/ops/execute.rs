@@ -105,6 +105,8 @@ async fn execute(
         }
     };
     let answer = cluster.send(operation.request(body)).await;
+    // A watch may last for long: its connection stays, the credential that opened it need not.
+    drop(cluster);
     match answer {
         Ok(answer) => {
             record.status = answer.status;

@@ -1,53 +1,47 @@
 //! A kubeconfig that changes in its engine while fifty watches run: nothing is listed again, nothing
-//! is lost, and a new one that does not work changes nothing.
+//! is lost, nothing is left of the one before, and a new one that does not work changes nothing.
 use std::fs;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::time::Instant;
 
-use crate::support::eventually::eventually_async;
+use crate::support::eventually::{eventually_async, idle, within};
 use crate::support::fake::Client;
 use crate::support::kube::{Api, Watch};
 use crate::support::openbao::Bao;
 use crate::support::pki::Authority;
+use crate::support::planted::{self, Planted};
+use crate::support::scan::Needles;
 use crate::support::stand::{Plan, Stand};
 use crate::support::testbed::Testbed;
 
-/// Kubeconfigs that follow one another.
+/// Kubeconfigs that follow one another in the short form, as soon as the one before is in use.
 const ROTATIONS: usize = 6;
 
-/// Watches through the hub that are never opened again.
+/// The same in the long form, and how often.
+const LONG_ROTATIONS: usize = 30;
+const LONG_EVERY: Duration = Duration::from_secs(10);
+
+/// Watches through the hub that are never opened again: half of a kind that the hub holds, half of
+/// one that it asks the agent for, whose watches have a connection to the API server each.
 const WATCHES: usize = 50;
 
-/// A kubeconfig with a fresh token of a service account that may do everything.
-async fn with_token(api: &Api, kubeconfig: &str, namespace: &str) -> String {
-    let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/watcher/token");
-    let request = json!({
-        "apiVersion": "authentication.k8s.io/v1",
-        "kind": "TokenRequest",
-        "spec": {"expirationSeconds": 3600},
-    });
-    let answer = api.create(&path, &request).await;
-    let token = answer["status"]["token"].as_str().expect("a token");
-    let (head, _) = kubeconfig.split_once("users:").expect("users at the end");
-    format!("{head}users:\n- name: admin\n  user:\n    token: {token}\n")
-}
+/// Pause between two objects while a kubeconfig is in use.
+const BETWEEN: Duration = Duration::from_millis(200);
 
-async fn allow_everything(api: &Api, namespace: &str) {
-    let accounts = format!("/api/v1/namespaces/{namespace}/serviceaccounts");
-    let account = json!({
-        "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "watcher"},
-    });
-    api.create(&accounts, &account).await;
-    let binding = json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
-        "metadata": {"name": format!("watcher-{namespace}")},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole",
-                    "name": "cluster-admin"},
-        "subjects": [{"kind": "ServiceAccount", "name": "watcher", "namespace": namespace}],
-    });
-    let bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
-    api.create(bindings, &binding).await;
+/// Time after which nothing of a credential may be left that another one has replaced.
+const GONE: Duration = Duration::from_secs(5);
+
+/// The service account whose tokens are used.
+const ACCOUNT: &str = "watcher";
+
+/// What changes in a kubeconfig.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Sort {
+    Certificate,
+    Token,
 }
 
 /// When the credential in use was taken up, and the version of it, as `get accounts` tells.
@@ -63,67 +57,72 @@ async fn in_use(stand: &Stand) -> (String, String) {
 }
 
 /// An agent whose kubeconfig lies in an engine, and what it is about.
-struct CutOver {
-    testbed: Testbed,
+pub(crate) struct CutOver {
+    pub(crate) testbed: Testbed,
     api: Api,
     namespace: String,
-    kubeconfig: String,
-    bao: Bao,
-    stand: Stand,
+    pub(crate) bao: Bao,
+    pub(crate) stand: Stand,
     _folder: TempDir,
 }
 
 impl CutOver {
-    async fn start() -> Self {
+    /// With a first kubeconfig, which is given too, and `more` keys of its engine.
+    pub(crate) async fn start(sort: Sort, more: &str) -> (Self, Planted) {
         let testbed = Testbed::start_audited(&[]).await;
         let cluster = testbed.cluster();
         let api = cluster.api();
         let namespace = api.namespace("cut-over").await;
-        allow_everything(&api, &namespace).await;
-        let kubeconfig = fs::read_to_string(&cluster.kubeconfig).unwrap();
+        planted::service_account(&api, &namespace, ACCOUNT).await;
         let bao = Bao::start(&Authority::root("bao")).await;
         bao.enable_kv2("kv").await;
-        let first = with_token(&api, &kubeconfig, &namespace).await;
-        bao.put("kv", "shop", &json!({"kubeconfig": first})).await;
+        let first = fresh(&testbed, &namespace, sort).await;
+        bao.put("kv", "shop", &json!({"kubeconfig": first.kubeconfig}))
+            .await;
         let folder = tempfile::tempdir().unwrap();
         let token = folder.path().join("token");
         fs::write(&token, bao.root_token()).unwrap();
-        let stand = Stand::start(Plan {
+        let plan = Plan {
             accounts: vec!["shop".to_owned()],
             accounts_yaml: "  - name: shop\n    \
                  credential: { secret: \"sec+vault://bao/kv/shop#kubeconfig\" }\n    \
-                 operations: [{ verbs: [get, list, watch, create], kinds: [ConfigMap], namespaces: [\"*\"] }]\n"
+                 operations: [{ verbs: [get, list, watch, create], kinds: [ConfigMap, Service], namespaces: [\"*\"] }]\n"
                 .to_owned(),
             engines_yaml: format!(
                 "  bao: {{ engine: vault, address: \"{}\", ca-file: {}, refresh: 1s, auth: {{ \
-                 method: token, token-file: {} }} }}\n",
+                 method: token, token-file: {} }}{more} }}\n",
                 bao.url(),
                 bao.ca_file().display(),
                 token.display()
             ),
             agent_ttl: "24h",
-        })
-        .await;
+        };
+        let stand = Stand::start_with(&["--allow-dump"], plan).await;
         stand.wait("shop", "ACTIVE").await;
-        Self {
+        let cut_over = Self {
             testbed,
             api,
             namespace,
-            kubeconfig,
             bao,
             stand,
             _folder: folder,
-        }
+        };
+        (cut_over, first)
     }
 
-    /// Where the objects are that change.
-    fn objects(&self) -> String {
+    /// Where the objects are that change, of a kind that the hub does not hold.
+    pub(crate) fn objects(&self) -> String {
         format!("/api/v1/namespaces/{}/configmaps", self.namespace)
     }
 
-    /// A kubeconfig with another token; it works.
-    async fn next(&self) -> String {
-        with_token(&self.api, &self.kubeconfig, &self.namespace).await
+    /// The same of a kind that it holds.
+    fn services(&self) -> String {
+        format!("/api/v1/namespaces/{}/services", self.namespace)
+    }
+
+    /// Another kubeconfig; it works.
+    async fn next(&self, sort: Sort) -> Planted {
+        fresh(&self.testbed, &self.namespace, sort).await
     }
 
     /// Puts a kubeconfig into the engine; gives how the tag of its version begins.
@@ -132,28 +131,68 @@ impl CutOver {
         format!("{}@", self.bao.put("kv", "shop", &fields).await)
     }
 
-    /// A new token, and objects that change until it is in use; gives their names.
-    async fn rotate(&self, written: &mut Vec<String>) {
-        let before = in_use(&self.stand).await;
-        let version = self.put(&self.next().await).await;
-        eventually_async("the new token is in use", async || {
-            let name = format!("r-{}", written.len());
-            let object = config_map(&name);
-            self.api.create(&self.objects(), &object).await;
-            written.push(name);
+    /// A new kubeconfig, and objects that change until it is in use, and for `time` in all; gives
+    /// how long it took to be so. What the one `before` held is looked for then.
+    async fn rotate(
+        &self,
+        next: &Planted,
+        before: &Planted,
+        time: Duration,
+        written: &mut Vec<String>,
+    ) {
+        let began = Instant::now();
+        let used = in_use(&self.stand).await;
+        let version = self.put(&next.kubeconfig).await;
+        eventually_async("the new kubeconfig is in use", async || {
+            self.write(written).await;
             let now = in_use(&self.stand).await;
-            (now.0.starts_with(&version) && now != before).then_some(())
+            (now.0.starts_with(&version) && now != used).then_some(())
+        })
+        .await;
+        self.assert_gone(before).await;
+        while began.elapsed() < time {
+            self.write(written).await;
+            idle(BETWEEN).await;
+        }
+    }
+
+    async fn write(&self, written: &mut Vec<String>) {
+        let name = format!("r-{}", written.len());
+        self.api.create(&self.objects(), &config_map(&name)).await;
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+            "spec": {"clusterIP": "None"},
+        });
+        self.api.create(&self.services(), &service).await;
+        written.push(name);
+    }
+
+    /// What is planted is in the agent's memory no more, soon.
+    async fn assert_gone(&self, planted: &Planted) {
+        let values: Vec<&[u8]> = planted.values.iter().map(|(_, value)| &value[..]).collect();
+        let needles = Needles::new(&values);
+        let pid = self.stand.agent.pid();
+        within(GONE, "nothing of the one before is left", async || {
+            (needles.scan(pid).total() == 0).then_some(())
         })
         .await;
     }
 }
 
-fn config_map(name: &str) -> Value {
+/// A kubeconfig that no other is alike to.
+async fn fresh(testbed: &Testbed, namespace: &str, sort: Sort) -> Planted {
+    match sort {
+        Sort::Certificate => planted::certificate(testbed.cluster()),
+        Sort::Token => planted::token_of(testbed.cluster(), namespace, ACCOUNT).await,
+    }
+}
+
+pub(crate) fn config_map(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}})
 }
 
 /// The names that a watch tells as added, as many as these.
-async fn added(watch: &mut Watch, count: usize) -> Vec<String> {
+pub(crate) async fn added(watch: &mut Watch, count: usize) -> Vec<String> {
     let mut seen = Vec::new();
     while seen.len() < count {
         let event = watch.next().await.expect("the watch goes on");
@@ -166,33 +205,70 @@ async fn added(watch: &mut Watch, count: usize) -> Vec<String> {
     seen
 }
 
-#[tokio::test]
-async fn a_token_that_changes_under_fifty_watches_costs_no_list_and_no_event() {
-    let cut_over = CutOver::start().await;
+/// `count` kubeconfigs, one each `every`, under fifty watches through the hub and one beside it.
+async fn rotations(sort: Sort, count: usize, every: Duration) {
+    let (cut_over, mut before) = CutOver::start(sort, "").await;
     let client = Client::read(&cut_over.stand.kubeconfig("shop", "watcher").await);
-    let path = format!("{}{}?watch=1", client.path, cut_over.objects());
     let mut watches = Vec::new();
-    for _ in 0..WATCHES {
-        watches.push(Api::of(client.https()).watch(&path).await);
+    for path in [cut_over.objects(), cut_over.services()] {
+        let path = format!("{path}?watch=1");
+        watches.push(cut_over.api.watch(&path).await);
+        for _ in 0..WATCHES / 2 {
+            let path = format!("{}{path}", client.path);
+            watches.push(Api::of(client.https()).watch(&path).await);
+        }
     }
     let lists = cut_over.testbed.lists();
     let mut written = Vec::new();
-    for _ in 0..ROTATIONS {
-        cut_over.rotate(&mut written).await;
+    for _ in 0..count {
+        let next = cut_over.next(sort).await;
+        let told = written.len();
+        cut_over.rotate(&next, &before, every, &mut written).await;
+        before = next;
+        for watch in &mut watches {
+            let seen = added(watch, written.len() - told).await;
+            assert_eq!(seen, written[told..], "each once, in order");
+        }
     }
-    for watch in &mut watches {
-        let seen = added(watch, written.len()).await;
-        assert_eq!(seen, written, "each once, in order");
-    }
+    println!(
+        "{sort:?}: {count} rotations, {} objects, {WATCHES} watches",
+        written.len()
+    );
     assert_eq!(cut_over.testbed.lists(), lists);
+    let log = cut_over.stand.agent.log();
+    let uses = |outcome: &str| {
+        log.entries()
+            .filter(|entry| entry.text("action") == Some("credential-use"))
+            .filter(|entry| entry.text("outcome") == Some(outcome))
+            .count()
+    };
+    assert_eq!((uses("first"), uses("cut-over")), (1, count));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_changes_under_fifty_watches_costs_no_list_and_no_event() {
+    rotations(Sort::Token, ROTATIONS, Duration::ZERO).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_certificate_that_changes_under_fifty_watches_costs_no_list_and_no_event() {
+    rotations(Sort::Certificate, ROTATIONS, Duration::ZERO).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes ten minutes: `.ci/soak rotations` runs it"]
+async fn tokens_and_client_certificates_change_every_ten_seconds_for_five_minutes() {
+    rotations(Sort::Token, LONG_ROTATIONS, LONG_EVERY).await;
+    rotations(Sort::Certificate, LONG_ROTATIONS, LONG_EVERY).await;
 }
 
 #[tokio::test]
 async fn a_new_kubeconfig_that_does_not_work_is_told_and_the_one_before_stays() {
-    let cut_over = CutOver::start().await;
+    let (cut_over, _first) = CutOver::start(Sort::Token, "").await;
     let client = Client::read(&cut_over.stand.kubeconfig("shop", "writer").await);
     let lists = cut_over.testbed.lists();
-    let broken = cut_over.next().await.replace("token: ", "token: not-");
+    let good = cut_over.next(Sort::Token).await.kubeconfig;
+    let broken = good.replace("\"token\":\"", "\"token\":\"not-");
     let version = cut_over.put(&broken).await;
     let row = eventually_async("the new token is refused", async || {
         let row = cut_over.stand.account("shop").await;
@@ -212,7 +288,7 @@ async fn a_new_kubeconfig_that_does_not_work_is_told_and_the_one_before_stays() 
             .await;
     }
     assert_eq!(cut_over.testbed.lists(), lists);
-    cut_over.put(&cut_over.next().await).await;
+    cut_over.put(&good).await;
     eventually_async("the account is well again", async || {
         let row = cut_over.stand.account("shop").await;
         (row["state"] == "ACTIVE" && row["reason"] == "").then_some(())

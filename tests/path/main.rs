@@ -39,6 +39,8 @@ mod metrics;
 mod mistakes;
 #[cfg(test)]
 mod neighbours;
+#[cfg(test)]
+mod outage;
 mod rbac;
 #[cfg(test)]
 mod references;

@@ -8,10 +8,12 @@
 //! nothing. Only 410 leads back to a snapshot.
 
 mod index;
+mod lines;
 mod pulse;
 mod snapshot;
 mod turn;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +21,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::index::Index;
+use self::lines::{find_newline, skip_line};
 use self::pulse::Pulse;
 use self::turn::Turn;
 use super::feed::{Reading, Resume, Stream};
@@ -243,11 +246,19 @@ impl Watcher {
                     } else {
                         backoff.next_pause()
                     };
-                    if !pause_unless(stop, pause).await {
+                    if !self.pause(stop, pause).await {
                         return;
                     }
                 }
             }
+        }
+    }
+
+    /// Waits before the next attempt, but not for one with another credential; false once stopped.
+    async fn pause(&self, stop: &CancellationToken, pause: Duration) -> bool {
+        tokio::select! {
+            waited = pause_unless(stop, pause) => waited,
+            () = moved(self.shared.cluster.clone()) => true,
         }
     }
 
@@ -319,13 +330,13 @@ impl Watcher {
     // ------------------------------------------------------------ requests
 
     /// The body of an answer; its headers say nothing that is used, and a watch lasts for long.
-    async fn get(&self, query: &str, long_running: bool) -> Result<ApiBody, Failure> {
+    async fn get(&mut self, query: &str, long_running: bool) -> Result<ApiBody, Failure> {
         let collection = self.stream.gvr.collection(&self.stream.scope);
         let selector = self.stream.gvr.selects_by_name(&self.stream.scope);
         let selector = selector.map_or_else(String::new, |name| {
             format!("&fieldSelector=metadata.name%3D{name}")
         });
-        let cluster = Arc::clone(&self.shared.cluster.borrow());
+        let cluster = Arc::clone(&self.shared.cluster.borrow_and_update());
         let answer = cluster
             .send(ApiRequest {
                 method: "GET".into(),
@@ -385,6 +396,7 @@ impl Watcher {
     ) -> Result<(), Failure> {
         let mut buffer = Buffer::new(limits::RAW_OBJECT_BYTES);
         let mut searched = 0;
+        let mut moved = pin!(moved(self.shared.cluster.clone()));
         self.pulse.begin();
         loop {
             while let Some(end) = find_newline(buffer.filled(), searched) {
@@ -407,7 +419,12 @@ impl Watcher {
                 }
             }
             let reading = tokio::time::timeout(self.pulse.silence(), body.read(&mut buffer));
-            let Ok(read) = reading.await else {
+            let read = tokio::select! {
+                read = reading => read,
+                // The next one begins where this one ends: nothing is listed again.
+                () = &mut moved, if initial.is_none() => return Ok(()),
+            };
+            let Ok(read) = read else {
                 self.silent();
                 return ended(initial.is_some(), &mut self.forced_ends);
             };
@@ -560,23 +577,9 @@ fn ended(initial: bool, forced_ends: &mut u32) -> Result<(), Failure> {
     Ok(())
 }
 
-fn find_newline(filled: &[u8], searched: usize) -> Option<usize> {
-    let fresh = filled.get(searched..)?;
-    memchr::memchr(b'\n', fresh).map(|at| searched + at)
-}
-
-/// Reads past the next newline, keeping nothing of it; false if the answer ended first.
-async fn skip_line(body: &mut ApiBody, buffer: &mut Buffer) -> Result<bool, Failure> {
-    loop {
-        if body.read(buffer).await? == 0 {
-            return Ok(false);
-        }
-        match memchr::memchr(b'\n', buffer.filled()) {
-            Some(at) => {
-                buffer.consume(at + 1);
-                return Ok(true);
-            }
-            None => buffer.clear(),
-        }
+/// Waits until the next request goes over another connection, with another credential.
+async fn moved(mut cluster: watch::Receiver<Arc<Cluster>>) {
+    if cluster.changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
