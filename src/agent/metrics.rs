@@ -26,6 +26,8 @@ const STATES: [&str; 6] = [
 pub(super) struct Figures {
     /// Links and attempts at one that ended, by how.
     pub(super) ends: Tally<1>,
+    /// Credentials that accounts were given, by what became of them.
+    pub(super) credentials: Tally<1>,
     /// Operations, by verb and outcome.
     pub(super) operations: Arc<Tally<2>>,
 }
@@ -151,6 +153,11 @@ fn render(accounts: &Accounts, fetches: &credential::Figures, identity: &Identit
     hub(accounts, identity, &mut out);
     states(accounts, &mut out);
     credentials(accounts, &mut out);
+    out.counter(
+        "sortie_agent_credentials_total",
+        "Credentials that accounts were given, by what became of them.",
+    )
+    .tally(["outcome"], &accounts.figures.credentials);
     out.counter(
         "sortie_agent_engine_fetches_total",
         "Secrets asked of engines, by outcome: ok, current (not fetched again), or the reason that \

@@ -5,11 +5,13 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
+use super::AccountSettings;
 use super::accounts::Status;
-use crate::clock::unix_seconds;
+use crate::clock::{rfc3339, unix_seconds};
 use crate::credential::{Published, Source};
 use crate::entropy::SharedEntropy;
 use crate::retry::Backoff;
+use crate::telemetry::metrics::Tally;
 use crate::wire::v1;
 
 /// Pause before a new credential that does not work is tried again.
@@ -69,6 +71,58 @@ impl Trial {
             None => std::future::pending().await,
         }
     }
+}
+
+/// What became of a credential that an account was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// The first one: the account begins with it.
+    First,
+    /// It replaced the one before.
+    CutOver,
+    /// It does not work; the one before stays.
+    Refused,
+    /// It is for another cluster; the account begins anew with it.
+    OtherCluster,
+    /// It may not be used any more, and nothing is done with it since.
+    GivenUp,
+}
+
+impl Taken {
+    /// Fixed label for metrics and audit.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::CutOver => "cut-over",
+            Self::Refused => "refused",
+            Self::OtherCluster => "other-cluster",
+            Self::GivenUp => "given-up",
+        }
+    }
+}
+
+/// Leaves the audit record of a credential that `account` was given, and counts it.
+pub(super) fn audit(
+    account: &AccountSettings,
+    published: &Published,
+    taken: Taken,
+    tally: &Tally<1>,
+) {
+    tally.add([taken.as_str()]);
+    let reference = account.source.reference();
+    let expires = published.credential.as_ref().and_then(|it| it.expires());
+    tracing::info!(
+        target: "sortie::audit",
+        action = "credential-use",
+        account = account.name,
+        source = %account.source,
+        engine = reference.map(|it| it.engine().as_str()),
+        version = published.version,
+        expires = expires.map(rfc3339),
+        lease_ends = published.lease_ends.map(rfc3339),
+        outcome = taken.as_str(),
+        "audit"
+    );
 }
 
 /// Of an account that has none, not any more or not yet.

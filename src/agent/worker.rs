@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::AccountSettings;
 use super::accounts::{Accounts, Status};
-use super::trial::{CREDENTIAL_REJECTED, Trial, told, without_credential};
+use super::trial::{self, CREDENTIAL_REJECTED, Taken, Trial, told, without_credential};
 use crate::clock::SharedClock;
 use crate::cluster::{Cluster, ClusterError};
 use crate::credential::{Published, Store};
@@ -215,7 +215,10 @@ impl Worker {
             };
             let failure = match Cluster::new(held, self.connections.clone()) {
                 Ok(cluster) => match learn(&cluster).await {
-                    Ok(known) => return Some((Arc::new(cluster), known)),
+                    Ok(known) => {
+                        self.audit(&published, Taken::First);
+                        return Some((Arc::new(cluster), known));
+                    }
                     Err(error) => error,
                 },
                 Err(error) => error,
@@ -259,6 +262,11 @@ impl Worker {
             tally: Arc::clone(&self.accounts.figures.operations),
             wrote: Arc::new(move |gvr: &Gvr, version| wrote.mark(gvr, version)),
         });
+    }
+
+    fn audit(&self, published: &Published, taken: Taken) {
+        let tally = &self.accounts.figures.credentials;
+        trial::audit(&self.settings, published, taken, tally);
     }
 
     fn tell(&self, cluster: &BTreeMap<&str, String>, status: &Status) {
@@ -337,8 +345,12 @@ impl Serving<'_> {
                 () = stop.cancelled() => return Next::Stop,
                 changed = credential.changed() => {
                     let published = credential.borrow_and_update().clone();
-                    // Its keeper is gone, or what it kept may not be used any more.
-                    if changed.is_err() || published.suspended { return Next::Anew }
+                    if published.suspended {
+                        self.worker.audit(&published, Taken::GivenUp);
+                        return Next::Anew;
+                    }
+                    // Its keeper is gone.
+                    if changed.is_err() { return Next::Anew }
                     if self.try_credential(published, &known.uid, &mut trial).await == Next::Anew {
                         return Next::Anew;
                     }
@@ -408,7 +420,7 @@ impl Serving<'_> {
     /// Tries a new credential before it replaces the one in use. One that does not work is tried
     /// again, while the old one stays.
     async fn try_credential(&self, published: Published, uid: &str, trial: &mut Trial) -> Next {
-        let Some(credential) = published.credential else {
+        let Some(credential) = published.credential.clone() else {
             return Next::GoOn;
         };
         if published.generation == trial.in_use {
@@ -421,12 +433,14 @@ impl Serving<'_> {
         };
         match changed {
             Ok((_, found)) if found != uid => {
+                self.worker.audit(&published, Taken::OtherCluster);
                 tracing::warn!(account, "the new credential is for another cluster");
                 return Next::Anew;
             }
             Ok((cluster, _)) => {
                 self.cluster_now.send_replace(Arc::new(cluster));
                 trial.accept(published.generation, self.worker.clock.now());
+                self.worker.audit(&published, Taken::CutOver);
                 tracing::info!(account, version = published.version, "credential changed");
             }
             Err(error) => {
@@ -438,6 +452,7 @@ impl Serving<'_> {
                     "the new credential does not work; the old one stays in use"
                 );
                 trial.refuse(&error);
+                self.worker.audit(&published, Taken::Refused);
             }
         }
         Next::GoOn

@@ -187,7 +187,7 @@ pub struct Get {
     pub what: Sort,
     /// Only this one
     pub name: Option<String>,
-    /// How to write it
+    /// How to write it; `wide` shows the credentials of accounts
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Output::Table)]
     pub output: Output,
     /// Go on with each row that changes, until interrupted
@@ -217,6 +217,7 @@ pub enum Sort {
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Output {
     Table,
+    Wide,
     Json,
 }
 

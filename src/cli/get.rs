@@ -54,8 +54,21 @@ impl Sort {
     }
 
     /// The columns of the table; JSON has all.
-    pub(super) const fn columns(self) -> &'static [&'static str] {
+    pub(super) const fn columns(self, output: Output) -> &'static [&'static str] {
         match self {
+            Self::Accounts if matches!(output, Output::Wide) => &[
+                "name",
+                "state",
+                "reason",
+                "credential.source",
+                "credential.version",
+                "credential.changed",
+                "credential.confirmed",
+                "credential.refresh",
+                "credential.lease-ends",
+                "credential.usable-until",
+                "credential.certificate-ends",
+            ],
             Self::Accounts => &[
                 "name", "state", "reason", "agent", "objects", "since", "message",
             ],
@@ -147,7 +160,7 @@ fn show(get: &Get, rows: &[Row]) -> Exit {
         print::note(&format!("no {many}"));
         return Exit::Done;
     }
-    print::done(&table(get.what.columns(), rows))
+    print::done(&table(get.what.columns(get.output), rows))
 }
 
 /// Watches until the state is there; a hub that is not up yet is waited for as well.
@@ -262,7 +275,7 @@ fn too_late(get: &Get, state: &str, rows: &[Row]) -> Exit {
     let timeout = written(get.timeout);
     print::error_text(&format!("{what} is not {state} after {timeout}"));
     if !rows.is_empty() {
-        let columns = get.what.columns();
+        let columns = get.what.columns(get.output);
         print::note(table(columns, rows).trim_end());
     }
     Exit::Unavailable

@@ -28,7 +28,8 @@ impl Table {
     pub(super) fn new(columns: &'static [&'static str], rows: &[Row]) -> Self {
         let width = |column: &&str| {
             let cells = rows.iter().map(|row| cell_of(row, column).chars().count());
-            cells.chain([column.chars().count()]).max().unwrap_or(0)
+            let header = named(column).chars().count();
+            cells.chain([header]).max().unwrap_or(0)
         };
         Self {
             columns,
@@ -39,7 +40,7 @@ impl Table {
     /// The names of the columns.
     pub(super) fn header(&self) -> String {
         let names = self.columns.iter();
-        self.aligned(names.map(|column| column.replace('-', " ").to_uppercase()))
+        self.aligned(names.map(|column| named(column)))
     }
 
     /// One row, with a remark after its last column.
@@ -64,9 +65,19 @@ impl Table {
     }
 }
 
-/// The cell of a column in a row.
+/// What stands above a column: the last part of its name.
+fn named(column: &str) -> String {
+    let (_, last) = column.rsplit_once('.').unwrap_or(("", column));
+    last.replace('-', " ").to_uppercase()
+}
+
+/// The cell of a column in a row; that of `credential.source` is the `source` of its `credential`.
 fn cell_of(row: &Row, column: &str) -> String {
-    cell(row.get(column))
+    let value = match column.split_once('.') {
+        Some((part, field)) => row.get(part).and_then(|part| part.get(field)),
+        None => row.get(column),
+    };
+    cell(value)
 }
 
 /// One value in one line. Control characters, which a message from afar may hold, are escaped.
@@ -114,6 +125,21 @@ shop           a,b       -
 a-longer-name  -         now\\u{1b}[2J\\n
 ";
         assert_eq!(table(&["name", "accounts", "revoked"], &rows), wanted);
+    }
+
+    #[test]
+    fn a_column_of_a_part_is_named_by_its_field_alone() {
+        let rows: Vec<Row> = serde_json::from_value(json!([
+            { "name": "shop", "credential": { "lease-ends": "soon" } },
+            { "name": "lab", "credential": null },
+        ]))
+        .unwrap();
+        let wanted = "\
+NAME  LEASE ENDS
+shop  soon
+lab   -
+";
+        assert_eq!(table(&["name", "credential.lease-ends"], &rows), wanted);
     }
 
     #[test]

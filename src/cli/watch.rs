@@ -42,7 +42,7 @@ async fn follow(get: &Get, global: &Global) -> Exit {
         let (rows, gone) = (named(get, rows), named(get, gone));
         let told = match get.output {
             Output::Json => tell_json(&rows, &gone),
-            Output::Table => tell_table(get, &mut table, &rows, &gone, &seen),
+            Output::Table | Output::Wide => tell_table(get, &mut table, &rows, &gone, &seen),
         };
         match told {
             Ok(true) => {}
@@ -76,7 +76,7 @@ fn tell_table(
 ) -> io::Result<bool> {
     let mut text = String::new();
     if table.is_none() && !rows.is_empty() {
-        let made = Table::new(get.what.columns(), rows);
+        let made = Table::new(get.what.columns(get.output), rows);
         text.push_str(&made.header());
         *table = Some(made);
     }

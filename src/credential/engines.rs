@@ -65,7 +65,7 @@ impl Engines {
         }
     }
 
-    /// Fetches what `reference` names, counted.
+    /// Fetches what `reference` names, counted and audited.
     ///
     /// # Errors
     /// The engine's own, and one for a connection that is not configured.
@@ -76,7 +76,17 @@ impl Engines {
         let begun = Instant::now();
         let fetched = connection.fetch(reference).await;
         self.figures.took.record(begun.elapsed());
-        self.count(reference, fetched.as_ref().map(|_| "ok"));
+        let outcome = self.count(reference, fetched.as_ref().map(|_| "ok"));
+        let version = fetched.as_ref().ok().and_then(|it| it.version.as_deref());
+        tracing::info!(
+            target: "sortie::audit",
+            action = "secret-fetch",
+            secret = %reference,
+            engine = reference.engine().as_str(),
+            version,
+            outcome,
+            "audit"
+        );
         fetched
     }
 
@@ -102,18 +112,24 @@ impl Engines {
         };
         let asked = connection.is_current(reference, version).await;
         match &asked {
-            Ok(Some(true)) => self.count(reference, Ok("current")),
+            Ok(Some(true)) => _ = self.count(reference, Ok("current")),
             Ok(Some(false) | None) => {} // the fetch that follows counts
-            Err(error) => self.count(reference, Err(error)),
+            Err(error) => _ = self.count(reference, Err(error)),
         }
         asked
     }
 
-    fn count(&self, reference: &Reference, outcome: Result<&'static str, &FetchError>) {
+    /// Gives the outcome as it is counted.
+    fn count(
+        &self,
+        reference: &Reference,
+        outcome: Result<&'static str, &FetchError>,
+    ) -> &'static str {
         let outcome = outcome.unwrap_or_else(|error| error.reason().as_str());
         self.figures
             .fetches
             .add([reference.engine().as_str(), outcome]);
+        outcome
     }
 
     /// Waits until the store tells that it has another version; for ever where it does not tell.
