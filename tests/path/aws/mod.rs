@@ -16,7 +16,7 @@ use crate::support::server::Server;
 use crate::support::stand::{self, Plan, Stand};
 use crate::support::testbed::{Cluster, Testbed};
 
-const READ: [&str; 3] = [
+pub(crate) const READ: [&str; 3] = [
     "secretsmanager:GetSecretValue",
     "secretsmanager:DescribeSecret",
     "s3:GetObject",
@@ -83,7 +83,7 @@ async fn fill(moto: &Moto, kubeconfig: &str) {
     .await;
 }
 
-fn plan(moto: &Moto, accounts: &[(&str, &str)], more: &str) -> Plan {
+pub(crate) fn plan(moto: &Moto, accounts: &[(&str, &str)], more: &str) -> Plan {
     let engine = |name: &str, engine: &str| {
         format!(
             "  {name}: {{ engine: {engine}, region: eu-west-1, default: true, refresh: 1s, \
@@ -106,15 +106,20 @@ fn plan(moto: &Moto, accounts: &[(&str, &str)], more: &str) -> Plan {
     }
 }
 
-/// A hub, and an agent with these variables in its environment.
-async fn stand(plan: &Plan, home: &Path, variables: &[(&str, String)]) -> Stand {
+/// A hub, and an agent with these variables in its environment and `more` options.
+pub(crate) async fn stand(
+    plan: &Plan,
+    home: &Path,
+    variables: &[(&str, String)],
+    more: &[&str],
+) -> Stand {
     let home = [("HOME", home.display().to_string())];
     let variables = variables.iter().chain(&home);
     let variables: Vec<(String, String)> = variables
         .map(|(name, value)| ((*name).to_owned(), value.clone()))
         .collect();
     let hub = stand::hub(plan.agent_ttl).await;
-    let options = ["--log-level", "trace"];
+    let options = [&["--log-level", "trace"], more].concat();
     let agent = stand::agent_in(&variables, &options, &hub, "lab", plan, "").await;
     Stand { hub, agent }
 }
@@ -170,7 +175,7 @@ async fn accounts_whose_kubeconfig_lies_in_aws_are_active_stream_and_follow_it()
         ("AWS_WEB_IDENTITY_TOKEN_FILE", token.display().to_string()),
     ];
     let plan = plan(&moto, &ACCOUNTS, "");
-    let stand = stand(&plan, folder.path(), &variables).await;
+    let stand = stand(&plan, folder.path(), &variables, &[]).await;
     for (account, _) in ACCOUNTS {
         stand.wait(account, "ACTIVE").await;
     }
@@ -218,20 +223,15 @@ async fn accounts_whose_kubeconfig_lies_in_aws_are_active_stream_and_follow_it()
     stand.hub.log().assert_without(&planted);
 }
 
-#[tokio::test]
-async fn a_pod_identity_takes_on_a_role() {
-    let cluster = Testbed::shared().await.cluster();
-    let kubeconfig = fs::read_to_string(&cluster.kubeconfig).unwrap();
-    let moto = Moto::start(&Authority::root("aws")).await;
-    let reader = moto.role("reader", &READ).await;
-    let pod = moto.role("pod", &["sts:AssumeRole"]).await;
-    let session = json!({"RoleArn": pod, "RoleSessionName": "pod"});
-    let lent = moto.call("sts", "assume_role", session).await["Credentials"].clone();
-    fill(&moto, &kubeconfig).await;
-    moto.enforce().await;
-
-    let folder = TempDir::new().unwrap();
-    fs::write(folder.path().join("token"), "planted-token-of-the-pod").unwrap();
+/// What gives a pod the credentials `lent` as EKS does, to whoever shows `token`; and the variables
+/// by which the pod knows of it.
+pub(crate) async fn pod_identity(
+    folder: &TempDir,
+    lent: &Value,
+    token: &str,
+) -> (Server, Vec<(&'static str, String)>) {
+    let token_file = folder.path().join("token");
+    fs::write(&token_file, token).unwrap();
     let given = json!({
         "AccessKeyId": lent["AccessKeyId"],
         "SecretAccessKey": lent["SecretAccessKey"],
@@ -261,17 +261,37 @@ async fn a_pod_identity_takes_on_a_role() {
             rest.split_once(' ').map(|(port, _rest)| port.to_owned())
         })
         .await;
-    let token = folder.path().join("token").display().to_string();
-    let variables = [
+    let variables = vec![
         (
             "AWS_CONTAINER_CREDENTIALS_FULL_URI",
             format!("http://127.0.0.1:{port}/credentials"),
         ),
-        ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", token),
+        (
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+            token_file.display().to_string(),
+        ),
     ];
+    (pod, variables)
+}
+
+#[tokio::test]
+async fn a_pod_identity_takes_on_a_role() {
+    let cluster = Testbed::shared().await.cluster();
+    let kubeconfig = fs::read_to_string(&cluster.kubeconfig).unwrap();
+    let moto = Moto::start(&Authority::root("aws")).await;
+    let reader = moto.role("reader", &READ).await;
+    let pod = moto.role("pod", &["sts:AssumeRole"]).await;
+    let session = json!({"RoleArn": pod, "RoleSessionName": "pod"});
+    let lent = moto.call("sts", "assume_role", session).await["Credentials"].clone();
+    fill(&moto, &kubeconfig).await;
+    moto.enforce().await;
+
+    let folder = TempDir::new().unwrap();
+    let (_pod, variables) = pod_identity(&folder, &lent, "planted-token-of-the-pod").await;
     let accounts = &ACCOUNTS[..1];
     let more = format!(", role-arn: \"{reader}\", external-id: ours");
-    let stand = stand(&plan(&moto, accounts, &more), folder.path(), &variables).await;
+    let plan = plan(&moto, accounts, &more);
+    let stand = stand(&plan, folder.path(), &variables, &[]).await;
     stand.wait("field", "ACTIVE").await;
     all_stream(&stand, cluster, accounts).await;
     let field = |name: &str| lent[name].as_str().unwrap();

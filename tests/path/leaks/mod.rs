@@ -5,8 +5,11 @@
 //! outside, raw, in base64 at every alignment, in hexadecimal and in pieces of sixteen bytes.
 
 mod answers;
+#[cfg(feature = "aws")]
+mod aws;
 mod copies;
 mod documents;
 mod failures;
 mod fault;
+mod looks;
 mod plain;
