@@ -83,6 +83,8 @@ async fn watch(engine: &Kubernetes, named: &Named, version: &str) -> Result<End,
         named.name
     );
     let response = client.open(&path).await?;
+    // The watch lasts for long: it need not hold the login that opened it.
+    drop(client);
     match response.status().as_u16() {
         200 => {}
         403 => return Ok(End::Denied),

@@ -177,8 +177,6 @@ impl Lab {
         for ((name, _), copies) in self.values.0.iter().zip(&copies) {
             let most = match name {
                 busy if busy.contains("busy") => IN_USE,
-                // The watch of the Secret goes on.
-                login if login.starts_with("login of k8s") => IN_USE,
                 // Each of the two connections has the key.
                 shared if shared.contains("Google") => 2 * AT_REST,
                 _ => AT_REST,
