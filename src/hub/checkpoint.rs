@@ -12,6 +12,7 @@ use super::account::Account;
 use super::store::{StoreError, StreamCheckpoint};
 use crate::clock::unix_seconds;
 use crate::fault::Chain;
+use crate::secret;
 use crate::view::Changes;
 
 /// How often changes are looked for.
@@ -24,12 +25,19 @@ const ROUNDS: u32 = 4;
 /// besides.
 const BYTES: usize = 8 * 1024 * 1024;
 
+/// After this many bytes of changes, the next pause between changes gives free memory back.
+const BURST: usize = 32 * 1024 * 1024;
+
+/// Fewer bytes of changes at once are such a pause.
+const QUIET: usize = 256 * 1024;
+
 impl Core {
     /// Stores changes until told to stop, and once more then.
     pub(super) async fn checkpoints(self: Arc<Self>, stop: CancellationToken) {
         let mut tick = tokio::time::interval(EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut round, mut failing) = (0, false);
+        let mut burst = 0_usize;
         loop {
             let stopped = tokio::select! {
                 () = stop.cancelled() => true,
@@ -44,12 +52,19 @@ impl Core {
                 .sum();
             if stopped || round >= ROUNDS || bytes >= BYTES {
                 round = 0;
+                burst = burst.saturating_add(bytes);
                 let stored = self.checkpoint().await;
                 if stored.is_ok() {
                     let now = unix_seconds(self.clock.now());
                     self.figures.checkpointed.store(now, Ordering::Relaxed);
                 }
                 report(stored, &mut failing);
+            }
+            // What a first sync inflated, compressed and wrote is half as much again as what stays.
+            if burst >= BURST && bytes < QUIET {
+                burst = 0;
+                let freed = secret::return_free_pages();
+                tracing::debug!(freed, "a burst is over; free memory was given back");
             }
             if stopped {
                 return;
