@@ -54,6 +54,10 @@ pub async fn check(settings: Settings, rules: &Rules, clock: &SharedClock) -> Ve
     }
     let of_hub = hub(Arc::clone(&settings), Arc::clone(clock), tasks.clone());
     looking.push(("hub".to_owned(), of_hub.boxed()));
+    looking.push((
+        "engines".to_owned(),
+        answering(Arc::clone(&engines)).boxed(),
+    ));
     for account in settings.accounts.clone() {
         let what = format!("account {}", account.name);
         let policy = AccountPolicy::new(account.policy.clone(), rules);
@@ -263,6 +267,21 @@ async fn each_field(
         one_account(account, policy, engines, clock, tasks.clone())
     });
     join_all(looking).await
+}
+
+/// Whether each engine answers, be it that no account needs it yet.
+async fn answering(engines: Arc<Engines>) -> Vec<Finding> {
+    let told = |(name, answered): (String, Result<(), credential::Failure>)| {
+        let what = format!("engine {name}");
+        match answered {
+            Ok(()) => Finding::good(what, "answers"),
+            Err(failure) => {
+                let reason = failure.kind.reason();
+                Finding::bad(what, format!("{reason}: {failure}"), of_source(reason))
+            }
+        }
+    };
+    engines.probe().await.into_iter().map(told).collect()
 }
 
 async fn one_account(

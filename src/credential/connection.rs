@@ -142,13 +142,18 @@ impl Connection {
         while self.returns.load(Ordering::Relaxed) == seen {
             tokio::time::sleep_until(probing.next).await;
             probing.next = Instant::now() + PROBE_EVERY;
-            let is_there = self.bounded(self.engine.probe()).await.is_ok();
+            let is_there = self.probe().await.is_ok();
             if is_there && probing.away {
                 self.returns.fetch_add(1, Ordering::Relaxed);
                 tracing::info!(engine = self.settings.name, "the engine is back");
             }
             probing.away = !is_there;
         }
+    }
+
+    /// Whether the engine answers; no credential is shown.
+    pub(super) async fn probe(&self) -> Result<(), Failure> {
+        self.bounded(self.engine.probe()).await
     }
 
     /// Gives back what was leased.

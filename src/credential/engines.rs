@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::connection::Connection;
-use super::fetch::{FetchError, FetchErrorKind, Fetched, Keys};
+use super::fetch::{Failure, FetchError, FetchErrorKind, Fetched, Keys};
 use super::minting;
 use super::settings::{MAX_STALE, REFRESH, Settings};
 use super::{Profile, Reference, Rules};
@@ -161,6 +161,15 @@ impl Engines {
                 None => std::future::pending().await,
             }
         }
+    }
+
+    /// Whether each engine answers, by the name of its connection; no credential is shown.
+    pub async fn probe(&self) -> Vec<(String, Result<(), Failure>)> {
+        let probes = self.connections.iter().map(|connection| async {
+            let name = connection.settings().name.clone();
+            (name, connection.probe().await)
+        });
+        join_all(probes).await
     }
 
     /// Gives back what was leased, of all connections at once but those that `successor` has too.

@@ -126,6 +126,12 @@ impl Failure {
     }
 }
 
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        cause(f, &self.kind, self.status, self.hint)
+    }
+}
+
 /// A secret that could not be fetched.
 ///
 /// Holds static text, a status code, and names from our own configuration; it has no source and no
@@ -172,19 +178,26 @@ pub enum FetchErrorKind {
     },
 }
 
+impl FetchErrorKind {
+    /// What an account's state says about it.
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::Corrupt => Reason::SecretCorrupt,
+            Self::Denied => Reason::SecretDenied,
+            Self::Invalid { .. } => Reason::SecretField,
+            Self::NotFound => Reason::SecretNotFound,
+            Self::Throttled { .. } => Reason::EngineThrottled,
+            Self::Unauthenticated => Reason::EngineUnauthenticated,
+            Self::Unavailable { sealed: true } => Reason::EngineSealed,
+            Self::Unavailable { sealed: false } => Reason::EngineUnavailable,
+        }
+    }
+}
+
 impl FetchError {
     /// What the account's state says about it.
     pub const fn reason(&self) -> Reason {
-        match &self.kind {
-            FetchErrorKind::Corrupt => Reason::SecretCorrupt,
-            FetchErrorKind::Denied => Reason::SecretDenied,
-            FetchErrorKind::Invalid { .. } => Reason::SecretField,
-            FetchErrorKind::NotFound => Reason::SecretNotFound,
-            FetchErrorKind::Throttled { .. } => Reason::EngineThrottled,
-            FetchErrorKind::Unauthenticated => Reason::EngineUnauthenticated,
-            FetchErrorKind::Unavailable { sealed: true } => Reason::EngineSealed,
-            FetchErrorKind::Unavailable { sealed: false } => Reason::EngineUnavailable,
-        }
+        self.kind.reason()
     }
 
     /// Whether the same request may succeed later without anybody changing the secret.
@@ -207,28 +220,36 @@ impl fmt::Display for FetchError {
             "cannot fetch `{}` from engine `{}`: ",
             self.path, self.profile
         )?;
-        match &self.kind {
-            FetchErrorKind::Corrupt => f.write_str("the answer is not of the promised form")?,
-            FetchErrorKind::Denied => f.write_str("access is denied")?,
-            FetchErrorKind::Invalid { field } => write!(f, "the secret has no field `{field}`")?,
-            FetchErrorKind::NotFound => f.write_str("there is no such secret")?,
-            FetchErrorKind::Throttled { .. } => {
-                f.write_str("the engine asks for fewer requests")?;
-            }
-            FetchErrorKind::Unauthenticated => f.write_str("the engine does not accept us")?,
-            FetchErrorKind::Unavailable { sealed: true } => f.write_str("the engine is sealed")?,
-            FetchErrorKind::Unavailable { sealed: false } => {
-                f.write_str("the engine is not available")?;
-            }
-        }
-        if let Some(status) = self.status {
-            write!(f, " (status {status})")?;
-        }
-        if !self.hint.is_empty() {
-            write!(f, "; {}", self.hint)?;
-        }
-        Ok(())
+        cause(f, &self.kind, self.status, self.hint)
     }
+}
+
+/// What happened, and what to look at.
+fn cause(
+    f: &mut fmt::Formatter<'_>,
+    kind: &FetchErrorKind,
+    status: Option<u16>,
+    hint: &str,
+) -> fmt::Result {
+    match kind {
+        FetchErrorKind::Corrupt => f.write_str("the answer is not of the promised form")?,
+        FetchErrorKind::Denied => f.write_str("access is denied")?,
+        FetchErrorKind::Invalid { field } => write!(f, "the secret has no field `{field}`")?,
+        FetchErrorKind::NotFound => f.write_str("there is no such secret")?,
+        FetchErrorKind::Throttled { .. } => f.write_str("the engine asks for fewer requests")?,
+        FetchErrorKind::Unauthenticated => f.write_str("the engine does not accept us")?,
+        FetchErrorKind::Unavailable { sealed: true } => f.write_str("the engine is sealed")?,
+        FetchErrorKind::Unavailable { sealed: false } => {
+            f.write_str("the engine is not available")?;
+        }
+    }
+    if let Some(status) = status {
+        write!(f, " (status {status})")?;
+    }
+    if !hint.is_empty() {
+        write!(f, "; {hint}")?;
+    }
+    Ok(())
 }
 
 impl fmt::Debug for FetchError {

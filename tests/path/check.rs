@@ -198,10 +198,13 @@ async fn a_credential_that_does_not_work_is_told_with_its_reason() {
     fs::write(&token, bao.root_token()).unwrap();
     let engines = format!(
         "engines:\n  bao: {{ engine: vault, address: \"{}\", ca-file: {}, \
-         auth: {{ method: token, token-file: {} }} }}\n",
+         auth: {{ method: token, token-file: {token} }} }}\n  \
+         spare: {{ engine: vault, address: \"https://127.0.0.1:1\", ca-file: {}, \
+         auth: {{ method: token, token-file: {token} }} }}\n",
         bao.url(),
         bao.ca_file().display(),
-        token.display()
+        bao.ca_file().display(),
+        token = token.display()
     );
     let secret = |name: &str, reference: &str| {
         format!(
@@ -223,9 +226,12 @@ async fn a_credential_that_does_not_work_is_told_with_its_reason() {
     assert_fails(&ran, "account missing", "SecretNotFound");
     assert_fails(&ran, "account field", "SecretField");
     assert!(line(&ran, "account good").starts_with("ok   "));
+    assert!(line(&ran, "engine bao").starts_with("ok   "));
+    assert_fails(&ran, "engine spare", "EngineUnavailable");
     bao.seal().await;
     let ran = bench.check(&engines, &accounts).await;
     assert_fails(&ran, "account missing", "EngineSealed");
+    assert_fails(&ran, "engine bao", "EngineSealed");
     assert!(!ran.stdout.contains(bao.root_token()) && !ran.stderr.contains(bao.root_token()));
     assert!(!bench.is_spent().await);
 }
