@@ -58,7 +58,10 @@ pub(super) async fn supervise(worker: Worker, owner: Tasks, stop: CancellationTo
     tell_relaxations(&worker.settings);
     let entropy = Arc::clone(&worker.entropy);
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(5), entropy);
+    // From one worker to the next: what was given up is not asked for as if it had never been there.
+    let mut followed = None;
     loop {
+        drop(followed.replace(worker.store.follow(&worker.settings.source)));
         let tasks = owner.child();
         let connections = worker.connections.child();
         let one = Worker {

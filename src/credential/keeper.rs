@@ -193,9 +193,15 @@ impl Keeper {
         );
         let given_up = was_held && memory.schedule.usable() == Usable::Not;
         self.published.send_modify(|published| {
+            published.next_try = now.checked_add(pause);
+            let is_expired = published.reason == Some(Reason::CredentialExpired);
+            if is_expired && problem.trouble == Trouble::Away {
+                // The engine that is away is why it ended, and stays so until it says something.
+                published.message = unconfirmed(published.confirmed, &problem.message);
+                return;
+            }
             published.reason = Some(problem.reason);
             published.message = problem.message;
-            published.next_try = now.checked_add(pause);
         });
         if given_up {
             self.give_up(memory, None);
@@ -263,11 +269,8 @@ impl Keeper {
             published.usable_until = None;
             published.lease_ends = None;
             if let Some(reason) = reason {
-                let since = published.confirmed.map(rfc3339).unwrap_or_default();
-                let last = std::mem::take(&mut published.message);
                 published.reason = Some(reason);
-                published.message =
-                    format!("the engine has not confirmed the credential since {since}: {last}");
+                published.message = unconfirmed(published.confirmed, &published.message);
             }
         });
         let published = self.published.borrow();
@@ -278,6 +281,12 @@ impl Keeper {
             "credential given up and wiped"
         );
     }
+}
+
+/// What is told of a credential that has ended without its engine; `last` is why that did not help.
+fn unconfirmed(confirmed: Option<SystemTime>, last: &str) -> String {
+    let since = confirmed.map(rfc3339).unwrap_or_default();
+    format!("the engine has not confirmed the credential since {since}: {last}")
 }
 
 const fn usable_until(schedule: &Schedule) -> Option<SystemTime> {

@@ -168,7 +168,7 @@ impl CutOver {
     }
 
     /// What is planted is in the agent's memory no more, soon.
-    async fn assert_gone(&self, planted: &Planted) {
+    pub(crate) async fn assert_gone(&self, planted: &Planted) {
         let values: Vec<&[u8]> = planted.values.iter().map(|(_, value)| &value[..]).collect();
         let needles = Needles::new(&values);
         let pid = self.stand.agent.pid();

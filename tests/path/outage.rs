@@ -4,7 +4,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::cut_over::{CutOver, Sort, added, config_map};
-use crate::support::eventually::{eventually_async, idle, within};
+use crate::support::capture::Entry;
+use crate::support::eventually::{LIMIT, eventually, eventually_async, idle, within};
 use crate::support::fake::Client;
 use crate::support::kube::{Api, Watch};
 
@@ -86,6 +87,36 @@ async fn recovered(lab: &mut CutOver) -> Duration {
     back.elapsed()
 }
 
+/// Waits until the account is suspended because its credential was given up.
+async fn suspended(lab: &CutOver, limit: Duration) {
+    within(limit, "its credential is given up", async || {
+        let row = lab.stand.account("shop").await;
+        (row["state"] == "SUSPENDED" && row["reason"] == "CredentialExpired").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_must_not_be_used_without_its_engine_suspends_its_account_until_that_is_back() {
+    let (mut lab, planted) = CutOver::start(Sort::Token, ", credential-max-stale: 0s").await;
+    lab.bao.server().kill().await;
+    suspended(&lab, LIMIT).await;
+    lab.assert_gone(&planted).await;
+    // It is asked for again meanwhile, which changes nothing.
+    let fetches = || {
+        let log = lab.stand.agent.log();
+        let fetch = |entry: &Entry| entry.text("action") == Some("secret-fetch");
+        log.entries().filter(fetch).count()
+    };
+    let before = fetches();
+    eventually("the engine is asked again", || {
+        (fetches() > before).then_some(())
+    })
+    .await;
+    suspended(&lab, Duration::from_secs(1)).await;
+    recovered(&mut lab).await;
+}
+
 #[tokio::test]
 #[ignore = "takes four minutes: `.ci/soak outage` runs it"]
 async fn an_engine_is_borne_while_it_is_away_and_its_credential_given_up_when_agreed() {
@@ -122,16 +153,8 @@ async fn an_engine_is_borne_while_it_is_away_and_its_credential_given_up_when_ag
     }
     uses.all_told().await;
     assert_eq!(lab.testbed.lists(), lists, "nothing was listed again");
-    within(
-        AT_LAST.saturating_sub(gone.elapsed()),
-        "it is given up",
-        async || {
-            let row = lab.stand.account("shop").await;
-            (row["state"] == "SUSPENDED" && row["reason"] == "CredentialExpired").then_some(())
-        },
-    )
-    .await;
-    let suspended = gone.elapsed();
+    suspended(&lab, AT_LAST.saturating_sub(gone.elapsed())).await;
+    let given_up = gone.elapsed();
     let well = recovered(&mut lab).await;
-    println!("away for longer: given up after {suspended:?}, well {well:?} after its return");
+    println!("away for longer: given up after {given_up:?}, well {well:?} after its return");
 }
