@@ -7,7 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 use crate::support::eventually::{bounded, eventually};
-use crate::support::relay::{Link, Relay};
+use crate::support::relay::{Link, Relay, Silence};
 
 /// Both ends of a connection through a relay.
 struct Ends {
@@ -81,12 +81,29 @@ async fn silence_tells_nobody_and_loses_nothing() {
         mut client,
         mut server,
     } = connect(Link::default()).await.unwrap();
-    relay.silence(true);
+    relay.silence(Silence::Both);
     client.write_all(b"x").await.unwrap();
     let silence = tokio::time::timeout(Duration::from_millis(100), server.read_u8()).await;
     assert!(silence.is_err());
-    relay.silence(false);
+    relay.silence(Silence::None);
     assert_eq!(bounded("the byte", server.read_u8()).await.unwrap(), b'x');
+}
+
+#[tokio::test]
+async fn one_way_can_be_silent_alone() {
+    let Ends {
+        relay,
+        mut client,
+        mut server,
+    } = connect(Link::default()).await.unwrap();
+    relay.silence(Silence::Up);
+    client.write_all(b"u").await.unwrap();
+    server.write_all(b"d").await.unwrap();
+    assert_eq!(bounded("the byte", client.read_u8()).await.unwrap(), b'd');
+    let silence = tokio::time::timeout(Duration::from_millis(100), server.read_u8()).await;
+    assert!(silence.is_err());
+    relay.silence(Silence::Down);
+    assert_eq!(bounded("the byte", server.read_u8()).await.unwrap(), b'u');
 }
 
 #[tokio::test]

@@ -24,6 +24,29 @@ const CHUNKS_UNDER_WAY: usize = 1024;
 /// of 10 Mbit/s. What a connection begins with counts.
 const CHUNKS_QUEUED: usize = 16;
 
+/// What does not pass a relay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Silence {
+    /// All passes.
+    #[default]
+    None,
+    /// Nothing passes, and nothing connects.
+    Both,
+    /// What clients send does not reach the server.
+    Up,
+    /// What the server sends does not reach its clients.
+    Down,
+}
+
+impl Silence {
+    const fn holds(self, direction: Direction) -> bool {
+        matches!(
+            (self, direction),
+            (Self::Both, _) | (Self::Up, Direction::Up) | (Self::Down, Direction::Down)
+        )
+    }
+}
+
 /// What the link between the two ends is like.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Link {
@@ -41,7 +64,7 @@ pub(crate) struct Link {
 struct Shared {
     target: SocketAddr,
     link: watch::Sender<Link>,
-    silent: watch::Sender<bool>,
+    silence: watch::Sender<Silence>,
     refusing: watch::Sender<bool>,
     cuts: watch::Sender<u64>,
     open: AtomicUsize,
@@ -75,7 +98,7 @@ impl Relay {
         let shared = Arc::new(Shared {
             target,
             link: watch::Sender::new(link),
-            silent: watch::Sender::new(false),
+            silence: watch::Sender::default(),
             refusing: watch::Sender::new(false),
             cuts: watch::Sender::new(0),
             open: AtomicUsize::new(0),
@@ -118,11 +141,11 @@ impl Relay {
         self.shared.cuts.send_modify(|cuts| *cuts += 1);
     }
 
-    /// Falls silent: connections stay open, nothing passes, no end is told; false ends it.
+    /// Falls silent, as far as `silence` says: connections stay open, no end is told.
     ///
     /// What was sent meanwhile passes afterwards, as far as it fits into the buffers.
-    pub(crate) fn silence(&self, silent: bool) {
-        self.shared.silent.send_replace(silent);
+    pub(crate) fn silence(&self, silence: Silence) {
+        self.shared.silence.send_replace(silence);
     }
 
     /// Resets new connections at once, as if nobody listened; false ends it.
@@ -202,7 +225,7 @@ async fn connection(mut client: TcpStream, shared: &Shared) -> io::Result<()> {
         shrink(&SockRef::from(&socket), buffers)?;
         socket.set_nonblocking(true)?;
         let socket = tokio::net::TcpSocket::from_std_stream(socket.into());
-        shared.audible().await;
+        shared.audible(Direction::Up).await;
         socket.connect(shared.target).await?
     };
     client.set_nodelay(true)?;
@@ -233,9 +256,9 @@ enum Direction {
 }
 
 impl Shared {
-    async fn audible(&self) {
-        let mut silent = self.silent.subscribe();
-        let seen = silent.wait_for(|silent| !silent).await;
+    async fn audible(&self, direction: Direction) {
+        let mut silence = self.silence.subscribe();
+        let seen = silence.wait_for(|silence| !silence.holds(direction)).await;
         seen.expect("the relay has its own sender");
     }
 
@@ -271,7 +294,7 @@ async fn pump(
         loop {
             let mut chunk = vec![0; CHUNK_BYTES];
             let length = from.read(&mut chunk).await.unwrap_or(0);
-            shared.audible().await;
+            shared.audible(direction).await;
             chunk.truncate(length);
             let due = Instant::now() + shared.link.borrow().delay;
             let end = length == 0;
@@ -291,7 +314,7 @@ async fn pump(
                 free = free.max(Instant::now()) + Duration::from_micros(bytes * 1_000_000 / rate);
             }
             sleep_until(due.max(free)).await;
-            shared.audible().await;
+            shared.audible(direction).await;
             to.write_all(&chunk).await?;
             shared
                 .passed(direction)

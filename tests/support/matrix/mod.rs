@@ -16,6 +16,7 @@ use std::fmt;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
+use std::slice;
 use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
@@ -26,7 +27,7 @@ use super::eventually::{eventually, eventually_async, idle, within};
 use super::facade::Facade;
 use super::openbao::Bao;
 use super::pki::Authority;
-use super::relay::Relay;
+use super::relay::{Relay, Silence};
 use super::sortie::{Sortie, http_get};
 use super::stand::{self, Plan};
 use super::testbed::Testbed;
@@ -64,10 +65,18 @@ pub(crate) enum Blow {
     HubCut(Duration),
     /// Nothing passes between agent and hub, and no end is told.
     HubSilent(Duration),
+    /// What the agent sends does not reach the hub.
+    HubDeaf(Duration),
+    /// What the hub sends does not reach the agent.
+    HubMute(Duration),
     /// The link between agent and API server is cut, and refused while it lasts.
     ApiCut(Duration),
     /// Nothing passes between agent and API server, and no end is told.
     ApiSilent(Duration),
+    /// What the agent sends does not reach the API server.
+    ApiDeaf(Duration),
+    /// What the API server sends does not reach the agent.
+    ApiMute(Duration),
     /// The engine that holds the kubeconfig cannot be reached.
     Engine(Duration),
     /// The hub's disk is full.
@@ -76,7 +85,7 @@ pub(crate) enum Blow {
 
 impl Blow {
     /// Every one, those that last for `lasting`.
-    pub(crate) const fn all(lasting: Duration) -> [Self; 10] {
+    pub(crate) const fn all(lasting: Duration) -> [Self; 14] {
         [
             Self::Hub,
             Self::Agent,
@@ -84,8 +93,12 @@ impl Blow {
             Self::ApiServer,
             Self::HubCut(lasting),
             Self::HubSilent(lasting),
+            Self::HubDeaf(lasting),
+            Self::HubMute(lasting),
             Self::ApiCut(lasting),
             Self::ApiSilent(lasting),
+            Self::ApiDeaf(lasting),
+            Self::ApiMute(lasting),
             Self::Engine(lasting),
             Self::Disk(lasting),
         ]
@@ -153,7 +166,10 @@ impl Round {
         let excused = match self.blow {
             // A new server's cache begins at its start: it may not know the last version.
             Blow::ApiServer => self.expired,
-            Blow::ApiCut(lasting) | Blow::ApiSilent(lasting)
+            Blow::ApiCut(lasting)
+            | Blow::ApiSilent(lasting)
+            | Blow::ApiDeaf(lasting)
+            | Blow::ApiMute(lasting)
                 if lasting > Duration::from_mins(1) =>
             {
                 self.expired
@@ -307,12 +323,14 @@ impl World {
                 self.testbed.start_again().await;
             }
             Blow::HubCut(lasting) => cut(&self.hub_links, lasting).await,
-            Blow::HubSilent(lasting) => silence(&self.hub_links, lasting).await,
-            Blow::ApiCut(lasting) => cut(std::slice::from_ref(&self.api_link), lasting).await,
-            Blow::ApiSilent(lasting) => {
-                silence(std::slice::from_ref(&self.api_link), lasting).await;
-            }
-            Blow::Engine(lasting) => cut(std::slice::from_ref(&self.engine_link), lasting).await,
+            Blow::HubSilent(lasting) => silence(&self.hub_links, Silence::Both, lasting).await,
+            Blow::HubDeaf(lasting) => silence(&self.hub_links, Silence::Up, lasting).await,
+            Blow::HubMute(lasting) => silence(&self.hub_links, Silence::Down, lasting).await,
+            Blow::ApiCut(lasting) => cut(slice::from_ref(&self.api_link), lasting).await,
+            Blow::ApiSilent(lasting) => self.silence_api(Silence::Both, lasting).await,
+            Blow::ApiDeaf(lasting) => self.silence_api(Silence::Up, lasting).await,
+            Blow::ApiMute(lasting) => self.silence_api(Silence::Down, lasting).await,
+            Blow::Engine(lasting) => cut(slice::from_ref(&self.engine_link), lasting).await,
             Blow::Disk(lasting) => {
                 fill_disk(&self.hub, true);
                 idle(lasting).await;
@@ -323,6 +341,10 @@ impl World {
 }
 
 impl World {
+    async fn silence_api(&self, what: Silence, lasting: Duration) {
+        silence(slice::from_ref(&self.api_link), what, lasting).await;
+    }
+
     /// How often the agent that runs was told 410.
     async fn expired(&self) -> usize {
         let address = self.agent.address("metrics").await;
@@ -375,13 +397,13 @@ async fn cut(links: &[Relay], lasting: Duration) {
     }
 }
 
-async fn silence(links: &[Relay], lasting: Duration) {
+async fn silence(links: &[Relay], what: Silence, lasting: Duration) {
     for link in links {
-        link.silence(true);
+        link.silence(what);
     }
     idle(lasting).await;
     for link in links {
-        link.silence(false);
+        link.silence(Silence::None);
     }
 }
 
