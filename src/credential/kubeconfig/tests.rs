@@ -1,3 +1,6 @@
+use std::fmt::Debug;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
@@ -6,7 +9,7 @@ use secrecy::ExposeSecret;
 
 use super::*;
 use crate::credential::testkit::Authority;
-use crate::credential::{Asking, Auth, Reason, TokenSource};
+use crate::credential::{Asking, Auth, Fetched, Published, Reason, TokenSource};
 use crate::secret::SecretBytes;
 
 /// A kubeconfig whose cluster and user have these lines besides the server and its authority.
@@ -44,6 +47,38 @@ fn a_token_and_its_cluster_are_read() {
     let shown = format!("{credential:?}");
     assert!(shown.contains("10.0.0.1") && shown.contains("token"));
     assert!(!shown.contains("planted"));
+}
+
+#[test]
+fn a_panic_over_what_holds_a_secret_tells_nothing_of_it() {
+    let secret = || SecretBytes::new(b"planted".to_vec());
+    let credential = || sealed(&document(SERVER, TOKEN)).unwrap();
+    let basic = "    username: planted\n    password: planted\n";
+    let fetched = Fetched {
+        document: secret(),
+        version: None,
+        lease: None,
+    };
+    let published = Published {
+        credential: Some(Arc::new(credential())),
+        ..Published::default()
+    };
+    let held: [Box<dyn Debug>; 6] = [
+        Box::new(secret()),
+        Box::new(Auth::Bearer(secret())),
+        Box::new(credential()),
+        Box::new(sealed(&document(SERVER, basic)).map_err(|error| error.to_string())),
+        Box::new(fetched),
+        Box::new(published),
+    ];
+    for held in held {
+        // As an `unwrap` of it would.
+        let panicking = AssertUnwindSafe(|| panic!("unwrapped: {held:?}"));
+        let Err(payload) = catch_unwind(panicking);
+        let message = payload.downcast_ref::<String>().unwrap();
+        assert!(message.starts_with("unwrapped: "), "{message}");
+        assert!(!message.contains("planted"), "{message}");
+    }
 }
 
 #[test]
@@ -270,7 +305,7 @@ async fn a_connection_mints_in_place_of_the_commands_that_are_known() {
         let without = relaxed(rules.clone(), &text).unwrap_err().to_string();
         let profile = Profile {
             rules,
-            tokens: Some(std::sync::Arc::new(Mint)),
+            tokens: Some(Arc::new(Mint)),
             ..Profile::sealed()
         };
         let read = read(text.as_bytes(), None, &profile);
