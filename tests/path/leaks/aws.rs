@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::looks::{AT_REST, SECOND, Values, assert_gone, looked_through, rewrite};
+use super::looks::{AT_REST, IN_USE, SECOND, Values, assert_gone, looked_through, rewrite};
 use crate::aws::{READ, plan, pod_identity, stand};
 use crate::support::eventually::idle;
 use crate::support::moto::Moto;
@@ -20,8 +20,10 @@ const ACCOUNTS: [(&str, &str); 2] = [
     ("object", "sec+s3://objects/configs/object"),
 ];
 
-/// Connections: each has the login.
-const CONNECTIONS: usize = 2;
+/// In how many places a value is held: each of the two connections has the login.
+fn holders(name: &str) -> usize {
+    if name.starts_with("login") { 2 } else { 1 }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_came_from_aws_lies_in_memory_once_and_goes_with_its_account() {
@@ -71,17 +73,15 @@ async fn what_came_from_aws_lies_in_memory_once_and_goes_with_its_account() {
         stand.wait(name, "ACTIVE").await;
     }
     let pid = stand.agent.pid();
-    looked_through(&stand, &names, &values, pid).await;
+    let most = looked_through(&stand, &names, &values, pid).await;
+    for ((name, _), most) in values.0.iter().zip(most) {
+        assert!(most <= holders(name) * IN_USE, "in use: {name}: {most}");
+    }
     idle(SECOND).await;
     let found = values.needles().scan(pid);
     let copies = values.report("at rest", &found);
     for ((name, _), copies) in values.0.iter().zip(copies) {
-        let is_login = name.starts_with("login");
-        let most = if is_login {
-            CONNECTIONS * AT_REST
-        } else {
-            AT_REST
-        };
+        let most = holders(name) * AT_REST;
         assert!((1..=most).contains(&copies), "{name}: {copies}, {found:?}");
     }
 

@@ -215,7 +215,10 @@ fn google_yaml(google: &Google) -> String {
 async fn a_credential_of_an_engine_lies_in_memory_once_and_goes_with_its_account() {
     let lab = Lab::start().await;
     let pid = lab.stand.agent.pid();
-    looked_through(&lab.stand, ACCOUNTS, &lab.values, pid).await;
+    let most = looked_through(&lab.stand, ACCOUNTS, &lab.values, pid).await;
+    for ((name, _), most) in lab.values.0.iter().zip(most) {
+        assert!(most <= IN_USE, "in use: {name}: {most}");
+    }
     idle(SECOND).await;
     let needles = lab.values.needles();
     lab.assert_at_rest("at rest", &needles.scan(pid));
