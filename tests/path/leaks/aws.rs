@@ -77,6 +77,13 @@ async fn what_came_from_aws_lies_in_memory_once_and_goes_with_its_account() {
     for ((name, _), most) in values.0.iter().zip(most) {
         assert!(most <= holders(name) * IN_USE, "in use: {name}: {most}");
     }
+    // At rest nothing is asked for: so far each secret was, every second.
+    let engines = plan.engines_yaml.replace("refresh: 1s", "refresh: 1h");
+    let engines = format!("engines:\n{engines}");
+    rewrite(&stand, &engines, &plan.accounts_yaml).await;
+    for name in names {
+        stand.wait(name, "ACTIVE").await;
+    }
     idle(SECOND).await;
     let found = values.needles().scan(pid);
     let copies = values.report("at rest", &found);
