@@ -59,23 +59,17 @@ impl Backoff {
     }
 }
 
-/// Waits for `pause`, for ever where that is beyond all time. For a task that is stopped from
+/// Waits for `time`, for ever where that is beyond all time. For a task that is stopped from
 /// outside, by dropping it.
 #[expect(
     clippy::disallowed_methods,
-    reason = "the one bare pause that others are given"
+    reason = "the one pause that others are made of"
 )]
-pub async fn pause(pause: Duration) {
-    tokio::time::sleep(pause).await;
+pub async fn pause(time: Duration) {
+    tokio::time::sleep(time).await;
 }
 
-/// Waits for `pause`; false, and sooner, if `stop` is cancelled.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the one stop-aware pause that others are given"
-)]
-pub async fn pause_unless(stop: &CancellationToken, pause: Duration) -> bool {
-    stop.run_until_cancelled(tokio::time::sleep(pause))
-        .await
-        .is_some()
+/// Waits for `time`; false, and sooner, if `stop` is cancelled.
+pub async fn pause_unless(stop: &CancellationToken, time: Duration) -> bool {
+    stop.run_until_cancelled(pause(time)).await.is_some()
 }
