@@ -58,10 +58,11 @@ pub(super) async fn supervise(worker: Worker, owner: Tasks, stop: CancellationTo
     tell_relaxations(&worker.settings);
     let entropy = Arc::clone(&worker.entropy);
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(5), entropy);
-    // From one worker to the next: what was given up is not asked for as if it had never been there.
-    let mut followed = None;
+    // Followed from one worker to the next: what nobody follows is wiped, and what was given up would
+    // be asked for as if it had never been there.
+    let mut followed = worker.store.follow(&worker.settings.source);
     loop {
-        drop(followed.replace(worker.store.follow(&worker.settings.source)));
+        let credential = followed.published();
         let tasks = owner.child();
         let connections = worker.connections.child();
         let one = Worker {
@@ -71,9 +72,10 @@ pub(super) async fn supervise(worker: Worker, owner: Tasks, stop: CancellationTo
         let set = tasks.clone();
         let ended = CancellationToken::new();
         let anew = ended.clone();
-        tasks.spawn("worker", move |stop| one.run(set, stop, anew));
+        tasks.spawn("worker", move |stop| one.run(credential, set, stop, anew));
         let died = tokio::select! {
             () = stop.cancelled() => {
+                drop(followed);
                 return leave(&worker, &tasks, &connections, &owner).await;
             }
             () = ended.cancelled() => None,
@@ -95,6 +97,8 @@ pub(super) async fn supervise(worker: Worker, owner: Tasks, stop: CancellationTo
         {
             return;
         }
+        // The same, unless its keeper is gone.
+        followed = worker.store.follow(&worker.settings.source);
     }
 }
 
@@ -155,20 +159,28 @@ struct Known {
 }
 
 impl Worker {
-    async fn run(self, tasks: Tasks, stop: CancellationToken, anew: CancellationToken) {
+    async fn run(
+        self,
+        credential: watch::Receiver<Published>,
+        tasks: Tasks,
+        stop: CancellationToken,
+        anew: CancellationToken,
+    ) {
         // Dropped with the future: everything of this account stops with its worker.
         let _stops = tasks.stop_on_drop();
-        let running = self.serve(&tasks, &stop);
+        let running = self.serve(credential, &tasks, &stop);
         if stop.run_until_cancelled(running).await == Some(Next::Anew) {
             anew.cancel();
         }
     }
 
-    async fn serve(&self, tasks: &Tasks, stop: &CancellationToken) -> Next {
+    async fn serve(
+        &self,
+        mut credential: watch::Receiver<Published>,
+        tasks: &Tasks,
+        stop: &CancellationToken,
+    ) -> Next {
         self.tell(&BTreeMap::new(), &Status::new(v1::AccountState::Activating));
-        // Kept until the end: what nobody follows is wiped.
-        let followed = self.store.follow(&self.settings.source);
-        let mut credential = followed.published();
         let Some((cluster, known)) = self.connect(&mut credential, stop).await else {
             return Next::Stop;
         };
