@@ -26,6 +26,15 @@ const RECOVERY: Duration = Duration::from_secs(30);
 /// Pause between two operations on the account.
 const BETWEEN: Duration = Duration::from_millis(200);
 
+/// The same with an engine that is away for hours: for how long, and how long its credential is used.
+const LONG_AWAY: Duration = Duration::from_hours(2);
+const LONG_MAX_STALE: Duration = Duration::from_mins(90);
+const LONG_BETWEEN: Duration = Duration::from_secs(5);
+
+/// From when on the engine is asked as seldom as it ever is, and how seldom that is.
+const AT_THE_CAP: Duration = Duration::from_mins(30);
+const CAP: Duration = Duration::from_mins(5);
+
 /// Watches through the hub.
 const WATCHES: usize = 10;
 
@@ -42,10 +51,12 @@ impl Uses {
     async fn of(lab: &CutOver) -> Self {
         let client = Client::read(&lab.stand.kubeconfig("shop", "user").await);
         let path = format!("{}{}", client.path, lab.objects());
+        // Longer than any test here, so that none ends by itself.
+        let query = format!("watch=1&timeoutSeconds={}", 2 * LONG_AWAY.as_secs());
         let mut watches = Vec::new();
         for _ in 0..WATCHES {
             let watching = Api::of(client.https());
-            watches.push(watching.watch(&format!("{path}?watch=1")).await);
+            watches.push(watching.watch(&format!("{path}?{query}")).await);
         }
         Self {
             facade: Api::of(client.https()),
@@ -96,6 +107,13 @@ async fn suspended(lab: &CutOver, limit: Duration) {
     .await;
 }
 
+/// How often the agent has asked the engine, as it recorded.
+fn fetches(lab: &CutOver) -> usize {
+    let log = lab.stand.agent.log();
+    let fetch = |entry: &Entry| entry.text("action") == Some("secret-fetch");
+    log.entries().filter(fetch).count()
+}
+
 #[tokio::test]
 async fn what_must_not_be_used_without_its_engine_suspends_its_account_until_that_is_back() {
     let (mut lab, planted) = CutOver::start(Sort::Token, ", credential-max-stale: 0s").await;
@@ -103,14 +121,9 @@ async fn what_must_not_be_used_without_its_engine_suspends_its_account_until_tha
     suspended(&lab, LIMIT).await;
     lab.assert_gone(&planted).await;
     // It is asked for again meanwhile, which changes nothing.
-    let fetches = || {
-        let log = lab.stand.agent.log();
-        let fetch = |entry: &Entry| entry.text("action") == Some("secret-fetch");
-        log.entries().filter(fetch).count()
-    };
-    let before = fetches();
+    let before = fetches(&lab);
     eventually("the engine is asked again", || {
-        (fetches() > before).then_some(())
+        (fetches(&lab) > before).then_some(())
     })
     .await;
     suspended(&lab, Duration::from_secs(1)).await;
@@ -157,4 +170,46 @@ async fn an_engine_is_borne_while_it_is_away_and_its_credential_given_up_when_ag
     let given_up = gone.elapsed();
     let well = recovered(&mut lab).await;
     println!("away for longer: given up after {given_up:?}, well {well:?} after its return");
+}
+
+#[tokio::test]
+#[ignore = "takes two hours: `.ci/soak long-outage` runs it"]
+async fn an_engine_that_is_away_for_two_hours_costs_nothing_until_its_credential_is_given_up() {
+    let more = format!(", credential-max-stale: {}s", LONG_MAX_STALE.as_secs());
+    // A certificate outlasts the test; a token of the API server would not.
+    let (mut lab, _planted) = CutOver::start(Sort::Certificate, &more).await;
+    let mut uses = Uses::of(&lab).await;
+    let lists = lab.testbed.lists();
+
+    lab.bao.server().kill().await;
+    let gone = Instant::now();
+    let mut at_the_cap = None;
+    while gone.elapsed() + Duration::from_secs(3) < LONG_MAX_STALE {
+        uses.create().await;
+        uses.all_told().await;
+        assert_eq!(lab.stand.account("shop").await["state"], "ACTIVE");
+        if gone.elapsed() >= AT_THE_CAP && at_the_cap.is_none() {
+            at_the_cap = Some((Instant::now(), fetches(&lab)));
+        }
+        idle(LONG_BETWEEN.min(LONG_MAX_STALE.saturating_sub(gone.elapsed()))).await;
+    }
+    assert_eq!(lab.testbed.lists(), lists, "nothing was listed again");
+    suspended(&lab, Duration::from_secs(8)).await;
+    let given_up = gone.elapsed();
+    while gone.elapsed() < LONG_AWAY {
+        assert_eq!(lab.stand.account("shop").await["state"], "SUSPENDED");
+        idle(LONG_BETWEEN).await;
+    }
+    let (since, before) = at_the_cap.expect("the cap is reached before the credential is given up");
+    let (asked, time) = (fetches(&lab) - before, since.elapsed());
+    assert!(
+        time.as_secs() >= asked.saturating_sub(1) as u64 * CAP.as_secs(),
+        "{asked} times within {time:?}"
+    );
+    let well = recovered(&mut lab).await;
+    println!(
+        "away for {LONG_AWAY:?}: {} operations told by {WATCHES} watches, given up after \
+         {given_up:?}, asked {asked} times in the last {time:?}, well {well:?} after its return",
+        uses.made.len()
+    );
 }
