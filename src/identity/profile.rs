@@ -30,7 +30,7 @@ pub enum Usage {
 
 /// The profile of one role's leaves.
 ///
-/// Common to all: empty subject, one critical SAN with exactly one URI, key usage
+/// Common to all: one SAN with exactly one URI, critical where the subject is empty, key usage
 /// `digitalSignature` (critical), no CA, SKI and AKI, 128-bit random serial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Profile {
@@ -42,6 +42,10 @@ pub struct Profile {
     pub ttl: Duration,
     /// Whether DNS names and addresses may stand beside the URI.
     pub names: bool,
+    /// Whether the subject has the name as its common name, and is not empty. Nobody here reads it;
+    /// others that are shown the certificate do (Vault's method `cert` names an entity after it and
+    /// fails without).
+    pub common_name: bool,
 }
 
 /// The profiles, by role.
@@ -64,6 +68,7 @@ pub const fn profile(role: Role) -> Profile {
         usage,
         ttl: Duration::from_hours(hours),
         names,
+        common_name: matches!(role, Role::Agent),
     }
 }
 
@@ -84,10 +89,11 @@ mod tests {
             };
             writeln!(
                 wanted,
-                "  {}: {{ ttl: {}h, extended-key-usage: {usage}, dns-and-ip-names: {} }}",
+                "  {}: {{ ttl: {}h, extended-key-usage: {usage}, dns-and-ip-names: {}, common-name: {} }}",
                 profile.role,
                 profile.ttl.as_secs() / 3600,
                 profile.names,
+                profile.common_name,
             )
             .unwrap();
         }

@@ -3,8 +3,8 @@
 use std::time::SystemTime;
 
 use rcgen::{
-    CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType,
-    SerialNumber,
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose,
+    SanType, SerialNumber,
 };
 use rustls::pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
@@ -43,7 +43,7 @@ pub(super) fn issue(
     let not_after = whole_seconds((now + order.ttl).min(signer.not_after));
 
     let mut params = CertificateParams::default();
-    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name = subject(order);
     params.serial_number = Some(serial);
     params.subject_alt_names = names(order).map_err(sign)?;
     // Explicit, because rcgen writes the subject key identifier only then.
@@ -67,6 +67,14 @@ pub(super) fn issue(
         not_before,
         not_after,
     })
+}
+
+fn subject(order: &Order) -> DistinguishedName {
+    let mut subject = DistinguishedName::new();
+    if profile(order.id.role).common_name {
+        subject.push(DnType::CommonName, order.id.name.to_string());
+    }
+    subject
 }
 
 fn names(order: &Order) -> Result<Vec<SanType>, rcgen::Error> {

@@ -12,7 +12,7 @@ use x509_parser::prelude::FromDer as _;
 use super::*;
 use crate::entropy;
 use crate::identity::fixtures::{House, domain, id, order};
-use crate::identity::profile::{BACKDATE, PROFILES, Usage};
+use crate::identity::profile::{BACKDATE, PROFILES, Profile, Usage};
 use crate::identity::verify::{Wanted, peer, rules};
 use crate::identity::{KeyPair, Role, SpiffeId, csr};
 
@@ -147,7 +147,12 @@ fn every_leaf_is_exactly_its_roles_profile() {
         let (key, issued) = house.issue(profile.role, "some.name-1");
         let (_, leaf) = X509Certificate::from_der(issued.chain.first().unwrap()).unwrap();
         assert_eq!(leaf.version().0, 2);
-        assert!(leaf.subject().iter().next().is_none());
+        let subject = if profile.common_name {
+            "CN=some.name-1"
+        } else {
+            ""
+        };
+        assert_eq!(leaf.subject().to_string(), subject);
         assert_eq!(leaf.public_key().raw, key.spki_der());
         assert_eq!(hex::encode(leaf.raw_serial()), issued.serial);
         assert_eq!(
@@ -160,10 +165,7 @@ fn every_leaf_is_exactly_its_roles_profile() {
             rules::validity(&leaf),
             (issued.not_before, issued.not_after)
         );
-        assert_eq!(
-            extensions(&leaf),
-            expected_extensions(profile.role, profile.usage)
-        );
+        assert_eq!(extensions(&leaf), expected_extensions(profile));
     }
 }
 
@@ -207,14 +209,17 @@ fn extensions(leaf: &X509Certificate<'_>) -> Vec<String> {
     all
 }
 
-fn expected_extensions(role: Role, usage: Usage) -> Vec<String> {
+fn expected_extensions(profile: Profile) -> Vec<String> {
+    let usage = profile.usage;
     let (client, server) = (usage == Usage::Client, usage == Usage::Server);
-    let uri = format!("URI({})", id(role, "some.name-1"));
-    let names = if role == Role::Hub {
-        format!("critical {uri} DNSName(localhost) IPAddress(7f:00:00:01)")
+    let uri = format!("URI({})", id(profile.role, "some.name-1"));
+    let more = if profile.names {
+        " DNSName(localhost) IPAddress(7f:00:00:01)"
     } else {
-        format!("critical {uri}")
+        ""
     };
+    let critical = if profile.common_name { "" } else { "critical " };
+    let names = format!("{critical}{uri}{more}");
     let mut all = vec![
         "authority key id".to_owned(),
         "critical constraints ca=false".to_owned(),
@@ -248,7 +253,7 @@ fn nothing_but_the_key_of_a_request_reaches_a_certificate() {
     let (_, modest) = house.issue(Role::Agent, "prod");
     let (_, modest) = X509Certificate::from_der(modest.chain.first().unwrap()).unwrap();
     assert_eq!(extensions(&leaf), extensions(&modest));
-    assert!(leaf.subject().iter().next().is_none());
+    assert_eq!(leaf.subject(), modest.subject());
 }
 
 #[test]
