@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sortie::credential::{
-    EngineSettings, Engines, MAX_STALE, Reference, Rules, Settings, Source, Store, file,
+    EngineSettings, Engines, MAX_STALE, Reference, Rules, Settings, Source, Store, Surroundings,
+    file,
 };
 use sortie::tasks::Tasks;
 use sortie::{clock, entropy};
@@ -102,15 +103,18 @@ fn write(folder: &TempDir) -> Arc<[Source]> {
 }
 
 fn store(folder: &TempDir, tasks: Tasks) -> Store {
-    let engines = Engines::new(vec![Settings {
-        name: "files".to_owned(),
-        default: false,
-        refresh: REFRESH,
-        max_stale: MAX_STALE,
-        engine: EngineSettings::File(file::Settings {
-            root: folder.path().to_owned(),
-        }),
-    }]);
+    let engines = Engines::new(
+        vec![Settings {
+            name: "files".to_owned(),
+            default: false,
+            refresh: REFRESH,
+            max_stale: MAX_STALE,
+            engine: EngineSettings::File(file::Settings {
+                root: folder.path().to_owned(),
+            }),
+        }],
+        Surroundings::of_system(),
+    );
     Store::new(Arc::new(engines), clock::system(), entropy::system(), tasks)
 }
 

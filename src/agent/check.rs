@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _, join_all};
 use futures_util::stream::{self, StreamExt as _};
+use tokio::sync::watch;
 
 use super::fan_out;
 use super::uplink::server_name;
@@ -15,7 +16,7 @@ use super::worker::{git_version, scopes};
 use super::{AccountSettings, Settings, bind};
 use crate::clock::SharedClock;
 use crate::cluster::{ApiRequest, Cluster, ClusterError, Reason, Transport};
-use crate::credential::{self, Engines};
+use crate::credential::{self, Engines, OwnCertificate, Surroundings};
 use crate::fault::Chain;
 use crate::identity::channel::{connect, probe};
 use crate::identity::renewal::{CLOCK_OFFSET_WARNING, ClockOffset};
@@ -34,7 +35,7 @@ const LISTS: usize = 4;
 /// Looks at everything that an agent needs, at once, and tells what it found.
 pub async fn check(settings: Settings, rules: &Rules, clock: &SharedClock) -> Vec<Finding> {
     let tasks = Tasks::new();
-    let engines = Engines::new(settings.engines.clone());
+    let engines = Engines::new(settings.engines.clone(), surroundings(&settings, clock));
     let bounded = |what: String, looking: BoxFuture<'static, Vec<Finding>>| async move {
         let looked = tokio::time::timeout(CHECK_TIMEOUT, looking).await;
         looked.unwrap_or_else(|_elapsed| {
@@ -95,6 +96,21 @@ async fn port(door: &'static str, address: SocketAddr) -> Vec<Finding> {
 }
 
 /// What the agent would show, as far as that can be seen without showing it.
+/// What engines take from a command that is not the running agent: its certificate is the one that
+/// `state-dir` keeps, if any.
+pub fn surroundings(settings: &Settings, clock: &SharedClock) -> Surroundings {
+    let folder = settings.state_dir.as_ref().filter(|folder| folder.exists());
+    let kept = folder.and_then(|folder| keep::load(folder, &settings.name, clock.now()).ok()?);
+    let certificate = kept.map(|kept| {
+        let (_never_another, told) = watch::channel(Some(Arc::new(kept.certified())));
+        OwnCertificate::told_by(told)
+    });
+    Surroundings {
+        certificate: certificate.unwrap_or_default(),
+        ..Surroundings::of_system()
+    }
+}
+
 fn identity(settings: &Settings, clock: &SharedClock) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.push(match settings.evidence.show() {

@@ -254,7 +254,7 @@ fn tell(error: &FetchError, failed: &mut Option<&'static str>) {
 mod tests {
     use super::*;
     use crate::credential::testkit::Logged;
-    use crate::credential::{EngineSettings, Locator, MAX_STALE, Rules, file};
+    use crate::credential::{EngineSettings, Locator, MAX_STALE, Rules, Surroundings, file};
     use crate::entropy;
     use crate::policy;
 
@@ -296,10 +296,14 @@ mod tests {
         names.collect()
     }
 
+    fn engines(settings: Vec<crate::credential::Settings>) -> Arc<Engines> {
+        Arc::new(Engines::new(settings, Surroundings::of_system()))
+    }
+
     fn following() -> Following {
         Following {
             reference: each(&template("*")).unwrap().clone(),
-            engines: Arc::default(),
+            engines: engines(Vec::new()),
             known: watch::Sender::default(),
             missing: BTreeMap::new(),
         }
@@ -373,18 +377,18 @@ mod tests {
         let root = folder.path().join("root");
         std::fs::create_dir(&root).unwrap();
         std::fs::write(root.join("eu"), "").unwrap();
-        let engines = Arc::new(Engines::new(vec![crate::credential::Settings {
+        let engines_of_root = engines(vec![crate::credential::Settings {
             name: "vol".to_owned(),
             default: false,
             refresh: Duration::from_hours(1),
             max_stale: MAX_STALE,
             engine: EngineSettings::File(file::Settings { root: root.clone() }),
-        }]));
+        }]);
         let tasks = Tasks::new();
         let mut fan_out = FanOut::new(tasks.clone(), entropy::system());
         let mut changes = fan_out.changes();
         let wanted = [template("prod-*")];
-        fan_out.follow(&wanted, &engines);
+        fan_out.follow(&wanted, &engines_of_root);
         changes.changed().await.unwrap();
         assert_eq!(names(&fan_out.expanded(&wanted)), ["prod-eu"]);
         std::fs::write(root.join("us"), "").unwrap();
@@ -393,10 +397,10 @@ mod tests {
 
         // Other engines, of which none is the one that is meant.
         std::fs::remove_dir_all(&root).unwrap();
-        fan_out.follow(&wanted, &Arc::default());
+        fan_out.follow(&wanted, &engines(Vec::new()));
         let known = fan_out.expanded(&wanted);
         assert_eq!(names(&known), ["prod-eu", "prod-us"]);
-        fan_out.follow(&[], &engines);
+        fan_out.follow(&[], &engines_of_root);
         assert_eq!(names(&fan_out.expanded(&wanted)), [] as [&str; 0]);
         assert!(tasks.drain(Duration::from_secs(5)).await);
     }

@@ -40,7 +40,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::clock::SharedClock;
-use crate::credential;
+use crate::credential::{self, OwnCertificate};
 use crate::entropy::{self, SharedEntropy};
 use crate::fault::Advised;
 use crate::identity::renewal::Schedule;
@@ -54,7 +54,7 @@ use crate::telemetry::health;
 use crate::telemetry::health::Latches;
 
 pub use accounts::Counts;
-pub use check::check;
+pub use check::{check, surroundings};
 pub use evidence::joining;
 pub use roster::Wanted;
 
@@ -268,11 +268,13 @@ pub async fn start(
     // carry them to the clusters. The uplink ends both.
     let connections = Tasks::new();
     let quota = Arc::default();
+    let (shown, told) = watch::channel(None);
     let roster = roster::Roster::new(roster::Common {
         rules: rules.clone(),
         accounts: Arc::clone(&accounts),
         clock: Arc::clone(&clock),
         entropy: Arc::clone(&entropy),
+        certificate: OwnCertificate::told_by(told),
         hash_key: std::hash::RandomState::new(),
         quota: Arc::clone(&quota),
         connections: connections.clone(),
@@ -299,6 +301,7 @@ pub async fn start(
         latches.clone(),
         clock,
         entropy,
+        shown,
     );
     let identity = uplink.status();
     let owner = tasks.clone();

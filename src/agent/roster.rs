@@ -11,7 +11,7 @@ use super::accounts::Accounts;
 use super::fan_out::FanOut;
 use super::worker::{self, Worker};
 use crate::clock::SharedClock;
-use crate::credential::{self, Engines, Store};
+use crate::credential::{self, Engines, OwnCertificate, Store, Surroundings};
 use crate::entropy::SharedEntropy;
 use crate::policy::{AccountPolicy, Rules};
 use crate::stream::Quota;
@@ -32,6 +32,8 @@ pub(super) struct Common {
     pub(super) accounts: Arc<Accounts>,
     pub(super) clock: SharedClock,
     pub(super) entropy: SharedEntropy,
+    /// The agent's own, for engines that know it by that.
+    pub(super) certificate: OwnCertificate,
     pub(super) hash_key: std::hash::RandomState,
     /// What all accounts together may read and hold at once.
     pub(super) quota: Arc<Quota>,
@@ -81,7 +83,12 @@ enum Cause {
 impl Roster {
     pub(super) fn new(common: Common) -> Self {
         let fan_out = FanOut::new(common.tasks.clone(), Arc::clone(&common.entropy));
-        let engines = Arc::default();
+        let surroundings = Surroundings {
+            clock: Arc::clone(&common.clock),
+            entropy: Arc::clone(&common.entropy),
+            certificate: common.certificate.clone(),
+        };
+        let engines = Arc::new(Engines::new(Vec::new(), surroundings));
         Self {
             store: common.store(&engines),
             common,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
+use rustls::sign::CertifiedKey;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -79,6 +80,8 @@ pub(super) struct Uplink {
     clock: SharedClock,
     entropy: SharedEntropy,
     status: watch::Sender<IdentityStatus>,
+    /// Tells the certificate to engines that know the agent by it.
+    shown: watch::Sender<Option<Arc<CertifiedKey>>>,
 }
 
 /// The certificate in use, and when to renew it.
@@ -112,6 +115,7 @@ impl Uplink {
         latches: Latches,
         clock: SharedClock,
         entropy: SharedEntropy,
+        shown: watch::Sender<Option<Arc<CertifiedKey>>>,
     ) -> Self {
         let status = watch::Sender::default();
         Self {
@@ -121,6 +125,7 @@ impl Uplink {
             clock,
             entropy,
             status,
+            shown,
         }
     }
 
@@ -379,6 +384,8 @@ impl Uplink {
         let (from, until) = (certificate.issued_at(), certificate.not_after());
         let schedule = Schedule::draw(from, until, &*self.entropy);
         self.latches.close("identity");
+        self.shown
+            .send_replace(Some(Arc::new(certificate.certified())));
         self.status.send_if_modified(|status| {
             status.not_after = Some(until);
             let first = status.report.serial.is_empty();

@@ -4,6 +4,7 @@
 //! together. An engine that goes away is looked for by one probe without a credential every
 //! [`PROBE_EVERY`], however many keys wait for it, so that they need not ask themselves.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use super::google;
 use super::kubernetes::Kubernetes;
 use super::noop::Noop;
 use super::settings::{EngineSettings, Settings};
+use super::surroundings::Surroundings;
 use super::vault::Vault;
 use super::{Engine, Fetched, Reference};
 
@@ -58,22 +60,34 @@ struct Probing {
 
 impl Connection {
     /// Prepares a connection; nothing is dialled yet.
-    pub(super) fn new(settings: Settings) -> Self {
+    pub(super) fn new(settings: Settings, surroundings: &Surroundings) -> Self {
         let engine: Box<dyn Engine> = match &settings.engine {
             #[cfg(feature = "aws")]
-            EngineSettings::S3(s3) => Box::new(aws::S3::new(s3.clone())),
+            EngineSettings::S3(s3) => {
+                Box::new(aws::S3::new(s3.clone(), Arc::clone(&surroundings.clock)))
+            }
             #[cfg(feature = "aws")]
-            EngineSettings::SecretsManager(aws) => Box::new(aws::SecretsManager::new(aws.clone())),
+            EngineSettings::SecretsManager(aws) => Box::new(aws::SecretsManager::new(
+                aws.clone(),
+                Arc::clone(&surroundings.clock),
+            )),
             #[cfg(feature = "google")]
             EngineSettings::Gcs(google) => Box::new(google::Storage::new(google.clone())),
             #[cfg(feature = "google")]
             EngineSettings::GoogleSecretsManager(google) => {
                 Box::new(google::Secrets::new(google.clone()))
             }
-            EngineSettings::File(file) => Box::new(Files::new(file.clone())),
-            EngineSettings::Kubernetes(cluster) => Box::new(Kubernetes::new(cluster.clone())),
+            EngineSettings::File(file) => {
+                Box::new(Files::new(file.clone(), &*surroundings.entropy))
+            }
+            EngineSettings::Kubernetes(cluster) => Box::new(Kubernetes::new(
+                cluster.clone(),
+                Arc::clone(&surroundings.entropy),
+            )),
             EngineSettings::Noop => Box::new(Noop),
-            EngineSettings::Vault(vault) => Box::new(Vault::new(vault.clone())),
+            EngineSettings::Vault(vault) => {
+                Box::new(Vault::new(vault.clone(), surroundings.certificate.clone()))
+            }
         };
         Self {
             settings,

@@ -11,6 +11,7 @@ use super::connection::Connection;
 use super::fetch::{Failure, FetchError, FetchErrorKind, Fetched, Keys};
 use super::minting;
 use super::settings::{MAX_STALE, REFRESH, Settings};
+use super::surroundings::Surroundings;
 use super::{Profile, Reference, Rules};
 use crate::clock::SharedClock;
 use crate::telemetry::metrics::{Histogram, Tally};
@@ -26,16 +27,22 @@ pub struct Figures {
 }
 
 /// The configured connections to engines, by name.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Engines {
     connections: Vec<Arc<Connection>>,
     figures: Arc<Figures>,
+    surroundings: Surroundings,
 }
 
 impl Engines {
     /// Prepares a connection per settings; nothing is dialled yet.
-    pub fn new(settings: Vec<Settings>) -> Self {
-        Self::default().replaced_by(settings)
+    pub fn new(settings: Vec<Settings>, surroundings: Surroundings) -> Self {
+        let none = Self {
+            connections: Vec::new(),
+            figures: Arc::default(),
+            surroundings,
+        };
+        none.replaced_by(settings)
     }
 
     /// Other connections in place of these, counted on. Those whose settings are the same stay, with
@@ -48,12 +55,14 @@ impl Engines {
                 .find(|known| known.settings() == settings)
                 .map(Arc::clone)
         };
-        let connections = settings
-            .into_iter()
-            .map(|settings| kept(&settings).unwrap_or_else(|| Arc::new(Connection::new(settings))));
+        let connections = settings.into_iter().map(|settings| {
+            let fresh = |settings| Arc::new(Connection::new(settings, &self.surroundings));
+            kept(&settings).unwrap_or_else(|| fresh(settings))
+        });
         Self {
             connections: connections.collect(),
             figures: Arc::clone(&self.figures),
+            surroundings: self.surroundings.clone(),
         }
     }
 

@@ -308,7 +308,7 @@ mod tests {
 
     use super::*;
     use crate::credential::testkit::Authority;
-    use crate::credential::{Followed, Reference, Rules, Store};
+    use crate::credential::{Engines, Followed, Reference, Rules, Store, Surroundings};
     use crate::tasks::Tasks;
     use crate::{clock, entropy};
 
@@ -323,7 +323,7 @@ mod tests {
 
     fn keep(source: &Source) -> (Tasks, Followed, watch::Receiver<Published>) {
         let tasks = Tasks::new();
-        let engines = Arc::new(Engines::default());
+        let engines = Arc::new(Engines::new(Vec::new(), Surroundings::of_system()));
         let store = Store::new(engines, clock::system(), entropy::system(), tasks.clone());
         let followed = store.follow(source);
         let published = followed.published();

@@ -43,6 +43,7 @@ mod minted;
 mod minting;
 mod noop;
 mod oidc;
+mod own_certificate;
 mod proxy;
 mod reference;
 mod schedule;
@@ -51,6 +52,7 @@ mod service_account;
 mod settings;
 mod source;
 mod store;
+mod surroundings;
 #[cfg(test)]
 pub(crate) mod testkit;
 mod transport;
@@ -66,12 +68,14 @@ pub use keeper::Published;
 pub use kubeconfig::{KubeconfigError, Minting, Profile, Relaxation, Rules};
 pub use material::{Credential, Trust};
 pub use minted::{Minted, TokenSource};
+pub use own_certificate::OwnCertificate;
 pub use proxy::Proxy;
 pub use reference::{EngineId, Key, Locator, Reference, ReferenceError};
 pub use server::{Server, ServerError, is_refused_address};
 pub use settings::{EngineSettings, MAX_STALE, REFRESH, Settings};
 pub use source::Source;
 pub use store::{Followed, Store};
+pub use surroundings::Surroundings;
 pub use transport::Identity;
 
 /// Why an account has no fresh credential; printed as its name.

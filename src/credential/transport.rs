@@ -24,6 +24,7 @@ use zeroize::Zeroizing;
 use super::authorization::read_file;
 use super::fetch::Failure;
 use super::kubeconfig::{parse_certificates, parse_roots};
+use super::own_certificate::OwnCertificate;
 use crate::limits;
 
 /// Largest answer that is read, in bytes: a document of [`limits::YAML_BYTES`], escaped, among
@@ -38,20 +39,25 @@ const UNUSABLE: Failure = Failure::unavailable("its TLS settings cannot be used"
 
 /// The certificate that is shown to an engine, and its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// The certificate, with those between it and its authority; PEM.
-    pub certificate_file: PathBuf,
-    /// The key, PEM.
-    pub key_file: PathBuf,
+pub enum Identity {
+    /// The agent's own.
+    Own,
+    /// One of these files, which are read each time.
+    Files {
+        /// The certificate, with those between it and its authority; PEM.
+        certificate_file: PathBuf,
+        /// The key, PEM.
+        key_file: PathBuf,
+    },
 }
 
-/// A client for one errand, which shows this certificate. The files are read each time, so that
-/// renewed ones are seen.
+/// A client for one errand, which shows this certificate if it is asked for one. The authorities are
+/// read each time, so that renewed ones are seen.
 ///
 /// # Errors
 /// A file that cannot be read or does not hold what it should; a system without authorities.
 pub(super) async fn client_as(
-    identity: Option<&Identity>,
+    certificate: Option<Arc<CertifiedKey>>,
     ca_file: Option<&Path>,
     deadline: Duration,
 ) -> Result<reqwest::Client, Failure> {
@@ -59,7 +65,7 @@ pub(super) async fn client_as(
         Some(path) => roots_of(path).await?,
         None => roots_of_system().await?,
     };
-    build(tls(identity, roots).await?, true, deadline)
+    build(tls(certificate, roots)?, true, deadline)
 }
 
 /// A client for services of the machine itself, which are spoken to without TLS; it trusts nobody
@@ -68,8 +74,8 @@ pub(super) async fn client_as(
 /// # Errors
 /// None that is expected.
 #[cfg(feature = "aws")]
-pub(super) async fn link_local_client(deadline: Duration) -> Result<reqwest::Client, Failure> {
-    build(tls(None, RootCertStore::empty()).await?, false, deadline)
+pub(super) fn link_local_client(deadline: Duration) -> Result<reqwest::Client, Failure> {
+    build(tls(None, RootCertStore::empty())?, false, deadline)
 }
 
 fn build(
@@ -108,13 +114,7 @@ pub(super) fn trusting(
     for authority in authorities {
         roots.add(authority).map_err(|_error| UNUSABLE)?;
     }
-    let tls = verifying(roots)?;
-    let mut tls = match key {
-        Some(key) => tls.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key))),
-        None => tls.with_no_client_auth(),
-    };
-    tls.resumption = Resumption::disabled();
-    Ok(tls)
+    tls(key, roots)
 }
 
 fn verifying(
@@ -172,16 +172,14 @@ pub(super) fn wait(text: &str) -> Option<Duration> {
     Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
 }
 
-async fn tls(identity: Option<&Identity>, roots: RootCertStore) -> Result<ClientConfig, Failure> {
+fn tls(
+    certificate: Option<Arc<CertifiedKey>>,
+    roots: RootCertStore,
+) -> Result<ClientConfig, Failure> {
     let tls = verifying(roots)?;
-    let mut tls = match identity {
+    let mut tls = match certificate {
+        Some(shown) => tls.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shown))),
         None => tls.with_no_client_auth(),
-        Some(identity) => {
-            let (chain, key) = identity.read().await?;
-            tls.with_client_auth_cert(chain, key).map_err(|_error| {
-                Failure::local("the configured `key-file` is not the key of `certificate-file`")
-            })?
-        }
     };
     tls.resumption = Resumption::disabled();
     Ok(tls)
@@ -202,15 +200,15 @@ async fn roots_of(ca_file: &Path) -> Result<RootCertStore, Failure> {
     Ok(roots)
 }
 
-/// Read once per process: a system's authorities change with its image.
 /// TLS that trusts the authorities of the system.
 ///
 /// # Errors
 /// A system that has none.
 pub(super) async fn trusting_system() -> Result<ClientConfig, Failure> {
-    tls(None, roots_of_system().await?).await
+    tls(None, roots_of_system().await?)
 }
 
+/// Read once per process: a system's authorities change with its image.
 async fn roots_of_system() -> Result<RootCertStore, Failure> {
     static ROOTS: OnceCell<RootCertStore> = OnceCell::const_new();
     let missing = "this system has no certificate authorities; name one as `ca-file`";
@@ -229,25 +227,39 @@ async fn roots_of_system() -> Result<RootCertStore, Failure> {
 }
 
 impl Identity {
-    async fn read(
-        &self,
-    ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Failure> {
-        let chain = match read_file(&self.certificate_file, limits::YAML_BYTES).await {
-            Ok(pem) => parse_certificates(&pem).ok(),
-            Err(_error) => None,
-        };
-        let key = match read_file(&self.key_file, limits::YAML_BYTES).await {
-            Ok(pem) => PrivateKeyDer::from_pem_slice(&pem).ok(),
-            Err(_error) => None,
-        };
-        let chain = chain.ok_or(Failure::local(
-            "the configured `certificate-file` cannot be read or holds no certificate",
-        ))?;
-        let key = key.ok_or(Failure::local(
-            "the configured `key-file` cannot be read or holds no key",
-        ))?;
-        Ok((chain, key))
+    /// The certificate of the moment, with its key.
+    ///
+    /// # Errors
+    /// Files that cannot be read or do not fit; a process without a certificate.
+    pub(super) async fn current(&self, own: &OwnCertificate) -> Result<Arc<CertifiedKey>, Failure> {
+        match self {
+            Self::Own => own.current().await,
+            Self::Files {
+                certificate_file,
+                key_file,
+            } => read(certificate_file, key_file).await.map(Arc::new),
+        }
     }
+}
+
+async fn read(certificate_file: &Path, key_file: &Path) -> Result<CertifiedKey, Failure> {
+    let chain = match read_file(certificate_file, limits::YAML_BYTES).await {
+        Ok(pem) => parse_certificates(&pem).ok(),
+        Err(_error) => None,
+    };
+    let key = match read_file(key_file, limits::YAML_BYTES).await {
+        Ok(pem) => PrivateKeyDer::from_pem_slice(&pem).ok(),
+        Err(_error) => None,
+    };
+    let chain = chain.ok_or(Failure::local(
+        "the configured `certificate-file` cannot be read or holds no certificate",
+    ))?;
+    let key = key.ok_or(Failure::local(
+        "the configured `key-file` cannot be read or holds no key",
+    ))?;
+    CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(|_error| {
+        Failure::local("the configured `key-file` is not the key of `certificate-file`")
+    })
 }
 
 /// Whether a refused certificate is among the causes. An `io::Error` hides what it wraps from

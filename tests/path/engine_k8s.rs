@@ -9,6 +9,7 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use sortie::credential::kubernetes::{Access, Kubernetes, Settings};
 use sortie::credential::{Engine as _, FetchErrorKind, Key, Locator, Reference};
+use sortie::entropy;
 use tokio::time::{Instant, timeout};
 
 use crate::support::cache::progress;
@@ -90,7 +91,7 @@ fn engine(folder: &Path, kubeconfig: &str) -> (Kubernetes, PathBuf) {
         access,
         namespace: None,
     };
-    (Kubernetes::new(settings), path)
+    (Kubernetes::new(settings, entropy::system()), path)
 }
 
 fn shop(namespace: &str) -> Reference {

@@ -15,7 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sortie::clock;
 use sortie::credential::kubeconfig;
-use sortie::credential::{Engines, Profile, Rules, Source};
+use sortie::credential::{Engines, Profile, Rules, Source, Surroundings};
 use sortie::fault::Chain;
 use sortie::limits;
 
@@ -211,13 +211,14 @@ fn a_huge_file_is_not_read_whole() {
         context: None,
         rules: Rules::default(),
     };
+    let engines = Engines::new(Vec::new(), Surroundings::of_system());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
     forget_peak();
     let before = peak_kib();
     let (_, message) = runtime
-        .block_on(source.resolve(&Engines::default(), &clock::system()))
+        .block_on(source.resolve(&engines, &clock::system()))
         .unwrap_err();
     assert!(message.contains("is larger than is read"), "{message}");
     assert!(peak_kib() - before <= GROWTH_KIB, "{}", peak_kib() - before);

@@ -41,6 +41,8 @@ mod mistakes;
 mod neighbours;
 #[cfg(test)]
 mod outage;
+#[cfg(test)]
+mod own_certificate;
 mod rbac;
 #[cfg(test)]
 mod references;

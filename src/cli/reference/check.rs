@@ -7,6 +7,7 @@ use super::super::args::Global;
 use super::super::{Exit, print, process};
 use super::explain::{Row, head};
 use super::{not_served, parse, rows, settings};
+use crate::agent::surroundings;
 use crate::clock::{self, Clock, rfc3339};
 use crate::credential::kubeconfig::{Shape, shape};
 use crate::credential::{Engines, Key, Profile, Reference};
@@ -27,8 +28,9 @@ pub(super) fn run(text: &str, config: &Path, context: Option<&str>, global: &Glo
     };
     let connection = serving.name.clone();
     process::prepare(global, false);
-    let engines = Engines::new(settings.engines);
     let clock = clock::system();
+    let surroundings = surroundings(&settings, &clock);
+    let engines = Engines::new(settings.engines, surroundings);
     process::block_on(1, async {
         let exit = if reference.key == Key::Each {
             fields(&reference, connection, &engines).await

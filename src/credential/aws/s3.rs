@@ -6,7 +6,7 @@ use http::{Method, Request, Response};
 use super::failure::from_s3;
 use super::login::Login;
 use super::{Settings, domain, region, sign};
-use crate::clock::{self, SharedClock};
+use crate::clock::SharedClock;
 use crate::credential::fetch::{Asking, Engine, Failure, FetchErrorKind, Fetched, Waiting};
 use crate::credential::{Locator, Reference, document};
 use crate::secret::SecretBytes;
@@ -19,11 +19,7 @@ pub struct S3 {
 
 impl S3 {
     /// Prepares a connection; nothing is dialled yet.
-    pub fn new(settings: Settings) -> Self {
-        Self::with_clock(settings, clock::system())
-    }
-
-    pub(super) fn with_clock(settings: Settings, clock: SharedClock) -> Self {
+    pub fn new(settings: Settings, clock: SharedClock) -> Self {
         Self {
             login: Login::new(settings, clock),
         }

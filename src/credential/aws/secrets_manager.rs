@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::failure::from_library;
 use super::login::Login;
 use super::{Settings, region};
-use crate::clock::{self, SharedClock};
+use crate::clock::SharedClock;
 use crate::credential::fetch::{Asking, Engine, Failure, FetchErrorKind, Fetched, Waiting};
 use crate::credential::{Key, Locator, Reference, document};
 use crate::secret::SecretBytes;
@@ -42,11 +42,7 @@ struct Secret<'a> {
 
 impl SecretsManager {
     /// Prepares a connection; nothing is dialled yet.
-    pub fn new(settings: Settings) -> Self {
-        Self::with_clock(settings, clock::system())
-    }
-
-    pub(super) fn with_clock(settings: Settings, clock: SharedClock) -> Self {
+    pub fn new(settings: Settings, clock: SharedClock) -> Self {
         Self {
             login: Login::new(settings, clock),
             cannot_describe: AtomicBool::new(false),

@@ -69,7 +69,7 @@ impl Wire {
             Some("https") => {
                 transport::client_as(None, self.ca_file.as_deref(), self.deadline).await
             }
-            _ if self.is_of_this_machine(uri) => transport::link_local_client(self.deadline).await,
+            _ if self.is_of_this_machine(uri) => transport::link_local_client(self.deadline),
             _ => Err(Failure::local(
                 "credentials are taken without TLS from the machine itself only; look at \
                  AWS_CONTAINER_CREDENTIALS_FULL_URI",

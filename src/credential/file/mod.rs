@@ -37,7 +37,7 @@ use aws_lc_rs::hmac;
 use self::reading::{Attempt, Place};
 use super::fetch::{Asking, Engine, Failure, FetchErrorKind, Fetched, Waiting};
 use super::{Key, Reference, document};
-use crate::entropy;
+use crate::entropy::{self, Entropy};
 use crate::retry;
 
 /// How often a file is looked at for a change.
@@ -66,8 +66,8 @@ pub struct Files {
 
 impl Files {
     /// Prepares a connection; nothing is read yet.
-    pub fn new(settings: Settings) -> Self {
-        let key = entropy::bytes::<32>(&*entropy::system());
+    pub fn new(settings: Settings, entropy: &dyn Entropy) -> Self {
+        let key = entropy::bytes::<32>(entropy);
         Self {
             root: settings.root.into(),
             key: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &key)),

@@ -22,7 +22,7 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("root");
         fs::create_dir(&root).unwrap();
-        let engine = Files::new(Settings { root });
+        let engine = Files::new(Settings { root }, &*entropy::system());
         Self { folder, engine }
     }
 

@@ -1,3 +1,4 @@
+use crate::credential::Surroundings;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::{LazyLock, Mutex, Once};
@@ -86,13 +87,16 @@ impl Bench {
     }
 
     fn connection(&self, engine: fn(Settings) -> EngineSettings) -> Connection {
-        Connection::new(crate::credential::Settings {
-            name: "prod".to_owned(),
-            default: true,
-            refresh: REFRESH,
-            max_stale: MAX_STALE,
-            engine: engine(self.settings()),
-        })
+        Connection::new(
+            crate::credential::Settings {
+                name: "prod".to_owned(),
+                default: true,
+                refresh: REFRESH,
+                max_stale: MAX_STALE,
+                engine: engine(self.settings()),
+            },
+            &Surroundings::of_system(),
+        )
     }
 
     fn secrets(&self) -> Connection {

@@ -32,6 +32,7 @@ use tokio::time::Instant;
 use self::client::{Accept, Client, Who};
 use super::fetch::{Asking, Engine, Failure, FetchErrorKind, Fetched, Waiting};
 use super::{Locator, Reference, document};
+use crate::entropy::SharedEntropy;
 
 /// Namespace of a reference that names none, where neither the connection nor its credential does.
 const DEFAULT_NAMESPACE: &str = "default";
@@ -79,6 +80,8 @@ pub enum Access {
 #[derive(Debug)]
 pub struct Kubernetes {
     settings: Settings,
+    /// Spreads the pauses of its watches.
+    entropy: SharedEntropy,
     /// Secrets whose watch was refused, and when.
     denied: Mutex<BTreeMap<Named, Instant>>,
     silence: Duration,
@@ -93,9 +96,10 @@ struct Named {
 
 impl Kubernetes {
     /// Prepares a connection; nothing is dialled yet.
-    pub const fn new(settings: Settings) -> Self {
+    pub const fn new(settings: Settings, entropy: SharedEntropy) -> Self {
         Self {
             settings,
+            entropy,
             denied: Mutex::new(BTreeMap::new()),
             silence: watching::SILENCE,
         }

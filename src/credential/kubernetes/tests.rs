@@ -5,9 +5,11 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 use super::*;
+use crate::credential::Surroundings;
 use crate::credential::connection::Connection;
 use crate::credential::testkit::{Authority, Logged, Reply, Scripted};
 use crate::credential::{EngineSettings, Key, MAX_STALE, REFRESH, Reason};
+use crate::entropy;
 
 /// `planted-kubeconfig` and `planted`, the latter written in base64 twice.
 const SECRET: &str = r#"{"kind":"Secret","apiVersion":"v1","metadata":{"name":"shop","namespace":"team","resourceVersion":"41","annotations":{"kubectl.kubernetes.io/last-applied-configuration":"planted-annotation"}},"data":{"config":"cGxhbnRlZC1rdWJlY29uZmln","twice":"Y0d4aGJuUmxaQT09","number":7,"odd":"planted!"},"type":"Opaque"}"#;
@@ -42,17 +44,20 @@ impl Bench {
     }
 
     fn engine(&self) -> Kubernetes {
-        Kubernetes::new(self.settings())
+        Kubernetes::new(self.settings(), entropy::system())
     }
 
     fn connection(&self) -> Connection {
-        Connection::new(crate::credential::Settings {
-            name: "own".to_owned(),
-            default: true,
-            refresh: REFRESH,
-            max_stale: MAX_STALE,
-            engine: EngineSettings::Kubernetes(self.settings()),
-        })
+        Connection::new(
+            crate::credential::Settings {
+                name: "own".to_owned(),
+                default: true,
+                refresh: REFRESH,
+                max_stale: MAX_STALE,
+                engine: EngineSettings::Kubernetes(self.settings()),
+            },
+            &Surroundings::of_system(),
+        )
     }
 
     fn paths(&self) -> Vec<String> {
@@ -131,10 +136,13 @@ async fn the_namespace_is_the_references_then_the_connections_then_the_pods() {
         name: "shop".to_owned(),
     };
     bench.engine().fetch(&bare).await.unwrap();
-    let named = Kubernetes::new(Settings {
-        namespace: Some("platform".to_owned()),
-        ..bench.settings()
-    });
+    let named = Kubernetes::new(
+        Settings {
+            namespace: Some("platform".to_owned()),
+            ..bench.settings()
+        },
+        entropy::system(),
+    );
     named.fetch(&bare).await.unwrap();
     named.fetch(&field("config")).await.unwrap();
     std::fs::remove_file(bench.mount.path().join("namespace")).unwrap();

@@ -10,6 +10,7 @@
 //! an API server forgets versions after minutes (410). What changed before the watch began is found
 //! by looking once it is open, so nothing falls between. Only metadata is sent.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
@@ -18,7 +19,6 @@ use super::client::{Client, Who};
 use super::{Kubernetes, Named, answer};
 use crate::credential::fetch::{Failure, FetchErrorKind};
 use crate::credential::transport::ANSWER_BYTES;
-use crate::entropy;
 use crate::retry::{self, Backoff};
 use crate::secret::Buffer;
 
@@ -50,7 +50,7 @@ enum End {
 
 /// Waits until `named` has another version than `version`; for ever where it may not be watched.
 pub(super) async fn changed(engine: &Kubernetes, named: Named, version: &str) {
-    let mut backoff = Backoff::new(PAUSE, PAUSE_CAP, entropy::system());
+    let mut backoff = Backoff::new(PAUSE, PAUSE_CAP, Arc::clone(&engine.entropy));
     loop {
         let began = Instant::now();
         match watch(engine, &named, version).await {

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::clock::{self, Clock};
+use crate::credential::Surroundings;
 use crate::credential::testkit::{Authority, Reply, Scripted};
 use crate::credential::vault::{self, AuthMethod};
 use crate::credential::{EngineSettings, MAX_STALE, Reference, Rules, Settings};
@@ -122,7 +123,7 @@ fn source(engine: &str, path: &str) -> Source {
 }
 
 fn store(settings: Vec<Settings>, clock: SharedClock, tasks: &Tasks) -> Store {
-    let engines = Arc::new(Engines::new(settings));
+    let engines = Arc::new(Engines::new(settings, Surroundings::of_system()));
     Store::new(engines, clock, entropy::system(), tasks.clone())
 }
 

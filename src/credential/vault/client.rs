@@ -12,7 +12,7 @@ use secrecy::ExposeSecret;
 use vaultrs::api::{EndpointMiddleware, EndpointResult};
 use zeroize::Zeroize;
 
-use super::Settings;
+use super::Access;
 use super::failure::{from_answer, from_library};
 use crate::credential::fetch::{Failure, FetchErrorKind};
 use crate::credential::transport::{self, BodyError};
@@ -36,14 +36,21 @@ pub(super) struct Client {
 impl Client {
     /// The files of the connection are read each time, so that renewed ones are seen.
     pub(super) async fn build(
-        settings: &Settings,
+        access: &Access,
         token: Option<&SecretBytes>,
     ) -> Result<Self, Failure> {
+        let Access {
+            settings,
+            certificate,
+        } = access;
         if !settings.address.starts_with("https://") {
             return Err(Failure::unavailable("its address must begin with https://"));
         }
-        let identity = settings.certificate.as_ref();
-        let http = transport::client_as(identity, Some(&settings.ca_file), DEADLINE).await?;
+        let certificate = match &settings.certificate {
+            Some(identity) => Some(identity.current(certificate).await?),
+            None => None,
+        };
+        let http = transport::client_as(certificate, Some(&settings.ca_file), DEADLINE).await?;
         Ok(Self {
             http,
             base: settings.address.clone(),

@@ -8,7 +8,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use tokio::time::Instant;
 
-use super::Settings;
+use super::Access;
 use super::client::Client;
 use super::login::Login;
 use super::requests::RevokeLeaseRequest;
@@ -51,11 +51,11 @@ impl Leases {
     }
 
     /// Gives back what does not end with a login of ours.
-    pub(super) async fn close(&self, settings: &Settings) {
+    pub(super) async fn close(&self, access: &Access) {
         let leases = std::mem::take(&mut *self.lock());
         let foreign = leases.into_iter().filter(|lease| !lease.login.ours);
         let revoking = stream::iter(foreign).map(|lease| async move {
-            let client = Client::build(settings, Some(&lease.login.token)).await?;
+            let client = Client::build(access, Some(&lease.login.token)).await?;
             let lease_id = lease.id;
             client.tell(RevokeLeaseRequest { lease_id }).await
         });

@@ -13,7 +13,7 @@ use vaultrs::api::token::requests::{
 use super::client::Client;
 use super::failure::passes;
 use super::proof::Prover;
-use super::{AuthMethod, Settings};
+use super::{Access, AuthMethod};
 use crate::credential::authorization::read_token;
 use crate::credential::fetch::{Failure, FetchErrorKind};
 use crate::secret::SecretBytes;
@@ -96,17 +96,17 @@ pub(super) struct Logins {
 impl Logins {
     /// The login in use, renewed at two thirds of its term; a new one where there is none, or it
     /// cannot be renewed. While the engine cannot be asked, one that is not over stays in use.
-    pub(super) async fn current(&self, settings: &Settings) -> Result<Session, Failure> {
+    pub(super) async fn current(&self, access: &Access) -> Result<Session, Failure> {
         let mut held = self.held.lock().await;
         let now = Instant::now();
         let Some(mut session) = held.current.clone() else {
-            return self.replace(&mut held, settings).await;
+            return self.replace(&mut held, access).await;
         };
         if !session.term.is_due(now) {
             return Ok(session);
         }
         if session.term.renewable && !session.term.is_over(now) {
-            match renewed(settings, &session).await {
+            match renewed(access, &session).await {
                 Ok(Some(term)) => {
                     session.term = term;
                     held.current = Some(session.clone());
@@ -118,7 +118,7 @@ impl Logins {
         }
         let is_over = session.term.is_over(now);
         drop(session); // so that it can be given back
-        match self.replace(&mut held, settings).await {
+        match self.replace(&mut held, access).await {
             Err(failure) if passes(&failure) && !is_over => held.current.clone().ok_or(failure),
             done => done,
         }
@@ -128,7 +128,7 @@ impl Logins {
     pub(super) async fn instead_of(
         &self,
         refused: Session,
-        settings: &Settings,
+        access: &Access,
     ) -> Result<Session, Failure> {
         let mut held = self.held.lock().await;
         if let Some(session) = &held.current
@@ -137,7 +137,7 @@ impl Logins {
             return Ok(session.clone());
         }
         drop(refused); // the last use of it, so that it can be given back
-        self.replace(&mut held, settings).await
+        self.replace(&mut held, access).await
     }
 
     /// After a refusal: is it the token, or what it may do?
@@ -145,13 +145,13 @@ impl Logins {
         &self,
         session: &Session,
         denied: Failure,
-        settings: &Settings,
+        access: &Access,
     ) -> Failure {
         if session.login.ours {
             return denied; // the token is a moment old
         }
         let looked_up = async {
-            let client = Client::build(settings, Some(&session.login.token)).await?;
+            let client = Client::build(access, Some(&session.login.token)).await?;
             client.tell(LookupTokenSelfRequest {}).await
         };
         match looked_up.await {
@@ -166,32 +166,32 @@ impl Logins {
     }
 
     /// Gives every login back that is ours, and what was lent under it.
-    pub(super) async fn close(&self, settings: &Settings) {
+    pub(super) async fn close(&self, access: &Access) {
         let held = std::mem::take(&mut *self.held.lock().await);
         for session in held.current.iter().chain(&held.former) {
-            revoke(settings, session).await;
+            revoke(access, session).await;
         }
     }
 
     /// Logs in; the login before is given back once nothing can have been lent under it.
-    async fn replace(&self, held: &mut Held, settings: &Settings) -> Result<Session, Failure> {
-        let session = self.log_in(settings).await?;
+    async fn replace(&self, held: &mut Held, access: &Access) -> Result<Session, Failure> {
+        let session = self.log_in(access).await?;
         let now = Instant::now();
         held.former.extend(held.current.replace(session.clone()));
         held.former
             .retain(|former| former.login.ours && !former.term.is_over(now));
         let lends_nothing = |former: &Session| Arc::strong_count(&former.login) == 1;
         while let Some(place) = held.former.iter().position(lends_nothing) {
-            revoke(settings, &held.former.swap_remove(place)).await;
+            revoke(access, &held.former.swap_remove(place)).await;
         }
         while held.former.len() > FORMER {
-            revoke(settings, &held.former.remove(0)).await;
+            revoke(access, &held.former.remove(0)).await;
         }
         Ok(session)
     }
 
-    async fn log_in(&self, settings: &Settings) -> Result<Session, Failure> {
-        let (mount, proof) = match &settings.auth {
+    async fn log_in(&self, access: &Access) -> Result<Session, Failure> {
+        let (mount, proof) = match &access.settings.auth {
             AuthMethod::Login { mount, proof } => (mount, proof),
             AuthMethod::TokenFile(path) => {
                 let read = read_token(path).await;
@@ -205,7 +205,7 @@ impl Logins {
                 });
             }
         };
-        let auth = self.prover.log_in(settings, mount, proof).await?;
+        let auth = self.prover.log_in(access, mount, proof).await?;
         let term = term(&auth);
         let token = auth.client_token;
         // The library would panic on a token that a header cannot carry.
@@ -226,8 +226,8 @@ fn term(auth: &AuthInfo) -> Term {
 }
 
 /// The new term; none if what is left of the login's longest life is short.
-async fn renewed(settings: &Settings, session: &Session) -> Result<Option<Term>, Failure> {
-    let client = Client::build(settings, Some(&session.login.token)).await?;
+async fn renewed(access: &Access, session: &Session) -> Result<Option<Term>, Failure> {
+    let client = Client::build(access, Some(&session.login.token)).await?;
     let request = RenewTokenSelfRequest { increment: None };
     let Some(auth) = client.ask(request).await?.auth else {
         return Ok(None);
@@ -238,12 +238,12 @@ async fn renewed(settings: &Settings, session: &Session) -> Result<Option<Term>,
 }
 
 /// Best effort: a token that is not taken back ends with its term.
-async fn revoke(settings: &Settings, session: &Session) {
+async fn revoke(access: &Access, session: &Session) {
     if !session.login.ours {
         return;
     }
     let revoked = async {
-        let client = Client::build(settings, Some(&session.login.token)).await?;
+        let client = Client::build(access, Some(&session.login.token)).await?;
         client.tell(RevokeTokenSelfRequest {}).await
     };
     if let Err(failure) = revoked.await {

@@ -39,6 +39,7 @@ use self::leases::Leases;
 use self::login::{Logins, Session};
 use self::store::{Content, Document, Stores};
 use super::fetch::{Asking, Engine, Failure, FetchErrorKind, Fetched, Waiting};
+use super::own_certificate::OwnCertificate;
 use super::transport::Identity;
 use super::{Reference, document};
 
@@ -114,10 +115,18 @@ pub enum Proof {
     },
 }
 
+/// Whom to speak to, and as whom.
+#[derive(Debug)]
+struct Access {
+    settings: Settings,
+    /// What [`Identity::Own`] stands for.
+    certificate: OwnCertificate,
+}
+
 /// A connection to one Vault or OpenBao.
 #[derive(Debug)]
 pub struct Vault {
-    settings: Settings,
+    access: Access,
     logins: Logins,
     stores: Stores,
     leases: Leases,
@@ -125,9 +134,12 @@ pub struct Vault {
 
 impl Vault {
     /// Prepares a connection; nothing is dialled yet.
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: Settings, certificate: OwnCertificate) -> Self {
         Self {
-            settings,
+            access: Access {
+                settings,
+                certificate,
+            },
             logins: Logins::default(),
             stores: Stores::default(),
             leases: Leases::default(),
@@ -136,22 +148,22 @@ impl Vault {
 
     /// Reads a document, with another login if the first one is refused.
     async fn read(&self, document: &Document) -> Result<(Content, Session), Failure> {
-        let session = self.logins.current(&self.settings).await?;
+        let session = self.logins.current(&self.access).await?;
         match self.read_with(&session, document).await {
             Err(failure) if failure.kind == FetchErrorKind::Denied => {}
             done => return Ok((done?, session)),
         }
-        let fresh = self.logins.instead_of(session, &self.settings).await?;
+        let fresh = self.logins.instead_of(session, &self.access).await?;
         match self.read_with(&fresh, document).await {
             Err(failure) if failure.kind == FetchErrorKind::Denied => {
-                Err(self.logins.blame(&fresh, failure, &self.settings).await)
+                Err(self.logins.blame(&fresh, failure, &self.access).await)
             }
             done => Ok((done?, fresh)),
         }
     }
 
     async fn read_with(&self, session: &Session, document: &Document) -> Result<Content, Failure> {
-        let client = Client::build(&self.settings, Some(&session.login.token)).await?;
+        let client = Client::build(&self.access, Some(&session.login.token)).await?;
         self.stores.read(&client, document).await
     }
 
@@ -172,8 +184,8 @@ impl Vault {
 
     async fn version_of(&self, reference: &Reference) -> Result<Option<String>, Failure> {
         let document = Document::of(reference)?;
-        let session = self.logins.current(&self.settings).await?;
-        let client = Client::build(&self.settings, Some(&session.login.token)).await?;
+        let session = self.logins.current(&self.access).await?;
+        let client = Client::build(&self.access, Some(&session.login.token)).await?;
         self.stores
             .version(&client, &session.login, &document)
             .await
@@ -215,14 +227,14 @@ impl Engine for Vault {
     }
 
     fn probe(&self) -> Asking<'_, ()> {
-        Box::pin(async move { Client::build(&self.settings, None).await?.health().await })
+        Box::pin(async move { Client::build(&self.access, None).await?.health().await })
     }
 
     fn close(&self) -> Waiting<'_> {
         Box::pin(async move {
             let closing = async {
-                self.leases.close(&self.settings).await;
-                self.logins.close(&self.settings).await;
+                self.leases.close(&self.access).await;
+                self.logins.close(&self.access).await;
             };
             if tokio::time::timeout(CLOSING, closing).await.is_err() {
                 tracing::warn!("engine did not take everything back in time");

@@ -16,7 +16,7 @@ use vaultrs::api::sys::requests::{UnwrapRequest, WrappingLookupRequest};
 use super::client::{Client, exposed};
 use super::failure::not_let_in;
 use super::requests::CertificateLoginRequest;
-use super::{Proof, Settings};
+use super::{Access, Proof};
 use crate::credential::authorization::{read_file, read_token};
 use crate::credential::fetch::Failure;
 use crate::secret::SecretBytes;
@@ -41,11 +41,11 @@ impl Prover {
     /// Logs in once.
     pub(super) async fn log_in(
         &self,
-        settings: &Settings,
+        access: &Access,
         mount: &str,
         proof: &Proof,
     ) -> Result<AuthInfo, Failure> {
-        let asked = self.ask(settings, mount.to_owned(), proof).await;
+        let asked = self.ask(access, mount.to_owned(), proof).await;
         asked
             .map_err(|failure| not_let_in(failure, refusal(proof)))?
             .ok_or(Failure::local("the login gave no usable token"))
@@ -53,7 +53,7 @@ impl Prover {
 
     async fn ask(
         &self,
-        settings: &Settings,
+        access: &Access,
         mount: String,
         proof: &Proof,
     ) -> Result<Option<AuthInfo>, Failure> {
@@ -65,7 +65,7 @@ impl Prover {
             } => {
                 let written = token(secret_id_file).await?;
                 let secret_id = if *wrapped {
-                    self.unwrapped(settings, &mount, written).await?
+                    self.unwrapped(access, &mount, written).await?
                 } else {
                     exposed(&written)?
                 };
@@ -74,19 +74,19 @@ impl Prover {
                     role_id: role_id.clone(),
                     secret_id,
                 };
-                send(settings, request).await
+                send(access, request).await
             }
             Proof::Certificate { role } => {
                 let role = role.clone();
-                send(settings, CertificateLoginRequest { mount, role }).await
+                send(access, CertificateLoginRequest { mount, role }).await
             }
             Proof::Jwt { role, token_file } => {
                 let (jwt, role) = (exposed(&token(token_file).await?)?, role.clone());
-                send(settings, JWTLoginRequest { mount, jwt, role }).await
+                send(access, JWTLoginRequest { mount, jwt, role }).await
             }
             Proof::Kubernetes { role, token_file } => {
                 let (jwt, role) = (exposed(&token(token_file).await?)?, role.clone());
-                send(settings, LoginWithKubernetesRequest { mount, role, jwt }).await
+                send(access, LoginWithKubernetesRequest { mount, role, jwt }).await
             }
             Proof::Userpass {
                 user,
@@ -97,7 +97,7 @@ impl Prover {
                     username: user.clone(),
                     password: exposed(&password(password_file).await?)?,
                 };
-                send(settings, request).await
+                send(access, request).await
             }
         }
     }
@@ -106,7 +106,7 @@ impl Prover {
     /// later login, until the file holds another token.
     async fn unwrapped(
         &self,
-        settings: &Settings,
+        access: &Access,
         mount: &str,
         wrapping_token: SecretBytes,
     ) -> Result<String, Failure> {
@@ -116,7 +116,7 @@ impl Prover {
         {
             return exposed(&known.secret_id);
         }
-        let Some(Value::String(secret_id)) = unwrap(settings, mount, &wrapping_token)
+        let Some(Value::String(secret_id)) = unwrap(access, mount, &wrapping_token)
             .await?
             .get_mut("secret_id")
             .map(Value::take)
@@ -138,7 +138,7 @@ impl Prover {
 /// What a token wraps, if it is the method itself that wrapped it: who read a secret id on its way
 /// and wrapped it again is found out by that.
 async fn unwrap(
-    settings: &Settings,
+    access: &Access,
     mount: &str,
     wrapping_token: &SecretBytes,
 ) -> Result<Value, Failure> {
@@ -151,7 +151,7 @@ async fn unwrap(
     let request = WrappingLookupRequest {
         token: exposed(wrapping_token)?,
     };
-    let client = Client::build(settings, None).await?;
+    let client = Client::build(access, None).await?;
     let about = client.ask(request).await.map_err(spent)?.data;
     let path = about.map(|about| about.creation_path).unwrap_or_default();
     if !path.contains(&format!("auth/{mount}/role/")) || !path.ends_with("secret-id") {
@@ -159,13 +159,13 @@ async fn unwrap(
             "the token in `secret-id-file` was not wrapped by the method that is logged in to; somebody may have opened it on its way: destroy the secret id",
         ));
     }
-    let client = Client::build(settings, Some(wrapping_token)).await?;
+    let client = Client::build(access, Some(wrapping_token)).await?;
     let answer = client.ask(UnwrapRequest { token: None }).await;
     Ok(answer.map_err(spent)?.data.unwrap_or_default())
 }
 
-async fn send<E: Endpoint>(settings: &Settings, request: E) -> Result<Option<AuthInfo>, Failure> {
-    let client = Client::build(settings, None).await?;
+async fn send<E: Endpoint>(access: &Access, request: E) -> Result<Option<AuthInfo>, Failure> {
+    let client = Client::build(access, None).await?;
     Ok(client.ask(request).await?.auth)
 }
 
@@ -176,7 +176,7 @@ const fn refusal(proof: &Proof) -> &'static str {
             "the login was refused; `role-id` is wrong, or the secret id in `secret-id-file` is wrong, expired or used up: write a new one"
         }
         Proof::Certificate { .. } => {
-            "the login was refused; look at its `role`, and whether that one trusts the certificate in `certificate-file`"
+            "the login was refused; look at its `role`, and whether that one trusts the certificate that is shown: the one in `certificate-file`, or the agent's own"
         }
         Proof::Jwt { .. } => {
             "the login was refused; look at its `role`, and the issuer, audience and subject that it is bound to"

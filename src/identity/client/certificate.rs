@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use rustls::pki_types::CertificateDer;
+use rustls::sign::CertifiedKey;
 use thiserror::Error;
 
 use crate::clock::from_unix_seconds;
@@ -76,6 +77,11 @@ impl Certificate {
     /// The TLS material made of it.
     pub fn material(&self, now: SystemTime) -> Result<Material, TlsError> {
         Material::new(&self.key, &self.chain(), self.trust.clone(), now)
+    }
+
+    /// The certificate and its key, to be shown to others than the hub.
+    pub fn certified(&self) -> CertifiedKey {
+        CertifiedKey::new(self.chain(), self.key.tls_key())
     }
 
     /// Who it is for.

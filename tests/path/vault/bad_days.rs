@@ -109,7 +109,7 @@ async fn another_authority_is_not_trusted() {
     let bench = Bench::start().await;
     let mut settings = bench.settings(AuthMethod::TokenFile(bench.file("token", "planted")));
     settings.ca_file = bench.file("other.pem", &Authority::root("other").pem());
-    let failure = refused(&Vault::new(settings), &shop()).await;
+    let failure = refused(&Vault::new(settings, OwnCertificate::default()), &shop()).await;
     assert!(
         failure.hint.contains("certificate is not one of"),
         "{failure:?}"

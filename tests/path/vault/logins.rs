@@ -2,7 +2,7 @@
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rcgen::{KeyPair, PublicKeyData as _};
-use sortie::credential::Identity;
+use sortie::credential::{Identity, OwnCertificate};
 use time::OffsetDateTime;
 
 use super::*;
@@ -149,11 +149,11 @@ async fn the_certificate_of_the_connection_logs_in() {
         let (certificate_file, key_file) = issued.write(bench.folder.path(), &stem);
         let role = role.map(str::to_owned);
         let mut settings = bench.settings(login("cert", Proof::Certificate { role }));
-        settings.certificate = Some(Identity {
+        settings.certificate = Some(Identity::Files {
             certificate_file,
             key_file,
         });
-        Vault::new(settings)
+        Vault::new(settings, OwnCertificate::default())
     };
     for role in [None, Some("agent")] {
         fetch(&connection("agent/lab", role), &shop()).await;

@@ -13,7 +13,9 @@ use http::Method;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use sortie::credential::vault::{AuthMethod, Proof, Settings, Vault};
-use sortie::credential::{Engine, Failure, FetchErrorKind, Fetched, Key, Locator, Reference};
+use sortie::credential::{
+    Engine, Failure, FetchErrorKind, Fetched, Key, Locator, OwnCertificate, Reference,
+};
 use tempfile::TempDir;
 
 use crate::support::openbao::Bao;
@@ -63,17 +65,26 @@ impl Bench {
     async fn with_token(&self, policies: &[&str]) -> Vault {
         let token = self.bao.create_token(policies, "1h").await;
         let path = self.file("token", &token.secret);
-        Vault::new(self.settings(AuthMethod::TokenFile(path)))
+        Vault::new(
+            self.settings(AuthMethod::TokenFile(path)),
+            OwnCertificate::default(),
+        )
     }
 
     /// With the token in this file of the folder.
     fn with_token_file(&self, name: &str) -> Vault {
         let path = self.folder.path().join(name);
-        Vault::new(self.settings(AuthMethod::TokenFile(path)))
+        Vault::new(
+            self.settings(AuthMethod::TokenFile(path)),
+            OwnCertificate::default(),
+        )
     }
 
     fn with_login(&self, mount: &str, proof: Proof) -> Vault {
-        Vault::new(self.settings(login(mount, proof)))
+        Vault::new(
+            self.settings(login(mount, proof)),
+            OwnCertificate::default(),
+        )
     }
 
     /// Lets `agent` log in with a password, with these further settings of its tokens.

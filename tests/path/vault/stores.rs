@@ -192,11 +192,11 @@ async fn a_namespace_of_the_engine_is_spoken_to() {
     let root = bench.file("root", bench.bao.root_token());
     let mut settings = bench.settings(AuthMethod::TokenFile(root));
     let inner = reference("inner", "shop");
-    let outside = Vault::new(settings.clone());
+    let outside = Vault::new(settings.clone(), OwnCertificate::default());
     let failure = refused(&outside, &inner).await;
     assert_eq!(failure.kind, FetchErrorKind::NotFound);
     settings.namespace = Some("team".to_owned());
-    let vault = Vault::new(settings);
+    let vault = Vault::new(settings, OwnCertificate::default());
     assert_eq!(text(&fetch(&vault, &inner).await), "of the team");
     vault.probe().await.unwrap();
 }

@@ -1,5 +1,6 @@
 //! Everything that can go wrong: the right kind, in time, once, and nothing planted to be seen.
 
+use crate::credential::Surroundings;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,13 +14,16 @@ fn connection(
     bench: &Bench,
     engine: fn(crate::credential::aws::Settings) -> EngineSettings,
 ) -> Connection {
-    Connection::new(Settings {
-        name: "prod".to_owned(),
-        default: true,
-        refresh: REFRESH,
-        max_stale: MAX_STALE,
-        engine: engine(bench.settings()),
-    })
+    Connection::new(
+        Settings {
+            name: "prod".to_owned(),
+            default: true,
+            refresh: REFRESH,
+            max_stale: MAX_STALE,
+            engine: engine(bench.settings()),
+        },
+        &Surroundings::of_system(),
+    )
 }
 
 fn unavailable() -> FetchErrorKind {

@@ -7,7 +7,7 @@ use crate::credential::testkit::Reply;
 use crate::credential::{Engine as _, FetchErrorKind};
 
 fn engine(bench: &Bench) -> SecretsManager {
-    SecretsManager::with_clock(bench.settings(), bench.clock.clone())
+    SecretsManager::new(bench.settings(), bench.clock.clone())
 }
 
 #[tokio::test]
@@ -66,7 +66,7 @@ async fn a_role_is_taken_on_with_the_credentials_that_were_found() {
         arn: "arn:aws:iam::210987654321:role/reader".to_owned(),
         external_id: Some("ours".to_owned()),
     });
-    let engine = SecretsManager::with_clock(settings, bench.clock.clone());
+    let engine = SecretsManager::new(settings, bench.clock.clone());
     engine.fetch(&secret(named("other"))).await.unwrap();
     let requests = bench.server.requests();
     assert_eq!(requests.len(), 3);

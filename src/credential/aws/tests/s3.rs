@@ -6,7 +6,7 @@ use crate::credential::{Engine as _, FetchErrorKind, Key, Locator};
 const OBJECT: &str = "clusters:\n  shop:\n    kubeconfig: |\n      planted-kubeconfig\nother: planted-other\nlist: [1]\n";
 
 fn engine(bench: &Bench) -> S3 {
-    S3::with_clock(bench.settings(), bench.clock.clone())
+    S3::new(bench.settings(), bench.clock.clone())
 }
 
 fn found(_request: &str) -> Reply {
@@ -48,7 +48,7 @@ async fn a_path_that_leads_nowhere_is_named_and_one_that_is_no_text_is_corrupt()
         .unwrap_err();
     assert_eq!(failure.kind, FetchErrorKind::Corrupt);
     let bench = Bench::start(|_| answer(200, "", "a: planted\na: twice\n")).await;
-    let failure = S3::with_clock(bench.settings(), bench.clock.clone())
+    let failure = S3::new(bench.settings(), bench.clock.clone())
         .fetch(&object(named("a")))
         .await
         .unwrap_err();
@@ -77,7 +77,7 @@ async fn a_bucket_becomes_a_label_only_if_it_is_one() {
     let bench = Bench::start(found).await;
     let mut settings = bench.settings();
     settings.endpoint = None;
-    let engine = S3::with_clock(settings, bench.clock);
+    let engine = S3::new(settings, bench.clock);
     for (region, bucket, key, url) in [
         (
             None,

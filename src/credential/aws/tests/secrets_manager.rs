@@ -6,7 +6,7 @@ use crate::credential::{Engine as _, FetchErrorKind, Key, Locator};
 const DESCRIBED: &str = r#"{"ARN":"a","Name":"shop","VersionIdsToStages":{"new":["AWSCURRENT"],"old":["AWSPREVIOUS"]}}"#;
 
 fn engine(bench: &Bench) -> SecretsManager {
-    SecretsManager::with_clock(bench.settings(), bench.clock.clone())
+    SecretsManager::new(bench.settings(), bench.clock.clone())
 }
 
 #[tokio::test]
@@ -72,7 +72,7 @@ async fn a_reference_cannot_choose_the_host() {
     let bench = Bench::start(|_| Reply::json(200, SECRET)).await;
     let mut settings = bench.settings();
     settings.endpoint = None;
-    let engine = SecretsManager::with_clock(settings, bench.clock.clone());
+    let engine = SecretsManager::new(settings, bench.clock.clone());
     for region in [
         "evil.example.com",
         "eu-west-1.evil.example",

@@ -1,6 +1,8 @@
 use std::time::Duration;
 
 use super::*;
+use crate::credential::OwnCertificate;
+use crate::credential::Surroundings;
 
 /// Every proof, with planted secrets in its files.
 fn proofs(bench: &Bench) -> Vec<(&'static str, Proof)> {
@@ -95,7 +97,10 @@ async fn no_login_that_fails_shows_a_planted_secret() {
             })
             .await;
             let (mount, proof) = proofs(&bench).swap_remove(kind);
-            let vault = Connection::new(bench.settings(login(mount, proof)));
+            let vault = Connection::new(
+                bench.settings(login(mount, proof)),
+                &Surroundings::of_system(),
+            );
             let error = vault.fetch(&field("kubeconfig")).await.unwrap_err();
             let shown = format!("{} {error:?} {vault:?}", crate::fault::Chain(&error));
             assert_eq!(error.reason(), answers()[number].1, "{mount}: {shown}");
@@ -120,7 +125,10 @@ async fn a_file_that_is_missing_or_empty_is_named_by_its_key() {
             Proof::Certificate { .. } => continue,
         };
         std::fs::write(file, "\n").unwrap();
-        let vault = Connection::new(bench.settings(login(mount, proof)));
+        let vault = Connection::new(
+            bench.settings(login(mount, proof)),
+            &Surroundings::of_system(),
+        );
         let error = vault.fetch(&field("kubeconfig")).await.unwrap_err();
         assert_eq!(error.reason(), Reason::EngineUnauthenticated);
         assert!(error.to_string().contains(key), "{error}");
@@ -145,7 +153,10 @@ async fn renewing(renewable: bool, renewal: fn() -> Reply) -> (Bench, Vault) {
     })
     .await;
     let (mount, proof) = proofs(&bench).swap_remove(4);
-    let vault = Vault::new(bench.own_settings(login(mount, proof)));
+    let vault = Vault::new(
+        bench.own_settings(login(mount, proof)),
+        OwnCertificate::default(),
+    );
     (bench, vault)
 }
 
@@ -216,7 +227,10 @@ async fn giving_back_ends_although_the_engine_hangs() {
     })
     .await;
     let (mount, proof) = proofs(&bench).swap_remove(5);
-    let vault = Vault::new(bench.own_settings(login(mount, proof)));
+    let vault = Vault::new(
+        bench.own_settings(login(mount, proof)),
+        OwnCertificate::default(),
+    );
     vault.fetch(&field("kubeconfig")).await.unwrap();
     tokio::time::pause();
     let before = tokio::time::Instant::now();

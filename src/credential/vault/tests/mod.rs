@@ -7,6 +7,7 @@ use secrecy::ExposeSecret;
 use tempfile::TempDir;
 
 use super::*;
+use crate::credential::Surroundings;
 use crate::credential::connection::Connection;
 use crate::credential::testkit::{Authority, Logged, Reply, Scripted};
 use crate::credential::{EngineSettings, Engines, Key, Locator, MAX_STALE, REFRESH, Reason};
@@ -71,7 +72,10 @@ impl Bench {
 
     fn with_file(&self) -> Connection {
         let token = self.folder.path().join("token");
-        Connection::new(self.settings(AuthMethod::TokenFile(token)))
+        Connection::new(
+            self.settings(AuthMethod::TokenFile(token)),
+            &Surroundings::of_system(),
+        )
     }
 
     fn with_login(&self) -> Connection {
@@ -79,7 +83,10 @@ impl Bench {
             role: "sortie".to_owned(),
             token_file: self.folder.path().join("token"),
         };
-        Connection::new(self.settings(login("kubernetes", proof)))
+        Connection::new(
+            self.settings(login("kubernetes", proof)),
+            &Surroundings::of_system(),
+        )
     }
 
     /// What was asked, other than what is mounted.
@@ -141,7 +148,7 @@ async fn a_field_is_read_with_its_version() {
 async fn a_version_is_asked_for_and_the_default_engine_is_found() {
     let bench = Bench::start(|_| Reply::json(200, SECRET)).await;
     let auth = AuthMethod::TokenFile(bench.folder.path().join("token"));
-    let engines = Engines::new(vec![bench.settings(auth)]);
+    let engines = Engines::new(vec![bench.settings(auth)], Surroundings::of_system());
     let fetch = async |text: &str| engines.fetch(&Reference::parse(text).unwrap()).await;
     fetch("sec+vault://prod/secret/a?version=2#kubeconfig")
         .await

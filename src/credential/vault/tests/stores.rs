@@ -1,10 +1,14 @@
 use super::*;
+use crate::credential::OwnCertificate;
 
 const PLAIN: &str = r#"{"request_id":"r","lease_id":"","lease_duration":2764800,"renewable":false,"warnings":null,"auth":null,"wrap_info":null,"data":{"kubeconfig":"planted-plain"}}"#;
 
 fn engine(bench: &Bench) -> Vault {
     let token = bench.folder.path().join("token");
-    Vault::new(bench.own_settings(AuthMethod::TokenFile(token)))
+    Vault::new(
+        bench.own_settings(AuthMethod::TokenFile(token)),
+        OwnCertificate::default(),
+    )
 }
 
 #[tokio::test]

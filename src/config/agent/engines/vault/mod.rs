@@ -37,25 +37,25 @@ pub(super) fn read(map: &Map<'_>) -> Option<Settings> {
     let address = map.required("address", url);
     let namespace = map.optional("namespace", segments);
     let ca_file = map.required("ca-file", path);
-    let certificate = identity(map);
-    let auth = auth(&map.map("auth", &AUTH_KEYS));
-    let shows_one = matches!(
-        auth,
-        Some(AuthMethod::Login {
-            proof: Proof::Certificate { .. },
-            ..
-        })
-    );
-    if shows_one && certificate.is_none() {
-        map.tell("certificate-file", "is needed by the method `cert`");
-    }
+    let files = identity(map);
+    let auth = auth(&map.map("auth", &AUTH_KEYS))?;
     Some(Settings {
         address: address?,
         namespace,
         ca_file: ca_file?,
-        certificate,
-        auth: auth?,
+        certificate: files.or_else(|| is_by_certificate(&auth).then_some(Identity::Own)),
+        auth,
     })
+}
+
+const fn is_by_certificate(auth: &AuthMethod) -> bool {
+    matches!(
+        auth,
+        AuthMethod::Login {
+            proof: Proof::Certificate { .. },
+            ..
+        }
+    )
 }
 
 fn identity(map: &Map<'_>) -> Option<Identity> {
@@ -64,7 +64,7 @@ fn identity(map: &Map<'_>) -> Option<Identity> {
         return None;
     }
     let [certificate_file, key_file] = both.map(|key| map.required(key, path));
-    Some(Identity {
+    Some(Identity::Files {
         certificate_file: certificate_file?,
         key_file: key_file?,
     })
@@ -152,10 +152,13 @@ pub(in crate::config::agent) fn value(engine: &Settings) -> Json<String, Value> 
         ("ca-file".to_owned(), json!(engine.ca_file)),
         ("auth".to_owned(), auth_value(&engine.auth)),
     ]);
-    if let Some(identity) = &engine.certificate {
-        let (certificate, key) = (&identity.certificate_file, &identity.key_file);
-        map.insert("certificate-file".to_owned(), json!(certificate));
-        map.insert("key-file".to_owned(), json!(key));
+    if let Some(Identity::Files {
+        certificate_file,
+        key_file,
+    }) = &engine.certificate
+    {
+        map.insert("certificate-file".to_owned(), json!(certificate_file));
+        map.insert("key-file".to_owned(), json!(key_file));
     }
     if let Some(namespace) = &engine.namespace {
         map.insert("namespace".to_owned(), json!(namespace));

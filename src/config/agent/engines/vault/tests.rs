@@ -67,7 +67,7 @@ fn a_certificate_is_the_connections_and_serves_the_method() {
     let keys = "certificate-file: c.pem, key-file: k.pem, auth: { method: cert }";
     let settings = read(Path::new("/etc/agent.yaml"), &engine(keys), &nowhere()).unwrap();
     let vault = vault(&settings);
-    let identity = Identity {
+    let identity = Identity::Files {
         certificate_file: "/etc/c.pem".into(),
         key_file: "/etc/k.pem".into(),
     };
@@ -80,12 +80,19 @@ fn a_certificate_is_the_connections_and_serves_the_method() {
 }
 
 #[test]
+fn the_method_cert_without_files_shows_the_agents_own_certificate() {
+    for (keys, shown) in [
+        ("auth: { method: cert }", Some(Identity::Own)),
+        ("auth: { method: token, token-file: t }", None),
+    ] {
+        let settings = read(Path::new("/etc/agent.yaml"), &engine(keys), &nowhere()).unwrap();
+        assert_eq!(vault(&settings).certificate, shown, "{keys}");
+    }
+}
+
+#[test]
 fn what_does_not_fit_is_told() {
     for (keys, told) in [
-        (
-            "auth: { method: cert }",
-            "certificate-file: is needed by the method `cert`",
-        ),
         (
             "certificate-file: c.pem, auth: { method: token, token-file: t }",
             "key-file: is missing",
