@@ -24,6 +24,8 @@ mod google;
 #[cfg(test)]
 mod half_open;
 #[cfg(test)]
+mod killed_amid;
+#[cfg(test)]
 mod kubeconfig_users;
 #[cfg(test)]
 mod kubeconfigs;
