@@ -300,7 +300,7 @@ async fn one_account(
     };
     let server = credential.server().to_string();
     let asked = async {
-        let cluster = Cluster::new(credential, tasks)?;
+        let cluster = Cluster::new(credential, tasks).await?;
         let version = cluster.version().await?;
         cluster.uid().await?;
         let kinds = cluster.discover().await?;

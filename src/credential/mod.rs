@@ -26,6 +26,7 @@
 mod authorization;
 #[cfg(feature = "aws")]
 pub mod aws;
+mod certificate;
 mod connection;
 mod document;
 mod engines;
@@ -65,7 +66,7 @@ pub use fetch::{Asking, Engine, Failure, FetchError, FetchErrorKind, Fetched, Ke
 pub use keeper::Published;
 pub use kubeconfig::{KubeconfigError, Minting, Profile, Relaxation, Rules};
 pub use material::{Credential, Trust};
-pub use minted::{Minted, TokenSource};
+pub use minted::{Made, Minted, Minter};
 pub use proxy::Proxy;
 pub use reference::{EngineId, Key, Locator, Reference, ReferenceError};
 pub use server::{Server, ServerError, is_refused_address};

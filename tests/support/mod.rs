@@ -37,6 +37,7 @@ pub(crate) mod golden;
 pub(crate) mod google;
 pub(crate) mod hand_over;
 pub(crate) mod https;
+pub(crate) mod issuer;
 pub(crate) mod kube;
 pub(crate) mod kubectl;
 pub(crate) mod latency;

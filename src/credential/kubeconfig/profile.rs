@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::clock::{self, SharedClock};
-use crate::credential::minted::TokenSource;
+use crate::credential::minted::Minter;
 use crate::credential::server::Exceptions;
 
 /// Something that a kubeconfig may not do, unless its account allows it by this name.
@@ -122,7 +122,7 @@ pub struct Profile {
     /// Tells when minted tokens end.
     pub clock: SharedClock,
     /// What mints its tokens, where its rules say so.
-    pub tokens: Option<Arc<dyn TokenSource>>,
+    pub tokens: Option<Arc<dyn Minter>>,
 }
 
 impl Profile {

@@ -1,7 +1,7 @@
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,7 +9,7 @@ use secrecy::ExposeSecret;
 
 use super::*;
 use crate::credential::testkit::Authority;
-use crate::credential::{Asking, Auth, Fetched, Published, Reason, TokenSource};
+use crate::credential::{Asking, Auth, Fetched, Made, Minter, Published, Reason};
 use crate::secret::SecretBytes;
 
 /// A kubeconfig whose cluster and user have these lines besides the server and its authority.
@@ -258,11 +258,11 @@ fn only_a_command_that_is_listed_word_by_word_is_run() {
 #[derive(Debug)]
 struct Mint;
 
-impl TokenSource for Mint {
-    fn token(&self) -> Asking<'_, (SecretBytes, SystemTime)> {
+impl Minter for Mint {
+    fn mint(&self) -> Asking<'_, Made> {
         let token = SecretBytes::new(b"minted".to_vec());
         let hour = Duration::from_hours(1);
-        Box::pin(async move { Ok((token, crate::clock::system().now() + hour)) })
+        Box::pin(async move { Ok(Made::token(token, crate::clock::system().now() + hour)) })
     }
 
     fn kind(&self) -> &'static str {

@@ -16,7 +16,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::authorization::basic;
 use super::fetch::{Asking, Failure, FetchErrorKind};
-use super::minted::TokenSource;
+use super::minted::{Made, Minter};
 use super::server::{Exceptions, Server};
 use super::{issuer, transport};
 use crate::clock::SharedClock;
@@ -260,9 +260,12 @@ fn encoded(bytes: &[u8]) -> Zeroizing<String> {
     out
 }
 
-impl TokenSource for Oidc {
-    fn token(&self) -> Asking<'_, (SecretBytes, SystemTime)> {
-        Box::pin(self.renewed())
+impl Minter for Oidc {
+    fn mint(&self) -> Asking<'_, Made> {
+        Box::pin(async {
+            let (token, ends_at) = self.renewed().await?;
+            Ok(Made::token(token, ends_at))
+        })
     }
 
     fn kind(&self) -> &'static str {

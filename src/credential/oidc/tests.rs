@@ -58,7 +58,7 @@ async fn failure(script: Script) -> Failure {
     let authority = Authority::new();
     let server = Scripted::start(authority.tls(&[b"http/1.1"]), script).await;
     let oidc = oidc(format!("https://{}", server.address), &authority, None);
-    oidc.token().await.unwrap_err()
+    oidc.mint().await.unwrap_err()
 }
 
 /// What goes wrong, its kind, and a part of what is told.
@@ -181,7 +181,7 @@ async fn an_issuer_of_another_authority_is_not_told_anything() {
         &Authority::new(),
         None,
     );
-    let failure = oidc.token().await.unwrap_err();
+    let failure = oidc.mint().await.unwrap_err();
     assert!(failure.hint.contains("is not trusted"), "{failure:?}");
     assert!(server.requests().is_empty());
 }
@@ -200,12 +200,12 @@ async fn the_token_of_the_kubeconfig_is_used_while_it_lasts() {
     .await;
     let issuer = || format!("https://{}", server.address);
     let fresh = oidc(issuer(), &authority, Some(&given));
-    let (_, ends_at) = fresh.token().await.unwrap();
-    assert_eq!(clock::unix_seconds(ends_at), FAR);
+    let made = fresh.mint().await.unwrap();
+    assert_eq!(clock::unix_seconds(made.ends_at), FAR);
     assert!(server.requests().is_empty());
     let ended = oidc(issuer(), &authority, Some(&id_token(1)));
-    ended.token().await.unwrap();
-    ended.token().await.unwrap();
+    ended.mint().await.unwrap();
+    ended.mint().await.unwrap();
     let requests = server.requests();
     let forms: Vec<&str> = requests
         .iter()
