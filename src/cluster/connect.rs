@@ -19,8 +19,8 @@ use tokio_rustls::TlsConnector;
 
 use super::anybody::TrustAnybody;
 use super::link::Link;
-use super::{ClusterError, proxy};
-use crate::credential::{Credential, Server, Trust};
+use super::{ClusterError, proxy, socks};
+use crate::credential::{Credential, ProxyKind, Server, Trust};
 use crate::fault::Advised;
 
 /// Time for name resolution, TCP and TLS together.
@@ -118,7 +118,10 @@ impl Connector {
         let mut socket = dial(proxy.server())
             .await
             .map_err(|error| io::Error::new(error.kind(), Behind(error)))?;
-        proxy::connect(&mut socket, proxy, server).await?;
+        match proxy.kind() {
+            ProxyKind::Http => proxy::connect(&mut socket, proxy, server).await?,
+            ProxyKind::Socks5 => socks::connect(&mut socket, proxy.user(), server).await?,
+        }
         Ok(socket)
     }
 }

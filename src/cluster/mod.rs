@@ -23,7 +23,7 @@
 //!   state says. Nobody retries here, except a request that a closing connection gave back unsent.
 //! # Sources
 //! - RFC 9112 (HTTP/1.1), §6.3 message body length, §7.1 chunked coding; RFC 9113 (HTTP/2);
-//!   Kubernetes API concepts, "API discovery".
+//!   RFC 1928 and 1929 (SOCKS 5); Kubernetes API concepts, "API discovery".
 
 mod anybody;
 mod body;
@@ -35,6 +35,7 @@ mod pooled;
 mod proxy;
 mod queries;
 mod request;
+mod socks;
 mod wiping;
 
 use std::sync::Arc;

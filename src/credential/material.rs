@@ -119,9 +119,16 @@ impl Credential {
             add(value.as_bytes());
         }
         if let Some(proxy) = &self.proxy {
+            add(format!("{:?}", proxy.kind()).as_bytes());
             add(proxy.server().to_string().as_bytes());
-            #[expect(clippy::disallowed_methods, reason = "only its keyed digest is kept")]
-            add(proxy.user().map_or(b"", |user| user.expose_secret()));
+            for field in proxy
+                .user()
+                .iter()
+                .flat_map(|user| [&user.name, &user.password])
+            {
+                #[expect(clippy::disallowed_methods, reason = "only its keyed digest is kept")]
+                add(field.expose_secret());
+            }
         }
         match &self.auth {
             Auth::Anonymous => {}

@@ -67,7 +67,7 @@ pub use keeper::Published;
 pub use kubeconfig::{KubeconfigError, Minting, Profile, Relaxation, Rules};
 pub use material::{Credential, Trust};
 pub use minted::{Made, Minted, Minter};
-pub use proxy::Proxy;
+pub use proxy::{Proxy, ProxyKind, ProxyUser};
 pub use reference::{EngineId, Key, Locator, Reference, ReferenceError};
 pub use server::{Server, ServerError, is_refused_address};
 pub use settings::{EngineSettings, MAX_STALE, REFRESH, Settings};

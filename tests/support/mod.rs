@@ -54,6 +54,7 @@ pub(crate) mod rolling;
 pub(crate) mod scan;
 pub(crate) mod server;
 pub(crate) mod slow_hub;
+pub(crate) mod socks;
 pub(crate) mod sortie;
 pub(crate) mod stand;
 pub(crate) mod testbed;
