@@ -104,6 +104,16 @@ impl Cluster {
         })
     }
 
+    /// Opens a connection and closes it: whether the API server of `credential` can be reached and is
+    /// trusted, without telling it who is asking.
+    ///
+    /// # Errors
+    /// Everything that keeps a connection from being opened.
+    pub async fn reach(credential: Arc<Credential>) -> Result<(), ClusterError> {
+        let connector = connect::Connector::new(credential, None, &[b"http/1.1"])?;
+        connector.connect(|socket| socket).await.map(drop)
+    }
+
     /// Waits until its connections show a client certificate that has been replaced, and renews it
     /// in time; for ever where there is none to renew.
     pub async fn outlived(&self) {

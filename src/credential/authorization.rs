@@ -103,6 +103,22 @@ impl Auth {
         }
     }
 
+    /// For a check: what was seen and not tried where nobody can be told who is asking without using
+    /// up what is good only once; none where that can be told.
+    ///
+    /// # Errors
+    /// What keeps it from being told at all.
+    pub async fn rehearse(&self) -> Result<Option<String>, AuthorizationError> {
+        let Self::Minted(minted) = self else {
+            return Ok(None);
+        };
+        let Some(rehearsing) = minted.minter().rehearse() else {
+            return Ok(None);
+        };
+        let seen = rehearsing.await.map_err(AuthorizationError::Mint)?;
+        Ok(Some(seen))
+    }
+
     /// Waits until connections need another client certificate than `used`, which is renewed in
     /// time; for ever where it does not change.
     pub async fn certificate_replaced(&self, used: Option<&Arc<CertifiedKey>>) {

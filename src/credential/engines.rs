@@ -11,7 +11,7 @@ use super::connection::Connection;
 use super::fetch::{Failure, FetchError, FetchErrorKind, Fetched, Keys};
 use super::minting;
 use super::settings::{MAX_STALE, REFRESH, Settings};
-use super::{Profile, Reference, Rules};
+use super::{Profile, Purpose, Reference, Rules};
 use crate::clock::SharedClock;
 use crate::telemetry::metrics::{Histogram, Tally};
 
@@ -207,6 +207,7 @@ impl Engines {
         base: Option<PathBuf>,
         rules: &Rules,
         clock: &SharedClock,
+        purpose: Purpose,
     ) -> Profile {
         let wanted = rules.token.as_ref();
         let connection = wanted.and_then(|minting| {
@@ -219,6 +220,7 @@ impl Engines {
             base,
             rules: rules.clone(),
             clock: Arc::clone(clock),
+            purpose,
             tokens: tokens.and_then(|(connection, minting)| {
                 minting::source(minting, &connection.settings().engine, clock)
             }),

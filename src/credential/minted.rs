@@ -33,6 +33,13 @@ pub trait Minter: fmt::Debug + Send + Sync {
     /// Makes a new one.
     fn mint(&self) -> Asking<'_, Made>;
 
+    /// For one that was made for a check and cannot mint, because that would use up what is good
+    /// only once: goes as far as it can, and gives what was seen and what was not tried. None where
+    /// minting uses up nothing.
+    fn rehearse(&self) -> Option<Asking<'_, String>> {
+        None
+    }
+
     /// The kind of user, for logs.
     fn kind(&self) -> &'static str;
 

@@ -64,7 +64,7 @@ pub use authorization::{Auth, AuthorizationError, TokenFile};
 pub use engines::{Engines, Figures};
 pub use fetch::{Asking, Engine, Failure, FetchError, FetchErrorKind, Fetched, Keys, Waiting};
 pub use keeper::Published;
-pub use kubeconfig::{KubeconfigError, Minting, Profile, Relaxation, Rules};
+pub use kubeconfig::{KubeconfigError, Minting, Profile, Purpose, Relaxation, Rules};
 pub use material::{Credential, Trust};
 pub use minted::{Made, Minted, Minter};
 pub use proxy::{Proxy, ProxyKind, ProxyUser};

@@ -173,6 +173,7 @@ pub(super) fn auth_provider(
         id_token: secret("id-token")?,
         roots,
         exceptions: profile.exceptions(),
+        purpose: profile.purpose,
     };
     let source = Oidc::new(settings, Arc::clone(&profile.clock));
     Ok(Some(minted(Arc::new(source), profile)))

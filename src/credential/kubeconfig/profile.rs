@@ -112,6 +112,16 @@ impl Minting {
     }
 }
 
+/// What a credential is read for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// A look at it, of which nothing remains: what is good only once is not used up.
+    Check,
+    /// To be used.
+    #[default]
+    Use,
+}
+
 /// What a kubeconfig may do, and what it is read with.
 #[derive(Clone, Debug)]
 pub struct Profile {
@@ -123,6 +133,8 @@ pub struct Profile {
     pub clock: SharedClock,
     /// What mints its tokens, where its rules say so.
     pub tokens: Option<Arc<dyn Minter>>,
+    /// What it is read for.
+    pub purpose: Purpose,
 }
 
 impl Profile {
@@ -133,6 +145,7 @@ impl Profile {
             rules: Rules::default(),
             clock: clock::system(),
             tokens: None,
+            purpose: Purpose::Use,
         }
     }
 
