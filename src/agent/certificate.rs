@@ -7,12 +7,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::clock::rfc3339;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, ClusterError};
 use crate::fault::Chain;
 use crate::retry;
 use crate::tasks::Tasks;
 
-/// Pause after a client certificate ended before it was shown.
+/// Pause before a client certificate that does not work is tried again, or another one by then.
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// Renews the client certificate of what is `in_use`, in time, and takes new connections into use.
@@ -34,10 +34,14 @@ async fn renew(account: &str, in_use: &watch::Sender<Arc<Cluster>>) {
             () = cluster.outlived() => {}
             _another_credential = changes.changed() => continue,
         }
-        let renewed = match cluster.renewed().await {
+        let renewed = match tried(&cluster).await {
             Ok(renewed) => renewed,
             Err(error) => {
-                tracing::warn!(account, error = %Chain(&error), "client certificate not renewed");
+                tracing::warn!(
+                    account,
+                    error = %Chain(&error),
+                    "the new client certificate does not work; the old one stays in use"
+                );
                 retry::pause(PAUSE).await;
                 continue;
             }
@@ -53,4 +57,11 @@ async fn renew(account: &str, in_use: &watch::Sender<Arc<Cluster>>) {
             is_current
         });
     }
+}
+
+/// The same cluster with the newest client certificate, which its API server accepts.
+async fn tried(cluster: &Cluster) -> Result<Cluster, ClusterError> {
+    let renewed = cluster.renewed().await?;
+    renewed.uid().await?;
+    Ok(renewed)
 }

@@ -315,7 +315,7 @@ mod tests {
     fn certificate(chain: &str, key: &str) -> String {
         let fields = serde_json::json!({ "clientCertificateData": chain, "clientKeyData": key });
         let fields = fields.to_string();
-        fields[1..fields.len() - 1].to_owned()
+        fields.trim_matches(['{', '}']).to_owned()
     }
 
     #[tokio::test]

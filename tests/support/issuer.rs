@@ -1,4 +1,4 @@
-//! An issuer of OpenID Connect, whose tokens API servers accept that know it.
+//! An issuer of `OpenID` Connect, whose tokens API servers accept that know it.
 
 use std::fs;
 use std::sync::{Arc, Mutex};

@@ -19,6 +19,8 @@ pub(crate) enum Manner {
     Refuses(u8),
     /// Says this to everybody.
     Says(&'static [u8]),
+    /// Says nothing.
+    Silent,
 }
 
 /// A proxy that lives until it is dropped.
@@ -69,8 +71,10 @@ async fn tunnel(
 ) -> std::io::Result<()> {
     let version = socket.read_u8().await?;
     let ways = field(&mut socket).await?;
-    if let Manner::Says(words) = manner {
-        return socket.write_all(words).await;
+    match manner {
+        Manner::Says(words) => return socket.write_all(words).await,
+        Manner::Silent => return std::future::pending().await,
+        Manner::Login(..) | Manner::Refuses(_) => {}
     }
     assert_eq!(version, 5);
     let wanted = if matches!(manner, Manner::Login(..)) {

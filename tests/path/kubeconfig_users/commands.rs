@@ -12,10 +12,11 @@ use super::{CA, account, kubeconfig, plan};
 use crate::support::eventually::{eventually, within};
 use crate::support::fake::Client;
 use crate::support::kube::Api;
+use crate::support::pki::{Authority, Leaf};
 use crate::support::planted::{self, Certificate};
 use crate::support::scan::Needles;
 use crate::support::stand::Stand;
-use crate::support::testbed::Testbed;
+use crate::support::testbed::{Cluster, Testbed};
 
 /// Time after which nothing of a key may be left that another one has replaced.
 const GONE: Duration = Duration::from_secs(5);
@@ -89,6 +90,30 @@ fn certificate_answer(certificate: &Certificate, more: &Value) -> String {
     answer.to_string()
 }
 
+/// The account `made`, whose command gives these certificates one after the other, with more in the
+/// status of its answer: `@ENDS@` stands for ten seconds later. It writes a line of `ran` each time.
+fn account_of_runs(folder: &Path, cluster: &Cluster, answers: &[(&Certificate, Value)]) -> String {
+    for (number, (certificate, more)) in answers.iter().enumerate() {
+        let path = folder.join((number + 1).to_string());
+        fs::write(path, certificate_answer(certificate, more)).unwrap();
+    }
+    let script = format!(
+        "cd {}\necho run >> ran\n\
+         ends=$(/bin/date -u -d '+10 seconds' +%Y-%m-%dT%H:%M:%SZ)\n\
+         /bin/sed \"s/@ENDS@/$ends/\" $(/usr/bin/wc -l < ran)\n",
+        folder.display()
+    );
+    let plugin = plugin(folder, &script);
+    let user = format!(
+        "    exec: {{ apiVersion: client.authentication.k8s.io/v1, command: {}, \
+         interactiveMode: Never }}\n",
+        plugin.display()
+    );
+    let path = kubeconfig(folder, "made", cluster, CA, &user);
+    let allow = format!(", allow: [exec], exec: [[{}]]", plugin.display());
+    account("made", &path, &allow)
+}
+
 /// What the agent has asked for.
 fn asked(testbed: &Testbed) -> impl Iterator<Item = Value> {
     let ours = |entry: &Value| {
@@ -120,38 +145,29 @@ async fn a_commands_client_certificate_is_renewed_in_time_and_every_watch_goes_o
         planted::client_certificate(cluster, "first"),
         planted::client_certificate(cluster, "second"),
     );
-    // The first is good for ten seconds by the word of the command, the second until its own end.
+    let foreign = Authority::root("another").issue(&Leaf::new());
+    let foreign = Certificate {
+        chain: foreign.chain_pem(),
+        key: foreign.key_pem(),
+        values: Vec::new(),
+    };
+    // By the word of the command the first two are good for ten seconds, and the API server does not
+    // accept the second of them; the last is good until its own end.
     let answers = [
         (&first, json!({ "expirationTimestamp": "@ENDS@" })),
+        (&foreign, json!({ "expirationTimestamp": "@ENDS@" })),
         (&second, json!({ "token": cluster.token })),
     ];
-    for (number, (certificate, more)) in answers.into_iter().enumerate() {
-        let path = folder.path().join(number.to_string());
-        fs::write(path, certificate_answer(certificate, &more)).unwrap();
-    }
-    let script = format!(
-        "cd {}\necho run >> ran\n\
-         ends=$(/bin/date -u -d '+10 seconds' +%Y-%m-%dT%H:%M:%SZ)\n\
-         if /bin/mkdir once; then /bin/sed \"s/@ENDS@/$ends/\" 0; else /bin/cat 1; fi\n",
-        folder.path().display()
-    );
-    let plugin = plugin(folder.path(), &script);
-    let user = format!(
-        "    exec: {{ apiVersion: client.authentication.k8s.io/v1, command: {}, \
-         interactiveMode: Never }}\n",
-        plugin.display()
-    );
-    let path = kubeconfig(folder.path(), "made", cluster, CA, &user);
-    let allow = format!(", allow: [exec], exec: [[{}]]", plugin.display());
-    let accounts = plan(&[("made", account("made", &path, &allow))]);
+    let made = account_of_runs(folder.path(), cluster, &answers);
+    let accounts = plan(&[("made", made)]);
     let stand = Stand::start_with(&["--allow-dump"], accounts).await;
     stand.wait("made", "ACTIVE").await;
-    let lists = testbed.lists();
     let before = eventually("each kind is watched", || {
         let watched = watched(&testbed, "first");
         (watched.len() >= 12).then_some(watched)
     })
     .await;
+    let lists = testbed.lists();
     assert_eq!(watched(&testbed, "second"), BTreeSet::new());
 
     eventually("every watch goes over to the second", || {
@@ -182,12 +198,12 @@ async fn a_commands_client_certificate_is_renewed_in_time_and_every_watch_goes_o
     assert_eq!(told.text("account"), Some("made"));
     assert_eq!(
         fs::read_to_string(folder.path().join("ran")).unwrap(),
-        "run\nrun\n"
+        "run\nrun\nrun\n"
     );
-    let secrets = [&first.key, &second.key].map(|key| key.lines().nth(1).unwrap().to_owned());
-    let [one, other] = &secrets;
-    stand
-        .agent
-        .log()
-        .assert_without(&[one, other, &cluster.token]);
+    let refused = "the new client certificate does not work; the old one stays in use";
+    stand.agent.logged(refused).await;
+    let secrets = [&first, &foreign, &second];
+    let secrets = secrets.map(|it| it.key.lines().nth(1).unwrap());
+    let log = stand.agent.log();
+    log.assert_without(&[secrets[0], secrets[1], secrets[2], &cluster.token]);
 }

@@ -166,6 +166,7 @@ async fn what_a_socks_proxy_answers_in_place_of_a_connection_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let strict = SocksProxy::start(Manner::Login("agent", "right")).await;
     let closed = SocksProxy::start(Manner::Refuses(2)).await;
+    let silent = SocksProxy::start(Manner::Silent).await;
     let http = SocksProxy::start(Manner::Says(b"HTTP/1.1 400 Bad Request\r\n\r\n")).await;
     let cases = [
         (
@@ -187,6 +188,7 @@ async fn what_a_socks_proxy_answers_in_place_of_a_connection_is_told() {
             "does not connect to the API server: its rules do not allow it (reply 2)",
         ),
         ("garbage", &http, "", "does not answer as a SOCKS 5 proxy"),
+        ("silent", &silent, "", "did not give a connection within 5s"),
     ];
     let accounts = cases
         .map(|(name, proxy, login, _)| (name, behind(folder.path(), cluster, name, proxy, login)));
