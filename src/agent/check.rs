@@ -316,16 +316,24 @@ async fn one_account(
     };
     let server = credential.server().to_string();
     let asked = async {
-        let cluster = Cluster::new(credential, tasks)?;
+        let rehearsed = credential.auth().rehearse().await;
+        if let Some(seen) = rehearsed.map_err(ClusterError::Token)? {
+            Cluster::reach(credential).await?;
+            return Ok(Asked::Reached(seen));
+        }
+        let cluster = Cluster::new(credential, tasks).await?;
         let version = cluster.version().await?;
         cluster.uid().await?;
         let kinds = cluster.discover().await?;
         let allowed: Vec<_> = kinds.iter().filter_map(|kind| policy.allow(kind)).collect();
         let lists = lists(&cluster, &allowed, policy.namespaces()).await?;
-        Ok::<_, ClusterError>((version, lists))
+        Ok::<_, ClusterError>(Asked::Answered(version, lists))
     };
     match asked.await {
-        Ok((version, lists)) => {
+        Ok(Asked::Reached(seen)) => {
+            Finding::good(what, format!("API server {server} can be reached, {seen}"))
+        }
+        Ok(Asked::Answered(version, lists)) => {
             let seen = format!("API server {server} answers, {}", git_version(&version));
             listed(what, &seen, &lists)
         }
@@ -335,6 +343,14 @@ async fn one_account(
             of_cluster(error.reason()),
         ),
     }
+}
+
+/// How far an API server could be asked.
+enum Asked {
+    /// It told its version, and which kinds can be listed.
+    Answered(Vec<u8>, Vec<Listed>),
+    /// Nobody could tell it who is asking; what was seen besides.
+    Reached(String),
 }
 
 /// A kind with whether it can be listed everywhere it has to be.

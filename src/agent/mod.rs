@@ -18,6 +18,7 @@
 //! - Everything else is retried, with its reason in the account's state and in the log.
 
 mod accounts;
+mod certificate;
 mod check;
 mod evidence;
 mod fan_out;

@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::AccountSettings;
 use super::accounts::{Accounts, Status};
 use super::trial::{self, CREDENTIAL_REJECTED, Taken, Trial, told, without_credential};
+use super::{AccountSettings, certificate};
 use crate::clock::SharedClock;
 use crate::cluster::{Cluster, ClusterError};
 use crate::credential::{Published, Store};
@@ -193,6 +193,7 @@ impl Worker {
         });
         let (kinds_now, kinds) = watch::channel(Arc::new(Kinds::new()));
         self.serve_operations(&feed, kinds, &cluster, tasks);
+        certificate::follow(&self.settings.name, cluster_now.clone(), tasks);
         let serving = Serving {
             worker: self,
             follow: Follow {
@@ -228,7 +229,7 @@ impl Worker {
                 credential.changed().await.ok()?;
                 continue;
             };
-            let failure = match Cluster::new(held, self.connections.clone()) {
+            let failure = match Cluster::new(held, self.connections.clone()).await {
                 Ok(cluster) => match learn(&cluster).await {
                     Ok(known) => {
                         self.audit(&published, Taken::First);
@@ -442,7 +443,8 @@ impl Serving<'_> {
             return Next::GoOn;
         }
         let account = &self.worker.settings.name;
-        let changed = match Cluster::new(credential, self.worker.connections.clone()) {
+        let connections = self.worker.connections.clone();
+        let changed = match Cluster::new(credential, connections).await {
             Ok(cluster) => cluster.uid().await.map(|found| (cluster, found)),
             Err(error) => Err(error),
         };

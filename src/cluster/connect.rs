@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::sign::SingleCertAndKey;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
@@ -19,8 +19,8 @@ use tokio_rustls::TlsConnector;
 
 use super::anybody::TrustAnybody;
 use super::link::Link;
-use super::{ClusterError, proxy};
-use crate::credential::{Auth, Credential, Server, Trust};
+use super::{ClusterError, proxy, socks};
+use crate::credential::{Credential, ProxyKind, Server, Trust};
 use crate::fault::Advised;
 
 /// Time for name resolution, TCP and TLS together.
@@ -46,8 +46,12 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    /// A connector that offers the protocols `alpn`.
-    pub(super) fn new(credential: Arc<Credential>, alpn: &[&[u8]]) -> Result<Self, ClusterError> {
+    /// A connector that shows `certificate` and offers the protocols `alpn`.
+    pub(super) fn new(
+        credential: Arc<Credential>,
+        certificate: Option<&Arc<CertifiedKey>>,
+        alpn: &[&[u8]],
+    ) -> Result<Self, ClusterError> {
         let unusable = |_error: rustls::Error| ClusterError::Untrusted {
             server: credential.server().to_string(),
             source: Advised::new("the credential's certificates cannot be used for TLS", ""),
@@ -60,16 +64,12 @@ impl Connector {
             .map_err(unusable)?
             .dangerous()
             .with_custom_certificate_verifier(verifier);
-        let mut config = match credential.auth() {
-            Auth::ClientCertificate(key) => {
+        let mut config = match certificate {
+            Some(key) => {
                 let resolver = SingleCertAndKey::from(Arc::clone(key));
                 config.with_client_cert_resolver(Arc::new(resolver))
             }
-            Auth::Anonymous
-            | Auth::Basic(_)
-            | Auth::Bearer(_)
-            | Auth::BearerFile(_)
-            | Auth::Minted(_) => config.with_no_client_auth(),
+            None => config.with_no_client_auth(),
         };
         config.resumption = Resumption::disabled();
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
@@ -118,7 +118,10 @@ impl Connector {
         let mut socket = dial(proxy.server())
             .await
             .map_err(|error| io::Error::new(error.kind(), Behind(error)))?;
-        proxy::connect(&mut socket, proxy, server).await?;
+        match proxy.kind() {
+            ProxyKind::Http => proxy::connect(&mut socket, proxy, server).await?,
+            ProxyKind::Socks5 => socks::connect(&mut socket, proxy.user(), server).await?,
+        }
         Ok(socket)
     }
 }

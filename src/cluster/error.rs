@@ -76,7 +76,7 @@ pub enum ClusterError {
         /// How long.
         after: Duration,
     },
-    /// The token's file is not readable.
+    /// Neither a token nor a client certificate can be had.
     #[error("cannot prove who we are to the API server")]
     Token(#[source] AuthorizationError),
     /// More than is read.

@@ -23,7 +23,7 @@
 //!   state says. Nobody retries here, except a request that a closing connection gave back unsent.
 //! # Sources
 //! - RFC 9112 (HTTP/1.1), §6.3 message body length, §7.1 chunked coding; RFC 9113 (HTTP/2);
-//!   Kubernetes API concepts, "API discovery".
+//!   RFC 1928 and 1929 (SOCKS 5); Kubernetes API concepts, "API discovery".
 
 mod anybody;
 mod body;
@@ -35,10 +35,12 @@ mod pooled;
 mod proxy;
 mod queries;
 mod request;
+mod socks;
 mod wiping;
 
 use std::sync::Arc;
 
+use rustls::sign::CertifiedKey;
 use tokio::time::timeout;
 
 pub use body::ApiBody;
@@ -54,11 +56,14 @@ use crate::tasks::Tasks;
 
 /// The connection to one API server, with one credential.
 ///
-/// A changed credential is a new `Cluster`; the connections of the old one close when their last
-/// answer has been read or dropped.
+/// A changed credential is a new `Cluster`, and so is a client certificate that was renewed; the
+/// connections of the old one close when their last answer has been read or dropped.
 #[derive(Debug)]
 pub struct Cluster {
     credential: Arc<Credential>,
+    /// Shown by all its connections.
+    certificate: Option<Arc<CertifiedKey>>,
+    tasks: Tasks,
     /// Short requests and watches do not share connections, so that neither waits for the other's
     /// windows.
     unary: pooled::Pool,
@@ -78,19 +83,50 @@ pub struct ApiAnswer {
 }
 
 impl Cluster {
-    /// Prepares connections; nothing is dialled yet. Their tasks belong to `tasks`.
+    /// Prepares connections; nothing is dialled yet, but a client certificate that has to be made is
+    /// made. Their tasks belong to `tasks`.
     ///
     /// # Errors
-    /// A credential whose certificates cannot be used for TLS.
-    pub fn new(credential: Arc<Credential>, tasks: Tasks) -> Result<Self, ClusterError> {
-        let connector = |alpn| connect::Connector::new(Arc::clone(&credential), alpn);
+    /// A credential whose certificates cannot be used for TLS, or cannot be made.
+    pub async fn new(credential: Arc<Credential>, tasks: Tasks) -> Result<Self, ClusterError> {
+        let certificate = credential.auth().certificate().await;
+        let certificate = certificate.map_err(ClusterError::Token)?;
+        let connector =
+            |alpn| connect::Connector::new(Arc::clone(&credential), certificate.as_ref(), alpn);
         let both: &[&[u8]] = &[b"h2", b"http/1.1"];
         Ok(Self {
             unary: pooled::Pool::new(connector(both)?, tasks.clone()),
-            watches: pooled::Pool::new(connector(both)?, tasks),
+            watches: pooled::Pool::new(connector(both)?, tasks.clone()),
             wiping: connector(&[b"http/1.1"])?,
             credential,
+            certificate,
+            tasks,
         })
+    }
+
+    /// Opens a connection and closes it: whether the API server of `credential` can be reached and is
+    /// trusted, without telling it who is asking.
+    ///
+    /// # Errors
+    /// Everything that keeps a connection from being opened.
+    pub async fn reach(credential: Arc<Credential>) -> Result<(), ClusterError> {
+        let connector = connect::Connector::new(credential, None, &[b"http/1.1"])?;
+        connector.connect(|socket| socket).await.map(drop)
+    }
+
+    /// Waits until its connections show a client certificate that has been replaced, and renews it
+    /// in time; for ever where there is none to renew.
+    pub async fn outlived(&self) {
+        let auth = self.credential.auth();
+        auth.certificate_replaced(self.certificate.as_ref()).await;
+    }
+
+    /// The same with the newest client certificate.
+    ///
+    /// # Errors
+    /// As those of [`Cluster::new`].
+    pub async fn renewed(&self) -> Result<Self, ClusterError> {
+        Self::new(Arc::clone(&self.credential), self.tasks.clone()).await
     }
 
     /// The credential it was made with.

@@ -3,11 +3,13 @@
 use std::io;
 
 use http::header::HeaderValue;
+use secrecy::ExposeSecret;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use zeroize::Zeroizing;
 
-use crate::credential::{AuthorizationError, Proxy, Server, basic};
+use crate::credential::{AuthorizationError, Proxy, ProxyUser, Server, basic};
+use crate::secret::SecretBytes;
 
 /// Largest head of a proxy's answer, in bytes.
 const HEAD_BYTES: usize = 8 * 1024;
@@ -47,7 +49,7 @@ pub(super) async fn connect(
 
 fn request(proxy: &Proxy, server: &Server) -> io::Result<Zeroizing<Vec<u8>>> {
     let authority = server.authority();
-    let user = proxy.user().map(basic).transpose();
+    let user = proxy.user().map(|user| basic(&pair(user))).transpose();
     let user = user.map_err(|error: AuthorizationError| io::Error::other(error))?;
     let (name, end): (&[u8], &[u8]) = match &user {
         Some(_) => (b"proxy-authorization: ", b"\r\n\r\n"),
@@ -64,4 +66,16 @@ fn request(proxy: &Proxy, server: &Server) -> io::Result<Zeroizing<Vec<u8>>> {
         end,
     ];
     Ok(Zeroizing::new(parts.concat()))
+}
+
+/// `user:password`.
+fn pair(user: &ProxyUser) -> SecretBytes {
+    #[expect(clippy::disallowed_methods, reason = "the header that carries them")]
+    let both = [
+        user.name.expose_secret(),
+        b":",
+        user.password.expose_secret(),
+    ]
+    .concat();
+    SecretBytes::new(both)
 }

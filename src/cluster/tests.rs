@@ -18,7 +18,7 @@ use crate::credential::{Profile, Relaxation, Rules, kubeconfig};
 use crate::secret::Buffer;
 
 /// A cluster at this port whose certificate `authority` must have issued.
-fn cluster(port: u16, authority: &Authority, base_path: &str) -> (Cluster, Tasks) {
+async fn cluster(port: u16, authority: &Authority, base_path: &str) -> (Cluster, Tasks) {
     let text = format!(
         "current-context: c\ncontexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n\
          clusters: [{{name: c, cluster: {{server: 'https://127.0.0.1:{port}{base_path}',\n  \
@@ -28,7 +28,9 @@ fn cluster(port: u16, authority: &Authority, base_path: &str) -> (Cluster, Tasks
     let credential = kubeconfig::read(text.as_bytes(), None, &Profile::sealed()).unwrap();
     let tasks = Tasks::new();
     (
-        Cluster::new(Arc::new(credential), tasks.clone()).unwrap(),
+        Cluster::new(Arc::new(credential), tasks.clone())
+            .await
+            .unwrap(),
         tasks,
     )
 }
@@ -36,7 +38,7 @@ fn cluster(port: u16, authority: &Authority, base_path: &str) -> (Cluster, Tasks
 async fn scripted(script: impl Fn(&str) -> Reply + Send + Sync + 'static) -> (Scripted, Cluster) {
     let authority = Authority::new();
     let server = Scripted::start(authority.tls(&[b"http/1.1"]), script).await;
-    let (cluster, _) = cluster(server.address.port(), &authority, "");
+    let (cluster, _) = cluster(server.address.port(), &authority, "").await;
     (server, cluster)
 }
 
@@ -85,7 +87,7 @@ async fn a_body_and_a_base_path_are_sent() {
     for transport in BOTH {
         let authority = Authority::new();
         let server = Scripted::start(authority.tls(&[]), |_| Reply::json(201, "{}")).await;
-        let (cluster, _) = cluster(server.address.port(), &authority, "/k8s/clusters/c-1");
+        let (cluster, _) = cluster(server.address.port(), &authority, "/k8s/clusters/c-1").await;
         let request = ApiRequest {
             method: "POST".into(),
             body: RequestBody::Bytes(Zeroizing::new(b"planted-body".to_vec())),
@@ -204,7 +206,7 @@ async fn a_full_buffer_is_told_and_nothing_is_lost() {
 async fn only_the_credentials_authority_is_trusted() {
     for transport in BOTH {
         let server = Scripted::start(Authority::new().tls(&[]), |_| Reply::Hang).await;
-        let (cluster, _) = cluster(server.address.port(), &Authority::new(), "");
+        let (cluster, _) = cluster(server.address.port(), &Authority::new(), "").await;
         let error = cluster.send(get(transport)).await.unwrap_err();
         assert_eq!(error.reason(), Reason::ApiUntrusted, "{error:?}");
         assert!(server.requests().is_empty());
@@ -216,7 +218,7 @@ async fn a_closed_port_is_unreachable() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
-    let (cluster, _) = cluster(port, &Authority::new(), "");
+    let (cluster, _) = cluster(port, &Authority::new(), "").await;
     let error = cluster.send(get(Transport::Pooled)).await.unwrap_err();
     assert!(matches!(error, ClusterError::Unreachable { .. }));
 }
@@ -285,7 +287,7 @@ async fn http2_server(authority: &Authority, tasks: &Tasks) -> (u16, Arc<AtomicU
 async fn the_pool_opens_another_connection_before_the_servers_limit() {
     let (authority, servers) = (Authority::new(), Tasks::new());
     let (port, connections) = http2_server(&authority, &servers).await;
-    let (cluster, tasks) = cluster(port, &authority, "");
+    let (cluster, tasks) = cluster(port, &authority, "").await;
     let cluster = Arc::new(cluster);
     for _ in 0..101 {
         let cluster = Arc::clone(&cluster);
@@ -319,7 +321,7 @@ async fn the_pool_opens_another_connection_before_the_servers_limit() {
 async fn dropped_requests_give_their_place_back() {
     let (authority, servers) = (Authority::new(), Tasks::new());
     let (port, connections) = http2_server(&authority, &servers).await;
-    let (cluster, _tasks) = cluster(port, &authority, "");
+    let (cluster, _tasks) = cluster(port, &authority, "").await;
     cluster.send(ApiRequest::get("/short")).await.unwrap();
     for _ in 0..200 {
         let held = cluster.send(ApiRequest::get("/hold"));
@@ -334,7 +336,7 @@ async fn dropped_requests_give_their_place_back() {
 async fn silence_ends_at_the_deadline() {
     let (authority, servers) = (Authority::new(), Tasks::new());
     let (port, _) = http2_server(&authority, &servers).await;
-    let (cluster, _tasks) = cluster(port, &authority, "");
+    let (cluster, _tasks) = cluster(port, &authority, "").await;
     cluster.send(ApiRequest::get("/short")).await.unwrap();
     // From here on the clock runs as fast as everybody waits.
     tokio::time::pause();
@@ -428,7 +430,7 @@ async fn no_log_line_shows_a_token_or_a_body() {
     let (logged, _guard) = Logged::start();
     let (authority, servers) = (Authority::new(), Tasks::new());
     let (port, _) = http2_server(&authority, &servers).await;
-    let (http2, _tasks) = cluster(port, &authority, "");
+    let (http2, _tasks) = cluster(port, &authority, "").await;
     let (_server, http1) = scripted(|_| Reply::json(200, "\"planted-answer\"")).await;
     for (cluster, transport) in [
         (&http2, Transport::Pooled),
@@ -453,7 +455,7 @@ async fn no_log_line_shows_a_token_or_a_body() {
 }
 
 /// A cluster of an account with these rules, whose kubeconfig says this.
-fn cluster_of(cluster: &str, user: &str, rules: Rules) -> Cluster {
+async fn cluster_of(cluster: &str, user: &str, rules: Rules) -> Cluster {
     let text = format!(
         "current-context: c\ncontexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n\
          clusters: [{{name: c, cluster: {{{cluster}}}}}]\nusers: [{{name: u, user: {{{user}}}}}]\n"
@@ -463,7 +465,9 @@ fn cluster_of(cluster: &str, user: &str, rules: Rules) -> Cluster {
         ..Profile::sealed()
     };
     let credential = kubeconfig::read(text.as_bytes(), None, &profile).unwrap();
-    Cluster::new(Arc::new(credential), Tasks::new()).unwrap()
+    Cluster::new(Arc::new(credential), Tasks::new())
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -476,7 +480,7 @@ async fn a_password_goes_with_every_request_over_either_transport() {
         server.address,
         STANDARD.encode(authority.pem())
     );
-    let cluster = cluster_of(&there, "username: who, password: planted", Rules::default());
+    let cluster = cluster_of(&there, "username: who, password: planted", Rules::default()).await;
     for transport in BOTH {
         assert_eq!(cluster.send(get(transport)).await.unwrap().status, 200);
     }
@@ -509,7 +513,7 @@ async fn an_account_that_allows_plain_http_is_served_over_either_transport() {
         allow: vec![Relaxation::PlainHttp],
         ..Rules::default()
     };
-    let cluster = cluster_of(&there, "token: t", rules);
+    let cluster = cluster_of(&there, "token: t", rules).await;
     for transport in BOTH {
         let mut answer = cluster.send(get(transport)).await.unwrap();
         assert_eq!(read_all(&mut answer).await.unwrap(), b"{}");

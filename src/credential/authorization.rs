@@ -33,7 +33,7 @@ pub enum Auth {
     BearerFile(TokenFile),
     /// A client certificate and its key, used in the TLS handshake.
     ClientCertificate(Arc<CertifiedKey>),
-    /// A token that is made when it is needed.
+    /// A token, a client certificate or both, made when they are needed.
     Minted(Minted),
 }
 
@@ -49,8 +49,8 @@ pub enum AuthorizationError {
         #[source]
         source: std::io::Error,
     },
-    /// No token could be made.
-    #[error("no token could be made: {}", .0.hint)]
+    /// No token or client certificate could be made.
+    #[error("no token or client certificate could be made: {}", .0.hint)]
     Mint(Failure),
     /// The secret has bytes that a header cannot carry.
     #[error("the token or password has characters that a header cannot carry")]
@@ -66,7 +66,7 @@ impl Auth {
             Self::Bearer(_) => "token",
             Self::BearerFile(_) => "token-file",
             Self::ClientCertificate(_) => "client-certificate",
-            Self::Minted(minted) => minted.source().kind(),
+            Self::Minted(minted) => minted.minter().kind(),
         }
     }
 
@@ -82,9 +82,53 @@ impl Auth {
             Self::BearerFile(file) => bearer(&*file.current().await?).map(Some),
             Self::Basic(user_and_password) => basic(user_and_password).map(Some),
             Self::Minted(minted) => {
-                let token = minted.current().await.map_err(AuthorizationError::Mint)?;
-                bearer(&token).map(Some)
+                let made = minted.current().await.map_err(AuthorizationError::Mint)?;
+                made.token.as_ref().map(bearer).transpose()
             }
+        }
+    }
+
+    /// The client certificate that connections show, if they do.
+    ///
+    /// # Errors
+    /// One that cannot be made.
+    pub async fn certificate(&self) -> Result<Option<Arc<CertifiedKey>>, AuthorizationError> {
+        match self {
+            Self::Anonymous | Self::Basic(_) | Self::Bearer(_) | Self::BearerFile(_) => Ok(None),
+            Self::ClientCertificate(key) => Ok(Some(Arc::clone(key))),
+            Self::Minted(minted) => {
+                let made = minted.current().await.map_err(AuthorizationError::Mint)?;
+                Ok(made.certificate.clone())
+            }
+        }
+    }
+
+    /// For a check: what was seen and not tried where nobody can be told who is asking without using
+    /// up what is good only once; none where that can be told.
+    ///
+    /// # Errors
+    /// What keeps it from being told at all.
+    pub async fn rehearse(&self) -> Result<Option<String>, AuthorizationError> {
+        let Self::Minted(minted) = self else {
+            return Ok(None);
+        };
+        let Some(rehearsing) = minted.minter().rehearse() else {
+            return Ok(None);
+        };
+        let seen = rehearsing.await.map_err(AuthorizationError::Mint)?;
+        Ok(Some(seen))
+    }
+
+    /// Waits until connections need another client certificate than `used`, which is renewed in
+    /// time; for ever where it does not change.
+    pub async fn certificate_replaced(&self, used: Option<&Arc<CertifiedKey>>) {
+        match self {
+            Self::Anonymous
+            | Self::Basic(_)
+            | Self::Bearer(_)
+            | Self::BearerFile(_)
+            | Self::ClientCertificate(_) => std::future::pending().await,
+            Self::Minted(minted) => minted.replaced(used).await,
         }
     }
 }

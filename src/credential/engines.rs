@@ -12,7 +12,7 @@ use super::fetch::{Failure, FetchError, FetchErrorKind, Fetched, Keys};
 use super::minting;
 use super::settings::{MAX_STALE, REFRESH, Settings};
 use super::surroundings::Surroundings;
-use super::{Profile, Reference, Rules};
+use super::{Profile, Purpose, Reference, Rules};
 use crate::clock::SharedClock;
 use crate::telemetry::metrics::{Histogram, Tally};
 
@@ -216,6 +216,7 @@ impl Engines {
         base: Option<PathBuf>,
         rules: &Rules,
         clock: &SharedClock,
+        purpose: Purpose,
     ) -> Profile {
         let wanted = rules.token.as_ref();
         let connection = wanted.and_then(|minting| {
@@ -228,6 +229,7 @@ impl Engines {
             base,
             rules: rules.clone(),
             clock: Arc::clone(clock),
+            purpose,
             tokens: tokens.and_then(|(connection, minting)| {
                 minting::source(minting, &connection.settings().engine, clock)
             }),

@@ -1,4 +1,4 @@
-//! Tokens that a command of the operator makes.
+//! Tokens and client certificates that a command of the operator makes.
 //!
 //! Run without a shell, a terminal, an environment, a place in the file system or a way to say
 //! anything but its answer; killed with everything that it started.
@@ -7,9 +7,11 @@
 //! - Kubernetes `client.authentication.k8s.io/v1`, `ExecCredential`.
 
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process_group};
+use rustls::sign::CertifiedKey;
 use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -17,10 +19,11 @@ use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStdout};
 use zeroize::{Zeroize, Zeroizing};
 
+use super::certificate::{self, Unusable};
 use super::fetch::{Asking, Failure};
-use super::minted::TokenSource;
+use super::minted::{Made, Minter};
 use crate::clock::SharedClock;
-use crate::secret::SecretBytes;
+use crate::secret::{SecretBytes, clear_stack};
 
 /// Largest answer that is read, in bytes.
 const ANSWER_BYTES: usize = 64 * 1024;
@@ -31,7 +34,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// For how long a token is used whose end the command did not tell.
 const UNTOLD: Duration = Duration::from_mins(5);
 
-/// A command that makes tokens.
+/// A command that makes tokens or client certificates.
 #[derive(Debug)]
 pub(super) struct Command {
     argv: Vec<String>,
@@ -53,6 +56,8 @@ struct Answer<'a> {
 struct Status {
     #[serde(default)]
     token: Option<Wiped>,
+    #[serde(default)]
+    client_certificate_data: Option<String>,
     #[serde(default)]
     client_key_data: Option<Wiped>,
     #[serde(default)]
@@ -87,11 +92,14 @@ impl Command {
         }
     }
 
-    async fn run(&self) -> Result<(SecretBytes, SystemTime), Failure> {
+    async fn run(&self) -> Result<Made, Failure> {
         let answered = tokio::time::timeout(DEADLINE, self.answer()).await;
         let answer =
             answered.unwrap_or(Err(Failure::unavailable("the command did not end in time")))?;
-        self.read(&answer)
+        let read = self.read(&answer);
+        // Pieces of tokens and keys that the parser and the decoders left there.
+        clear_stack();
+        read
     }
 
     async fn answer(&self) -> Result<Zeroizing<Vec<u8>>, Failure> {
@@ -142,7 +150,8 @@ impl Command {
         Ok((group, stdout))
     }
 
-    fn read(&self, answer: &[u8]) -> Result<(SecretBytes, SystemTime), Failure> {
+    #[inline(never)]
+    fn read(&self, answer: &[u8]) -> Result<Made, Failure> {
         let malformed = Failure::corrupt("the command's answer is not an ExecCredential");
         let Ok(answer) = serde_json::from_slice::<Answer<'_>>(answer) else {
             return Err(malformed);
@@ -150,28 +159,76 @@ impl Command {
         if answer.kind != "ExecCredential" || answer.version != self.version {
             return Err(malformed);
         }
-        let status = answer.status;
-        if status.client_key_data.is_some() {
-            return Err(Failure::corrupt(
-                "the command gave a client certificate, and only tokens are used",
-            ));
-        }
-        let mut token = status
-            .token
-            .ok_or(Failure::corrupt("the command gave no token"))?;
-        let ends_at = match &status.expiration_timestamp {
-            None => self.clock.now() + UNTOLD,
-            Some(text) => OffsetDateTime::parse(text, &Rfc3339)
-                .map_err(|_error| malformed)?
-                .into(),
+        let mut status = answer.status;
+        let told = match &status.expiration_timestamp {
+            None => None,
+            Some(text) => Some(OffsetDateTime::parse(text, &Rfc3339).map_err(|_error| malformed)?),
         };
-        let token = std::mem::take(&mut token.0).into_bytes();
-        Ok((SecretBytes::new(token), ends_at))
+        let certificate = status.certificate()?;
+        let token = status
+            .token
+            .as_mut()
+            .map(|token| std::mem::take(&mut token.0));
+        let token = token.filter(|token| !token.is_empty());
+        let untold = self.clock.now() + UNTOLD;
+        let ends_at = match (&certificate, &token, told.map(SystemTime::from)) {
+            (None, None, _) => {
+                return Err(Failure::corrupt(
+                    "the command gave neither a token nor a client certificate",
+                ));
+            }
+            (None, Some(_), told) => told.unwrap_or(untold),
+            (Some((_, ends_at)), None, told) => told.map_or(*ends_at, |told| told.min(*ends_at)),
+            (Some((_, ends_at)), Some(_), told) => told.unwrap_or(untold).min(*ends_at),
+        };
+        Ok(Made {
+            token: token.map(|token| SecretBytes::new(token.into_bytes())),
+            certificate: certificate.map(|(key, _)| Arc::new(key)),
+            ends_at,
+        })
     }
 }
 
-impl TokenSource for Command {
-    fn token(&self) -> Asking<'_, (SecretBytes, SystemTime)> {
+impl Status {
+    /// The client certificate with its key, and when it ends.
+    fn certificate(&self) -> Result<Option<(CertifiedKey, SystemTime)>, Failure> {
+        let chain = self.client_certificate_data.as_deref().unwrap_or_default();
+        let key = self.client_key_data.as_ref();
+        let key = key.map_or("", |key| key.0.as_str());
+        match (chain.is_empty(), key.is_empty()) {
+            (true, true) => return Ok(None),
+            (false, false) => {}
+            (false, true) => {
+                return Err(Failure::corrupt(
+                    "the command gave a client certificate without its key",
+                ));
+            }
+            (true, false) => {
+                return Err(Failure::corrupt(
+                    "the command gave a client key without its certificate",
+                ));
+            }
+        }
+        let pair = certificate::pair(chain.as_bytes(), key.as_bytes());
+        let pair = pair.map_err(|unusable| {
+            Failure::corrupt(match unusable {
+                Unusable::Chain(_) => "the command's client certificate is not one in PEM",
+                Unusable::Key(_) => "the command's client key is not that of its certificate",
+            })
+        })?;
+        let leaf = pair
+            .cert
+            .first()
+            .and_then(|leaf| certificate::ends_at(leaf));
+        let ends_at = leaf.ok_or(Failure::corrupt(
+            "the end of the command's client certificate cannot be read",
+        ))?;
+        Ok(Some((pair, ends_at)))
+    }
+}
+
+impl Minter for Command {
+    fn mint(&self) -> Asking<'_, Made> {
         Box::pin(self.run())
     }
 
@@ -206,6 +263,7 @@ mod tests {
     use super::*;
     use crate::clock;
     use crate::credential::FetchErrorKind;
+    use crate::credential::testkit::Authority;
 
     const V1: &str = "client.authentication.k8s.io/v1";
 
@@ -221,7 +279,9 @@ mod tests {
     }
 
     fn credential(status: &str) -> String {
-        format!(r#"echo '{{"apiVersion":"{V1}","kind":"ExecCredential","status":{{{status}}}}}'"#)
+        format!(
+            "cat <<'END'\n{{\"apiVersion\":\"{V1}\",\"kind\":\"ExecCredential\",\"status\":{{{status}}}}}\nEND\n"
+        )
     }
 
     #[tokio::test]
@@ -233,11 +293,12 @@ mod tests {
             seen.display(),
             credential(r#""token":"planted","expirationTimestamp":"2100-01-01T00:00:00Z""#)
         );
-        let (token, ends_at) = command(folder.path(), &look).token().await.unwrap();
+        let made = command(folder.path(), &look).mint().await.unwrap();
         #[expect(clippy::disallowed_methods, reason = "the test planted it")]
-        let token = token.expose_secret();
+        let token = made.token.as_ref().unwrap().expose_secret();
         assert_eq!(token, b"planted");
-        let left = ends_at.duration_since(clock::system().now()).unwrap();
+        assert!(made.certificate.is_none());
+        let left = made.ends_at.duration_since(clock::system().now()).unwrap();
         assert!(left > Duration::from_hours(24));
         let seen = fs::read_to_string(seen).unwrap();
         assert!(
@@ -250,13 +311,55 @@ mod tests {
         );
     }
 
+    /// The two fields of a client certificate, whose texts have many lines.
+    fn certificate(chain: &str, key: &str) -> String {
+        let fields = serde_json::json!({ "clientCertificateData": chain, "clientKeyData": key });
+        let fields = fields.to_string();
+        fields.trim_matches(['{', '}']).to_owned()
+    }
+
+    #[tokio::test]
+    async fn a_client_certificate_lasts_until_the_earlier_of_its_end_and_what_the_command_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let (chain, key) = Authority::new().issue(&["agent"]);
+        let alone = certificate(&chain, &key);
+        let made = async |status: String| {
+            let command = command(folder.path(), &credential(&status));
+            command.mint().await.unwrap()
+        };
+        let until = |text: &str| format!(r#"{alone},"expirationTimestamp":"{text}""#);
+        // What the certificates of the tests say themselves.
+        let at_its_end = "4096-01-01T00:00:00Z";
+        let parsed = |text: &str| SystemTime::from(OffsetDateTime::parse(text, &Rfc3339).unwrap());
+        for (status, ends_at) in [
+            (alone.clone(), at_its_end),
+            (until("5000-01-01T00:00:00Z"), at_its_end),
+            (until("2100-01-01T00:00:00Z"), "2100-01-01T00:00:00Z"),
+        ] {
+            let made = made(status).await;
+            assert_eq!(made.ends_at, parsed(ends_at));
+            assert!(made.token.is_none() && made.certificate.is_some());
+        }
+        let both = made(format!(r#"{alone},"token":"planted""#)).await;
+        assert!(both.token.is_some() && both.certificate.is_some());
+        let untold = clock::system().now() + UNTOLD;
+        assert!(both.ends_at <= untold && both.ends_at + DEADLINE > untold);
+    }
+
     #[tokio::test]
     async fn whatever_goes_wrong_is_told_without_the_answer() {
         let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::new();
+        let (chain, _) = authority.issue(&["planted"]);
+        let (_, other_key) = authority.issue(&["planted"]);
         for (script, hint) in [
             ("echo planted; exit 0".to_owned(), "not an ExecCredential"),
             ("echo planted >&2; exit 1".to_owned(), "run it by hand"),
-            (credential(""), "no token"),
+            (credential(""), "neither a token nor a client certificate"),
+            (
+                credential(r#""token":"","clientCertificateData":"""#),
+                "neither a token nor a client certificate",
+            ),
             (
                 credential(r#""token":["planted"]"#),
                 "not an ExecCredential",
@@ -266,8 +369,24 @@ mod tests {
                 "not an ExecCredential",
             ),
             (
+                credential(r#""token":"t","clientCertificateData":"planted""#),
+                "certificate without its key",
+            ),
+            (
+                credential(r#""token":"t","clientKeyData":"planted""#),
+                "key without its certificate",
+            ),
+            (
                 credential(r#""clientCertificateData":"planted","clientKeyData":"planted""#),
-                "client certificate",
+                "client certificate is not one in PEM",
+            ),
+            (
+                credential(&certificate(&chain, "planted")),
+                "client key is not that of its certificate",
+            ),
+            (
+                credential(&certificate(&chain, &other_key)),
+                "client key is not that of its certificate",
             ),
             (
                 credential(r#""token":"planted""#).replace(V1, "other/v1"),
@@ -275,12 +394,12 @@ mod tests {
             ),
             ("while :; do echo planted; done".to_owned(), "too large"),
         ] {
-            let failure = command(folder.path(), &script).token().await.unwrap_err();
+            let failure = command(folder.path(), &script).mint().await.unwrap_err();
             assert!(failure.hint.contains(hint), "{script}: {failure:?}");
             assert!(!format!("{failure:?}").contains("planted"));
         }
         let missing = Command::new(vec!["/nowhere".to_owned()], V1, clock::system());
-        let failure = missing.token().await.unwrap_err();
+        let failure = missing.mint().await.unwrap_err();
         assert!(failure.hint.contains("cannot be started"));
     }
 
@@ -290,7 +409,7 @@ mod tests {
         let pid = folder.path().join("pid");
         let script = format!("sleep 600 & echo $! > {}\nwait", pid.display());
         let command = command(folder.path(), &script);
-        let asking = command.token();
+        let asking = command.mint();
         let started = async {
             loop {
                 let known = fs::read_to_string(&pid).unwrap_or_default();
@@ -315,7 +434,7 @@ mod tests {
     async fn a_command_has_ten_seconds() {
         let folder = tempfile::tempdir().unwrap();
         let failure = command(folder.path(), "exec sleep 600")
-            .token()
+            .mint()
             .await
             .unwrap_err();
         assert_eq!(failure.kind, FetchErrorKind::Unavailable { sealed: false });

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::material::Fingerprint;
 use super::schedule::{Schedule, Trouble, Usable};
 use super::source::{Problem, Resolved};
-use super::{Auth, Credential, Engines, Reason, Source};
+use super::{Auth, Credential, Engines, Purpose, Reason, Source};
 use crate::clock::{SharedClock, rfc3339};
 use crate::entropy::{self, SharedEntropy};
 use crate::retry;
@@ -128,7 +128,7 @@ impl Keeper {
         {
             return Ok(Outcome::Current);
         }
-        let fetched = self.source.fetch(&engines, &self.clock).await;
+        let fetched = self.source.fetch(&engines, &self.clock, Purpose::Use).await;
         fetched.map(|resolved| Outcome::Fetched(Box::new(resolved)))
     }
 

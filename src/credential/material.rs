@@ -1,17 +1,16 @@
 //! What is needed to speak to one API server.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use aws_lc_rs::hmac;
 use http::header::{HeaderName, HeaderValue};
 use rustls_pki_types::{CertificateDer, ServerName};
 use secrecy::ExposeSecret;
-use x509_parser::certificate::X509Certificate;
-use x509_parser::prelude::FromDer;
 
+use super::certificate::ends_at;
 use super::{Auth, Proxy, Server};
-use crate::clock::from_unix_seconds;
 
 /// What is needed to speak to one API server: where it is, whom to trust, who is asking.
 ///
@@ -86,12 +85,12 @@ impl Credential {
 
     /// When its client certificate ends, if it has one.
     pub fn expires(&self) -> Option<SystemTime> {
-        let Auth::ClientCertificate(key) = &self.auth else {
-            return None;
+        let key = match &self.auth {
+            Auth::ClientCertificate(key) => Arc::clone(key),
+            Auth::Minted(minted) => minted.certificate()?,
+            _ => return None,
         };
-        let (_, leaf) = X509Certificate::from_der(key.cert.first()?).ok()?;
-        let end = leaf.validity().not_after.timestamp();
-        u64::try_from(end).ok().map(from_unix_seconds)
+        ends_at(key.cert.first()?)
     }
 
     /// HMAC-SHA-256 of everything that makes a connection differ. A token file counts by its path:
@@ -120,9 +119,16 @@ impl Credential {
             add(value.as_bytes());
         }
         if let Some(proxy) = &self.proxy {
+            add(format!("{:?}", proxy.kind()).as_bytes());
             add(proxy.server().to_string().as_bytes());
-            #[expect(clippy::disallowed_methods, reason = "only its keyed digest is kept")]
-            add(proxy.user().map_or(b"", |user| user.expose_secret()));
+            for field in proxy
+                .user()
+                .iter()
+                .flat_map(|user| [&user.name, &user.password])
+            {
+                #[expect(clippy::disallowed_methods, reason = "only its keyed digest is kept")]
+                add(field.expose_secret());
+            }
         }
         match &self.auth {
             Auth::Anonymous => {}
@@ -131,7 +137,7 @@ impl Credential {
                 add(secret.expose_secret());
             }
             Auth::BearerFile(file) => add(file.path().as_os_str().as_encoded_bytes()),
-            Auth::Minted(minted) => minted.source().identity(&mut add),
+            Auth::Minted(minted) => minted.minter().identity(&mut add),
             // The certificate binds its key.
             Auth::ClientCertificate(key) => key.cert.iter().for_each(|cert| add(cert)),
         }

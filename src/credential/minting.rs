@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::TokenSource;
+use super::Minter;
 use super::kubeconfig::Minting;
 use super::settings::EngineSettings;
 use crate::clock::SharedClock;
@@ -16,7 +16,7 @@ pub(super) fn source(
     minting: &Minting,
     settings: &EngineSettings,
     clock: &SharedClock,
-) -> Option<Arc<dyn TokenSource>> {
+) -> Option<Arc<dyn Minter>> {
     match (minting, settings) {
         #[cfg(feature = "aws")]
         (Minting::Eks { cluster, .. }, EngineSettings::SecretsManager(aws)) => {
@@ -32,10 +32,7 @@ pub(super) fn source(
 
 #[cfg(feature = "aws")]
 mod of_aws {
-    use std::time::SystemTime;
-
-    use crate::credential::{Asking, TokenSource, aws};
-    use crate::secret::SecretBytes;
+    use crate::credential::{Asking, Made, Minter, aws};
 
     #[derive(Debug)]
     pub(super) struct Eks {
@@ -55,9 +52,12 @@ mod of_aws {
         }
     }
 
-    impl TokenSource for Eks {
-        fn token(&self) -> Asking<'_, (SecretBytes, SystemTime)> {
-            Box::pin(self.minter.token(&self.cluster))
+    impl Minter for Eks {
+        fn mint(&self) -> Asking<'_, Made> {
+            Box::pin(async {
+                let (token, ends_at) = self.minter.token(&self.cluster).await?;
+                Ok(Made::token(token, ends_at))
+            })
         }
 
         fn kind(&self) -> &'static str {
@@ -73,12 +73,9 @@ mod of_aws {
 
 #[cfg(feature = "google")]
 mod of_google {
-    use std::time::SystemTime;
-
     use crate::clock::SharedClock;
     use crate::credential::google::{self, gke};
-    use crate::credential::{Asking, TokenSource};
-    use crate::secret::SecretBytes;
+    use crate::credential::{Asking, Made, Minter};
 
     #[derive(Debug)]
     pub(super) struct Gke {
@@ -96,9 +93,12 @@ mod of_google {
         }
     }
 
-    impl TokenSource for Gke {
-        fn token(&self) -> Asking<'_, (SecretBytes, SystemTime)> {
-            Box::pin(self.minter.token())
+    impl Minter for Gke {
+        fn mint(&self) -> Asking<'_, Made> {
+            Box::pin(async {
+                let (token, ends_at) = self.minter.token().await?;
+                Ok(Made::token(token, ends_at))
+            })
         }
 
         fn kind(&self) -> &'static str {

@@ -26,6 +26,7 @@
 mod authorization;
 #[cfg(feature = "aws")]
 pub mod aws;
+mod certificate;
 mod connection;
 mod document;
 mod engines;
@@ -65,11 +66,11 @@ pub use authorization::{Auth, AuthorizationError, TokenFile};
 pub use engines::{Engines, Figures};
 pub use fetch::{Asking, Engine, Failure, FetchError, FetchErrorKind, Fetched, Keys, Waiting};
 pub use keeper::Published;
-pub use kubeconfig::{KubeconfigError, Minting, Profile, Relaxation, Rules};
+pub use kubeconfig::{KubeconfigError, Minting, Profile, Purpose, Relaxation, Rules};
 pub use material::{Credential, Trust};
-pub use minted::{Minted, TokenSource};
+pub use minted::{Made, Minted, Minter};
 pub use own_certificate::OwnCertificate;
-pub use proxy::Proxy;
+pub use proxy::{Proxy, ProxyKind, ProxyUser};
 pub use reference::{EngineId, Key, Locator, Reference, ReferenceError};
 pub use server::{Server, ServerError, is_refused_address};
 pub use settings::{EngineSettings, MAX_STALE, REFRESH, Settings};

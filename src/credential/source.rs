@@ -10,7 +10,7 @@ use super::authorization::read_file;
 use super::fetch::FetchErrorKind;
 use super::kubeconfig::{self, KubeconfigError};
 use super::schedule::{Terms, Trouble};
-use super::{Credential, Engines, Profile, Reason, Reference, Rules, service_account};
+use super::{Credential, Engines, Profile, Purpose, Reason, Reference, Rules, service_account};
 use crate::clock::SharedClock;
 use crate::fault::Chain;
 use crate::limits;
@@ -99,7 +99,7 @@ impl Source {
         engines: &Engines,
         clock: &SharedClock,
     ) -> Result<Credential, (Reason, String)> {
-        let fetched = self.fetch(engines, clock).await;
+        let fetched = self.fetch(engines, clock, Purpose::Check).await;
         fetched
             .map(|resolved| resolved.credential)
             .map_err(|problem| (problem.reason, problem.message))
@@ -135,11 +135,12 @@ impl Source {
             .map_err(|error| Problem::fetch(&error))
     }
 
-    /// Reads it.
+    /// Reads it for this purpose.
     pub(super) async fn fetch(
         &self,
         engines: &Engines,
         clock: &SharedClock,
+        purpose: Purpose,
     ) -> Result<Resolved, Problem> {
         match self {
             Self::KubeconfigFile {
@@ -148,7 +149,7 @@ impl Source {
                 rules,
             } => {
                 let base = path.parent().map(PathBuf::from).unwrap_or_default();
-                let profile = engines.profile(Some(base), rules, clock);
+                let profile = engines.profile(Some(base), rules, clock, purpose);
                 let read = from_file(path, context.clone(), profile).await;
                 read.map(local)
             }
@@ -164,7 +165,7 @@ impl Source {
                     .map_err(|error| Problem::fetch(&error))?;
                 #[expect(clippy::disallowed_methods, reason = "read into sealed parts")]
                 let document = fetched.document.expose_secret();
-                let profile = engines.profile(None, rules, clock);
+                let profile = engines.profile(None, rules, clock, purpose);
                 let read = kubeconfig::read(document, context.as_deref(), &profile);
                 Ok(Resolved {
                     credential: read

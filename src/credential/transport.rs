@@ -16,14 +16,14 @@ use rustls::client::{Resumption, WantsClientCert};
 use rustls::crypto::aws_lc_rs;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::CertificateDer;
 use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
 
 use super::authorization::read_file;
+use super::certificate::{self, Unusable};
 use super::fetch::Failure;
-use super::kubeconfig::{parse_certificates, parse_roots};
+use super::kubeconfig::parse_roots;
 use super::own_certificate::OwnCertificate;
 use crate::limits;
 
@@ -243,22 +243,18 @@ impl Identity {
 }
 
 async fn read(certificate_file: &Path, key_file: &Path) -> Result<CertifiedKey, Failure> {
-    let chain = match read_file(certificate_file, limits::YAML_BYTES).await {
-        Ok(pem) => parse_certificates(&pem).ok(),
-        Err(_error) => None,
-    };
-    let key = match read_file(key_file, limits::YAML_BYTES).await {
-        Ok(pem) => PrivateKeyDer::from_pem_slice(&pem).ok(),
-        Err(_error) => None,
-    };
-    let chain = chain.ok_or(Failure::local(
-        "the configured `certificate-file` cannot be read or holds no certificate",
-    ))?;
-    let key = key.ok_or(Failure::local(
-        "the configured `key-file` cannot be read or holds no key",
-    ))?;
-    CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(|_error| {
-        Failure::local("the configured `key-file` is not the key of `certificate-file`")
+    let chain = read_file(certificate_file, limits::YAML_BYTES).await;
+    let key = read_file(key_file, limits::YAML_BYTES).await;
+    let no_chain =
+        Failure::local("the configured `certificate-file` cannot be read or holds no certificate");
+    let no_key = Failure::local(
+        "the configured `key-file` cannot be read or holds no key, or not that of `certificate-file`",
+    );
+    let chain = chain.map_err(|_error| no_chain.clone())?;
+    let key = key.map_err(|_error| no_key.clone())?;
+    certificate::pair(&chain, &key).map_err(|unusable| match unusable {
+        Unusable::Chain(_) => no_chain,
+        Unusable::Key(_) => no_key,
     })
 }
 

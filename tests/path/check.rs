@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use crate::support::issuer::Issuer;
 use crate::support::kube::Api;
 use crate::support::kubectl::Ran;
 use crate::support::openbao::Bao;
@@ -339,4 +340,58 @@ async fn kinds_that_a_credential_may_not_list_are_named() {
         "{told}"
     );
     assert_fails(&ran, "account none", "0 of 12 cached kinds");
+}
+
+#[tokio::test]
+async fn the_refresh_token_of_an_issuer_is_not_used() {
+    let authority = Authority::root("issuer");
+    let issuer = Issuer::start(&authority).await;
+    let testbed = issuer.testbed(&authority).await;
+    let cluster = testbed.cluster();
+    let bench = Bench::start(&["shop"]).await;
+    let checked = async |id_token: Option<&str>| {
+        let path = bench.path("oidc.yaml");
+        let user = issuer.user(&authority, id_token);
+        fs::write(&path, cluster.kubeconfig_as(&user)).unwrap();
+        let ran = bench.check("", &account_yaml("shop", &path, "")).await;
+        assert!(!format!("{ran:?}").contains("planted"), "{ran:?}");
+        ran
+    };
+    let hour = issuer.token(3600);
+    let ran = checked(Some(&hour)).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(line(&ran, "account shop").ends_with("12 of 12 cached kinds can be listed"));
+
+    let discovery = "/.well-known/openid-configuration";
+    let before = issuer
+        .asked()
+        .iter()
+        .filter(|path| *path == discovery)
+        .count();
+    let ended = issuer.token(1);
+    for id_token in [None, Some(&*ended)] {
+        let ran = checked(id_token).await;
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        let told = format!(
+            "ok   account shop: API server {} can be reached, issuer {} answers and names its token \
+             endpoint; not tried: a login, because the refresh token may be good only once",
+            cluster.url, issuer.url
+        );
+        assert_eq!(line(&ran, "account shop"), told);
+    }
+    let asked = issuer.asked();
+    let after = asked.iter().filter(|path| *path == discovery).count();
+    assert_eq!(after, before + 2);
+    assert!(!asked.iter().any(|path| path == "/token"), "{asked:?}");
+
+    let other = Authority::root("another");
+    let untrusted = issuer.user(&other, None);
+    let path = bench.path("untrusted.yaml");
+    fs::write(&path, cluster.kubeconfig_as(&untrusted)).unwrap();
+    let ran = bench.check("", &account_yaml("shop", &path, "")).await;
+    assert_fails(
+        &ran,
+        "account shop",
+        "the issuer's certificate is not trusted",
+    );
 }

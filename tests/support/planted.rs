@@ -51,17 +51,37 @@ pub(crate) async fn token_of(cluster: &Cluster, namespace: &str, name: &str) -> 
     }
 }
 
+/// A fresh client certificate of an administrator.
+pub(crate) struct Certificate {
+    /// In PEM.
+    pub(crate) chain: String,
+    /// In PEM.
+    pub(crate) key: String,
+    /// What of the key must not be left anywhere.
+    pub(crate) values: Vec<(&'static str, Vec<u8>)>,
+}
+
+/// A fresh client certificate of an administrator whom the cluster knows as `user`.
+pub(crate) fn client_certificate(cluster: &Cluster, user: &str) -> Certificate {
+    let identity = pki::kubernetes_client(Path::new(&cluster.ca), user, "system:masters");
+    let key = identity.key_pem();
+    Certificate {
+        chain: identity.chain_pem(),
+        values: key_values(identity.key().secret_der(), &key),
+        key,
+    }
+}
+
 /// A kubeconfig with a fresh client certificate of an administrator, and its key.
 pub(crate) fn certificate(cluster: &Cluster) -> Planted {
-    let identity = pki::kubernetes_client(Path::new(&cluster.ca), "planted", "system:masters");
-    let pem = identity.key_pem();
+    let certificate = client_certificate(cluster, "planted");
     let user = json!({
-        "client-certificate-data": STANDARD.encode(identity.chain_pem()),
-        "client-key-data": STANDARD.encode(&pem),
+        "client-certificate-data": STANDARD.encode(certificate.chain),
+        "client-key-data": STANDARD.encode(certificate.key),
     });
     Planted {
         kubeconfig: cluster.kubeconfig_as(&user),
-        values: key_values(identity.key().secret_der(), &pem),
+        values: certificate.values,
     }
 }
 

@@ -6,7 +6,7 @@ use super::field::At;
 use super::{KubeconfigError, Profile, Relaxation, parse_roots};
 use crate::credential::authorization::Auth;
 use crate::credential::exec::Command;
-use crate::credential::minted::{Minted, TokenSource};
+use crate::credential::minted::{Minted, Minter};
 use crate::credential::oidc::{Oidc, OidcSettings};
 use crate::credential::server::Server;
 use crate::secret::SecretBytes;
@@ -57,7 +57,7 @@ fn source(
     exec: &At<'_>,
     argv: &[&str],
     profile: &Profile,
-) -> Result<Arc<dyn TokenSource>, KubeconfigError> {
+) -> Result<Arc<dyn Minter>, KubeconfigError> {
     let (command, arguments) = argv.split_first().unwrap_or((&"", &[]));
     if let Some(minting) = &profile.rules.token {
         if !minting.replaces(command, arguments) {
@@ -100,7 +100,7 @@ fn source(
     )))
 }
 
-fn minted(source: Arc<dyn TokenSource>, profile: &Profile) -> Auth {
+fn minted(source: Arc<dyn Minter>, profile: &Profile) -> Auth {
     Auth::Minted(Minted::new(source, Arc::clone(&profile.clock)))
 }
 
@@ -173,6 +173,7 @@ pub(super) fn auth_provider(
         id_token: secret("id-token")?,
         roots,
         exceptions: profile.exceptions(),
+        purpose: profile.purpose,
     };
     let source = Oidc::new(settings, Arc::clone(&profile.clock));
     Ok(Some(minted(Arc::new(source), profile)))

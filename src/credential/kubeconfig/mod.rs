@@ -23,7 +23,7 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use thiserror::Error;
 
 use self::field::At;
-pub use self::profile::{Minting, Profile, Relaxation, Rules};
+pub use self::profile::{Minting, Profile, Purpose, Relaxation, Rules};
 pub use self::shape::{Shape, shape};
 use super::{Credential, Proxy, Reason, Server, Trust};
 use crate::secret::clear_stack;

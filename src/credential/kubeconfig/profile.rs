@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::clock::{self, SharedClock};
-use crate::credential::minted::TokenSource;
+use crate::credential::minted::Minter;
 use crate::credential::server::Exceptions;
 
 /// Something that a kubeconfig may not do, unless its account allows it by this name.
@@ -112,6 +112,16 @@ impl Minting {
     }
 }
 
+/// What a credential is read for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// A look at it, of which nothing remains: what is good only once is not used up.
+    Check,
+    /// To be used.
+    #[default]
+    Use,
+}
+
 /// What a kubeconfig may do, and what it is read with.
 #[derive(Clone, Debug)]
 pub struct Profile {
@@ -122,7 +132,9 @@ pub struct Profile {
     /// Tells when minted tokens end.
     pub clock: SharedClock,
     /// What mints its tokens, where its rules say so.
-    pub tokens: Option<Arc<dyn TokenSource>>,
+    pub tokens: Option<Arc<dyn Minter>>,
+    /// What it is read for.
+    pub purpose: Purpose,
 }
 
 impl Profile {
@@ -133,6 +145,7 @@ impl Profile {
             rules: Rules::default(),
             clock: clock::system(),
             tokens: None,
+            purpose: Purpose::Use,
         }
     }
 

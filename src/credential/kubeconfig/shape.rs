@@ -3,12 +3,9 @@
 use std::time::SystemTime;
 
 use secrecy::ExposeSecret;
-use x509_parser::certificate::X509Certificate;
-use x509_parser::prelude::FromDer as _;
 
 use super::{KubeconfigError, Profile, read};
-use crate::clock::from_unix_seconds;
-use crate::credential::Auth;
+use crate::credential::certificate::ends_at;
 use crate::secret::SecretBytes;
 use crate::yaml::{self, Node};
 
@@ -21,7 +18,7 @@ pub struct Shape {
     pub server: String,
     /// The namespace that the chosen context names.
     pub namespace: Option<String>,
-    /// The kind of its user, as [`Auth::kind`] names it.
+    /// The kind of its user, as [`crate::credential::Auth::kind`] names it.
     pub user: &'static str,
     /// When the user's certificate ends, if it has one.
     pub certificate_ends: Option<SystemTime>,
@@ -41,18 +38,14 @@ pub fn shape(
     #[expect(clippy::disallowed_methods, reason = "read into sealed parts")]
     let bytes = document.expose_secret();
     let credential = read(bytes, context, profile)?;
-    let certificate = match credential.auth() {
-        Auth::ClientCertificate(key) => key.cert.first(),
-        _ => None,
-    };
     let authorities = credential.roots().iter();
     Ok(Shape {
         contexts: contexts(bytes)?,
         server: credential.server().to_string(),
         namespace: credential.namespace().map(str::to_owned),
         user: credential.auth().kind(),
-        certificate_ends: certificate.and_then(|certificate| ends(certificate)),
-        authority_ends: authorities.filter_map(|authority| ends(authority)).min(),
+        certificate_ends: credential.expires(),
+        authority_ends: authorities.filter_map(|authority| ends_at(authority)).min(),
     })
 }
 
@@ -65,10 +58,4 @@ fn contexts(bytes: &[u8]) -> Result<Vec<String>, KubeconfigError> {
         .filter_map(|context| context.get("name")?.as_str())
         .map(str::to_owned)
         .collect())
-}
-
-fn ends(certificate: &[u8]) -> Option<SystemTime> {
-    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-    let seconds = parsed.validity().not_after.timestamp();
-    u64::try_from(seconds).ok().map(from_unix_seconds)
 }

@@ -1,7 +1,7 @@
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,7 +9,7 @@ use secrecy::ExposeSecret;
 
 use super::*;
 use crate::credential::testkit::Authority;
-use crate::credential::{Asking, Auth, Fetched, Published, Reason, TokenSource};
+use crate::credential::{Asking, Auth, Fetched, Made, Minter, ProxyKind, Published, Reason};
 use crate::secret::SecretBytes;
 
 /// A kubeconfig whose cluster and user have these lines besides the server and its authority.
@@ -258,11 +258,11 @@ fn only_a_command_that_is_listed_word_by_word_is_run() {
 #[derive(Debug)]
 struct Mint;
 
-impl TokenSource for Mint {
-    fn token(&self) -> Asking<'_, (SecretBytes, SystemTime)> {
+impl Minter for Mint {
+    fn mint(&self) -> Asking<'_, Made> {
         let token = SecretBytes::new(b"minted".to_vec());
         let hour = Duration::from_hours(1);
-        Box::pin(async move { Ok((token, crate::clock::system().now() + hour)) })
+        Box::pin(async move { Ok(Made::token(token, crate::clock::system().now() + hour)) })
     }
 
     fn kind(&self) -> &'static str {
@@ -342,14 +342,69 @@ fn a_user_may_act_for_another() {
 
 #[test]
 fn a_proxy_and_its_user_are_read_and_not_shown() {
-    let cluster = "    server: https://h\n    proxy-url: 'http://who:planted%40@p:3128/'\n";
-    let credential = sealed(&document(cluster, TOKEN)).unwrap();
-    let proxy = credential.proxy().unwrap();
-    assert_eq!(proxy.server().to_string(), "http://p:3128");
-    #[expect(clippy::disallowed_methods, reason = "the test planted it")]
-    let user = proxy.user().unwrap().expose_secret();
-    assert_eq!(user, b"who:planted@");
-    assert!(!format!("{proxy:?}").contains("planted"));
+    let credential = |url: &str| {
+        let cluster = format!("    server: https://h\n    proxy-url: '{url}'\n");
+        sealed(&document(&cluster, TOKEN))
+    };
+    let two = |url: &str| {
+        let credential = credential(url).unwrap();
+        let proxy = credential.proxy().unwrap();
+        let user = proxy.user().unwrap();
+        assert!(!format!("{proxy:?}").contains("planted"));
+        #[expect(clippy::disallowed_methods, reason = "the test planted it")]
+        let pair = (user.name.expose_secret(), user.password.expose_secret());
+        (
+            proxy.kind(),
+            proxy.server().authority(),
+            pair.0.to_vec(),
+            pair.1.to_vec(),
+        )
+    };
+    let (http, socks) = (ProxyKind::Http, ProxyKind::Socks5);
+    for (url, kind, at, name, password) in [
+        (
+            "http://who:planted%40@p:3128/",
+            http,
+            "p:3128",
+            "who",
+            "planted@",
+        ),
+        ("http://who@p", http, "p:80", "who", ""),
+        (
+            "socks5://who:planted%3A:@p",
+            socks,
+            "p:1080",
+            "who",
+            "planted::",
+        ),
+        (
+            "socks5://who:planted@[::1]",
+            socks,
+            "[::1]:1080",
+            "who",
+            "planted",
+        ),
+        ("socks5://who@10.0.0.1:99", socks, "10.0.0.1:99", "who", ""),
+    ] {
+        let read = two(url);
+        let wanted = (kind, at.to_owned(), name.into(), password.into());
+        assert_eq!(read, wanted, "{url}");
+    }
+    let long = "x".repeat(256);
+    for (url, problem) in [
+        ("socks5h://p", "other proxies are not used"),
+        ("https://p", "other proxies are not used"),
+        ("socks5://p/path", "other proxies are not used"),
+        ("socks5://169.254.169.254", "metadata"),
+        ("socks5://who%3Aelse:planted@p", "colon"),
+        ("socks5://:planted@p", "no user"),
+        ("socks5://who:%planted@p", "not escaped well"),
+        (&format!("socks5://who:{long}@p"), "255 bytes"),
+    ] {
+        let error = credential(url).unwrap_err().to_string();
+        assert!(error.contains(problem), "{error}\nnot: {problem}");
+        assert!(!error.contains("planted"), "{error}");
+    }
 }
 
 #[test]

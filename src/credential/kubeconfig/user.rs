@@ -2,14 +2,10 @@
 
 use std::sync::Arc;
 
-use rustls::crypto::aws_lc_rs;
-use rustls::sign::CertifiedKey;
-use rustls_pki_types::PrivateKeyDer;
-use rustls_pki_types::pem::PemObject;
-
 use super::field::At;
-use super::{KubeconfigError, Profile, commands, parse_certificates};
+use super::{KubeconfigError, Profile, commands};
 use crate::credential::authorization::{Auth, TokenFile};
+use crate::credential::certificate::{self, Unusable};
 use crate::secret::SecretBytes;
 
 /// The one way in which this user proves who it is.
@@ -37,7 +33,7 @@ pub(super) fn auth(user: &At<'_>, profile: &Profile) -> Result<Auth, KubeconfigE
         token(user)?,
         token_file(user, profile)?,
         password(user)?,
-        certificate(user, profile)?,
+        client_certificate(user, profile)?,
     ]
     .into_iter()
     .flatten();
@@ -89,7 +85,7 @@ fn password(user: &At<'_>) -> Result<Option<Auth>, KubeconfigError> {
     Ok(Some(Auth::Basic(SecretBytes::new(both))))
 }
 
-fn certificate(user: &At<'_>, profile: &Profile) -> Result<Option<Auth>, KubeconfigError> {
+fn client_certificate(user: &At<'_>, profile: &Profile) -> Result<Option<Auth>, KubeconfigError> {
     let certificate = user.content("client-certificate-data", "client-certificate", profile)?;
     let key = user.content("client-key-data", "client-key", profile)?;
     let ((at, chain), (key_at, key)) = match (certificate, key) {
@@ -98,10 +94,9 @@ fn certificate(user: &At<'_>, profile: &Profile) -> Result<Option<Auth>, Kubecon
         (Some((at, _)), None) => return Err(at.refuse("has no client key beside it")),
         (None, Some((at, _))) => return Err(at.refuse("has no client certificate beside it")),
     };
-    let chain = parse_certificates(&chain).map_err(|problem| at.refuse(problem))?;
-    let key = PrivateKeyDer::from_pem_slice(&key)
-        .map_err(|_error| key_at.refuse("holds no private key in PEM form"))?;
-    let certified = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
-        .map_err(|_error| key_at.refuse("is not the key of the client certificate"))?;
+    let certified = certificate::pair(&chain, &key).map_err(|unusable| match unusable {
+        Unusable::Chain(problem) => at.refuse(problem),
+        Unusable::Key(problem) => key_at.refuse(problem),
+    })?;
     Ok(Some(Auth::ClientCertificate(Arc::new(certified))))
 }

@@ -182,10 +182,12 @@ async fn credential(access: &Access) -> Result<Credential, Failure> {
                 "the kubeconfig of the connection is not accepted; try it as `kubeconfig-file` of \
                  an account, with `sortie agent --check`",
             ))?;
-            if read.proxy().is_some() || !read.impersonation().is_empty() {
+            // Read anew for each errand, it would use its refresh token each time.
+            let logs_in = matches!(read.auth(), Auth::Minted(_));
+            if read.proxy().is_some() || !read.impersonation().is_empty() || logs_in {
                 return Err(Failure::local(
-                    "the kubeconfig of the connection has a proxy or impersonates, which only \
-                     those of accounts can",
+                    "the kubeconfig of the connection has a proxy, impersonates or has an \
+                     auth-provider, which only those of accounts can",
                 ));
             }
             Ok(read)

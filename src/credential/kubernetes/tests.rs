@@ -420,3 +420,45 @@ async fn only_the_own_authority_is_trusted_and_a_lost_token_is_told() {
     assert_eq!(error.reason(), Reason::EngineUnauthenticated);
     assert!(bench.paths().is_empty());
 }
+
+#[tokio::test]
+async fn what_only_accounts_can_have_is_refused_before_anybody_is_asked() {
+    let bench = Bench::start(|_| Reply::json(200, SECRET)).await;
+    let file = bench.mount.path().join("kubeconfig");
+    let fetched = async |cluster: &str, user: &str| {
+        let text = format!(
+            "current-context: c\ncontexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n\
+             clusters: [{{name: c, cluster: {{server: 'https://{}', \
+             certificate-authority: ca.crt{cluster}}}}}]\nusers: [{{name: u, user: {{{user}}}}}]\n",
+            bench.server.address
+        );
+        std::fs::write(&file, text).unwrap();
+        let engine = Kubernetes::new(
+            Settings {
+                access: Access::Kubeconfig {
+                    path: file.clone(),
+                    context: None,
+                },
+                namespace: None,
+            },
+            entropy::system(),
+        );
+        engine.fetch(&field("config")).await.map(drop)
+    };
+    fetched("", "token: planted").await.unwrap();
+    let asked = bench.server.requests().len();
+    let oidc = "auth-provider: {name: oidc, config: {client-id: c, refresh-token: planted, \
+                idp-issuer-url: 'https://127.0.0.1:1'}}";
+    for (cluster, user) in [
+        ("", oidc),
+        ("", "token: planted, as: jane"),
+        (", proxy-url: 'socks5://127.0.0.1:1'", "token: planted"),
+    ] {
+        let failure = fetched(cluster, user).await.unwrap_err();
+        assert!(
+            failure.hint.contains("which only those of accounts can"),
+            "{failure:?}"
+        );
+    }
+    assert_eq!(bench.server.requests().len(), asked);
+}

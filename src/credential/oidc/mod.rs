@@ -16,14 +16,17 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::authorization::basic;
 use super::fetch::{Asking, Failure, FetchErrorKind};
-use super::minted::TokenSource;
+use super::minted::{Made, Minter};
 use super::server::{Exceptions, Server};
-use super::{issuer, transport};
+use super::{Purpose, issuer, transport};
 use crate::clock::SharedClock;
 use crate::secret::SecretBytes;
 
 /// Time for discovery and refresh together.
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How much longer a token has to last for a check that begins now.
+const CHECK: Duration = Duration::from_secs(30);
 
 /// What an `oidc` user says.
 pub(super) struct OidcSettings {
@@ -36,6 +39,7 @@ pub(super) struct OidcSettings {
     /// Who vouches for the issuer; none: the system's authorities.
     pub(super) roots: Option<Vec<CertificateDer<'static>>>,
     pub(super) exceptions: Exceptions,
+    pub(super) purpose: Purpose,
 }
 
 /// An issuer that renews tokens.
@@ -45,6 +49,7 @@ pub(super) struct Oidc {
     client_secret: Option<SecretBytes>,
     roots: Option<Vec<CertificateDer<'static>>>,
     exceptions: Exceptions,
+    purpose: Purpose,
     clock: SharedClock,
     /// The one of the kubeconfig, which tells this source from another.
     first_refresh: SecretBytes,
@@ -96,6 +101,7 @@ impl Oidc {
             client_secret: settings.client_secret,
             roots: settings.roots,
             exceptions: settings.exceptions,
+            purpose: settings.purpose,
             clock,
             first_refresh: settings.refresh_token,
             held: Mutex::new(Held {
@@ -109,24 +115,54 @@ impl Oidc {
         if let Some(first) = self.first() {
             return Ok(first);
         }
-        let renewing = async {
-            let client = issuer::client(self.roots.clone(), self.exceptions, DEADLINE).await?;
+        // An issuer may replace the refresh token with each use, and the one before is then refused
+        // to the agent that holds it.
+        if self.purpose == Purpose::Check {
+            return Err(Failure::local("a check does not use the refresh token"));
+        }
+        in_time(async {
+            let client = self.client().await?;
             let endpoint = self.discover(&client).await?;
             self.refresh(&client, &endpoint).await
-        };
-        tokio::time::timeout(DEADLINE, renewing)
-            .await
-            .unwrap_or(Err(Failure::unavailable(
-                "the issuer did not answer in time",
-            )))
+        })
+        .await
+    }
+
+    /// Asks the issuer for its configuration, and for nothing else.
+    async fn looked_at(&self) -> Result<String, Failure> {
+        in_time(async {
+            let client = self.client().await?;
+            self.discover(&client).await
+        })
+        .await?;
+        Ok(format!(
+            "issuer {} answers and names its token endpoint; not tried: a login, because the refresh \
+             token may be good only once",
+            self.issuer
+        ))
+    }
+
+    async fn client(&self) -> Result<reqwest::Client, Failure> {
+        issuer::client(self.roots.clone(), self.exceptions, DEADLINE).await
     }
 
     /// The token that came with the kubeconfig, if it has not ended.
     fn first(&self) -> Option<(SecretBytes, SystemTime)> {
-        let token = self.held().id_token.take()?;
+        let mut held = self.held();
+        let ends_at = self.first_ends_at(&held);
+        let token = held.id_token.take()?;
+        Some((token, ends_at?))
+    }
+
+    /// When the token that came with the kubeconfig ends, if it can be used.
+    fn first_ends_at(&self, held: &Held) -> Option<SystemTime> {
         #[expect(clippy::disallowed_methods, reason = "its end stands in it")]
-        let ends_at = ends_at(token.expose_secret())?;
-        (self.clock.now() < ends_at).then_some((token, ends_at))
+        let ends_at = ends_at(held.id_token.as_ref()?.expose_secret())?;
+        let needed = match self.purpose {
+            Purpose::Check => CHECK,
+            Purpose::Use => Duration::ZERO,
+        };
+        (self.clock.now() + needed < ends_at).then_some(ends_at)
     }
 
     async fn discover(&self, client: &reqwest::Client) -> Result<String, Failure> {
@@ -260,9 +296,26 @@ fn encoded(bytes: &[u8]) -> Zeroizing<String> {
     out
 }
 
-impl TokenSource for Oidc {
-    fn token(&self) -> Asking<'_, (SecretBytes, SystemTime)> {
-        Box::pin(self.renewed())
+async fn in_time<T>(asking: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let late = Failure::unavailable("the issuer did not answer in time");
+    let asked = tokio::time::timeout(DEADLINE, asking).await;
+    asked.unwrap_or(Err(late))
+}
+
+impl Minter for Oidc {
+    fn mint(&self) -> Asking<'_, Made> {
+        Box::pin(async {
+            let (token, ends_at) = self.renewed().await?;
+            Ok(Made::token(token, ends_at))
+        })
+    }
+
+    fn rehearse(&self) -> Option<Asking<'_, String>> {
+        let is_check = self.purpose == Purpose::Check;
+        if !is_check || self.first_ends_at(&self.held()).is_some() {
+            return None;
+        }
+        Some(Box::pin(self.looked_at()))
     }
 
     fn kind(&self) -> &'static str {

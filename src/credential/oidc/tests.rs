@@ -14,6 +14,15 @@ fn roots(authority: &Authority) -> Vec<CertificateDer<'static>> {
 }
 
 fn oidc(issuer: String, authority: &Authority, id_token: Option<&str>) -> Oidc {
+    oidc_for(Purpose::Use, issuer, authority, id_token)
+}
+
+fn oidc_for(
+    purpose: Purpose,
+    issuer: String,
+    authority: &Authority,
+    id_token: Option<&str>,
+) -> Oidc {
     let secret = |text: &str| SecretBytes::new(text.as_bytes().to_vec());
     let settings = OidcSettings {
         issuer,
@@ -23,6 +32,7 @@ fn oidc(issuer: String, authority: &Authority, id_token: Option<&str>) -> Oidc {
         id_token: id_token.map(secret),
         roots: Some(roots(authority)),
         exceptions: Exceptions::default(),
+        purpose,
     };
     Oidc::new(settings, clock::system())
 }
@@ -58,7 +68,7 @@ async fn failure(script: Script) -> Failure {
     let authority = Authority::new();
     let server = Scripted::start(authority.tls(&[b"http/1.1"]), script).await;
     let oidc = oidc(format!("https://{}", server.address), &authority, None);
-    oidc.token().await.unwrap_err()
+    oidc.mint().await.unwrap_err()
 }
 
 /// What goes wrong, its kind, and a part of what is told.
@@ -181,7 +191,7 @@ async fn an_issuer_of_another_authority_is_not_told_anything() {
         &Authority::new(),
         None,
     );
-    let failure = oidc.token().await.unwrap_err();
+    let failure = oidc.mint().await.unwrap_err();
     assert!(failure.hint.contains("is not trusted"), "{failure:?}");
     assert!(server.requests().is_empty());
 }
@@ -200,12 +210,12 @@ async fn the_token_of_the_kubeconfig_is_used_while_it_lasts() {
     .await;
     let issuer = || format!("https://{}", server.address);
     let fresh = oidc(issuer(), &authority, Some(&given));
-    let (_, ends_at) = fresh.token().await.unwrap();
-    assert_eq!(clock::unix_seconds(ends_at), FAR);
+    let made = fresh.mint().await.unwrap();
+    assert_eq!(clock::unix_seconds(made.ends_at), FAR);
     assert!(server.requests().is_empty());
     let ended = oidc(issuer(), &authority, Some(&id_token(1)));
-    ended.token().await.unwrap();
-    ended.token().await.unwrap();
+    ended.mint().await.unwrap();
+    ended.mint().await.unwrap();
     let requests = server.requests();
     let forms: Vec<&str> = requests
         .iter()
@@ -214,4 +224,38 @@ async fn the_token_of_the_kubeconfig_is_used_while_it_lasts() {
         .map(|(_, token)| token)
         .collect();
     assert_eq!(forms, ["planted-refresh", "planted-refresh-2"]);
+}
+
+#[tokio::test]
+async fn a_check_goes_as_far_as_it_can_and_never_to_the_token_endpoint() {
+    let authority = Authority::new();
+    let server = Scripted::start(authority.tls(&[b"http/1.1"]), |request| {
+        or(request, 500, "planted-answer")
+    })
+    .await;
+    let issuer = format!("https://{}", server.address);
+    let checked =
+        |id_token: Option<&str>| oidc_for(Purpose::Check, issuer.clone(), &authority, id_token);
+    let good = checked(Some(&id_token(FAR)));
+    assert!(good.rehearse().is_none());
+    assert_eq!(clock::unix_seconds(good.mint().await.unwrap().ends_at), FAR);
+    assert!(server.requests().is_empty());
+    let soon = clock::unix_seconds(clock::system().now() + CHECK / 2);
+    for id_token in [None, Some(id_token(1)), Some(id_token(soon))] {
+        let without = checked(id_token.as_deref());
+        let seen = without.rehearse().unwrap().await.unwrap();
+        assert!(
+            seen.contains(&issuer) && seen.contains("good only once"),
+            "{seen}"
+        );
+        let failure = without.mint().await.unwrap_err();
+        assert!(failure.hint.contains("a check does not use"), "{failure:?}");
+    }
+    let requests = server.requests();
+    assert_eq!(requests.len(), 3, "{requests:?}");
+    assert!(
+        requests
+            .iter()
+            .all(|request| request.starts_with("GET /.well-known/"))
+    );
 }
