@@ -167,6 +167,8 @@ fn install(name: &str, list: &Path, target: &Path) {
             .args([
                 "--no-cache-dir",
                 "--only-binary=:all:",
+                // The list names everything. pip itself looks for newer ones to see what they need.
+                "--no-deps",
                 "--require-hashes",
                 "-r",
             ])
