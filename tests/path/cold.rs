@@ -46,33 +46,66 @@ const POD_TOKEN: &str = "token-of-the-pod";
 /// Writes under way at once while the secrets are put where they are looked for.
 const WRITES: usize = 8;
 
+/// How the engines are reached.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Through the doors, which count, and cost time themselves.
+    Doors,
+    Straight,
+}
+
 /// The engines, each behind a door of its own, and what they need to go on.
 struct Lab {
     /// In the order of [`Lab::references`].
     doors: [(&'static str, Door); 4],
     all: Arc<Calls>,
     settings: Vec<Settings>,
-    namespace: String,
-    _servers: (Bao, Moto, Google),
+    servers: Servers,
     _folder: TempDir,
 }
 
-impl Lab {
-    async fn start() -> Self {
-        let authority = Authority::root("engines");
-        let cluster = Testbed::shared().await.cluster();
+/// The servers besides the testbed's, all of them filled.
+struct Servers {
+    bao: Bao,
+    moto: Moto,
+    google: Google,
+    /// Of the Secrets.
+    namespace: String,
+    vault_token: String,
+}
+
+impl Servers {
+    async fn start(authority: &Authority, cluster: &Cluster) -> Self {
         let namespace = cluster.api().namespace("cold").await;
         let (bao, moto, google) = tokio::join!(
-            Bao::start(&authority),
-            Moto::start(&authority),
-            Google::start(&authority),
+            Bao::start(authority),
+            Moto::start(authority),
+            Google::start(authority),
         );
-        let (token, (), (), ()) = tokio::join!(
+        let (vault_token, (), (), ()) = tokio::join!(
             fill_vault(&bao, cluster),
             fill_aws(&moto, cluster),
             fill_google(&google, cluster),
             fill_cluster(cluster, &namespace),
         );
+        Self {
+            bao,
+            moto,
+            google,
+            namespace,
+            vault_token,
+        }
+    }
+}
+
+impl Lab {
+    async fn start(way: Way) -> Self {
+        let authority = Authority::root("engines");
+        let cluster = Testbed::shared().await.cluster();
+        let servers = Servers::start(&authority, cluster).await;
+        let Servers {
+            bao, moto, google, ..
+        } = &servers;
         let all = Arc::default();
         let own = vec![authority.der()];
         let pem = fs::read(&cluster.ca).unwrap();
@@ -93,13 +126,31 @@ impl Lab {
             file
         };
         let ca_file = put("ca.pem", &authority.pem());
-        let url = |number: usize| doors[number].1.url();
+        let own = [
+            bao.url(),
+            moto.url().to_owned(),
+            google.url(),
+            cluster.url.clone(),
+        ];
+        let url = |number: usize| match way {
+            Way::Doors => doors[number].1.url(),
+            Way::Straight => own[number].clone(),
+        };
+        let through = Cluster {
+            url: url(3),
+            ca: match way {
+                Way::Doors => ca_file.display().to_string(),
+                Way::Straight => cluster.ca.clone(),
+            },
+            ..cluster.clone()
+        };
+        let login = through.kubeconfig_as(&json!({"token": cluster.token}));
         let role_arn = moto.role("reader", &crate::aws::READ).await;
         let engines = [
-            of_vault(url(0), &ca_file, put("vault-token", &token)),
+            of_vault(url(0), &ca_file, put("vault-token", &servers.vault_token)),
             of_aws(&url(1), &ca_file, role_arn, put("pod-token", POD_TOKEN)),
             of_google(url(2), &ca_file, google.key_file()),
-            of_k8s(put("login", &login(cluster, &url(3), &ca_file))),
+            of_k8s(put("login", &login)),
         ];
         let named = doors.iter().zip(engines);
         let settings = named.map(|((name, _), engine)| Settings {
@@ -113,8 +164,7 @@ impl Lab {
             settings: settings.collect(),
             doors,
             all,
-            namespace,
-            _servers: (bao, moto, google),
+            servers,
             _folder: folder,
         }
     }
@@ -126,7 +176,10 @@ impl Lab {
                 format!("vault://vault/kv/{number}#kubeconfig"),
                 format!("secrets-manager://secrets-manager/shop-{number}"),
                 format!("google-secrets-manager://google-secrets-manager/{PROJECT}/s-{number}"),
-                format!("k8s://k8s/{}/shop-{number}#kubeconfig", self.namespace),
+                format!(
+                    "k8s://k8s/{}/shop-{number}#kubeconfig",
+                    self.servers.namespace
+                ),
             ];
             let engines = self.doors.iter().map(|(engine, _)| *engine);
             let pairs = engines.zip(of_engine);
@@ -202,16 +255,6 @@ fn kubeconfig(cluster: &Cluster, engine: &str, number: usize) -> String {
     cluster.kubeconfig_as(&json!({"token": token(engine, number)}))
 }
 
-/// The kubeconfig with which the agent reads Secrets, through the door.
-fn login(cluster: &Cluster, url: &str, ca_file: &Path) -> String {
-    let through = Cluster {
-        url: url.to_owned(),
-        ca: ca_file.display().to_string(),
-        ..cluster.clone()
-    };
-    through.kubeconfig_as(&json!({"token": cluster.token}))
-}
-
 /// Makes all writes, a few at a time.
 async fn each(write: impl AsyncFn(usize)) {
     let writing = |first: usize| {
@@ -271,9 +314,9 @@ async fn fill_cluster(cluster: &Cluster, namespace: &str) {
     .await;
 }
 
-/// Asks for all of them at once, and gives how long it took; then waits until all that can be watched
-/// is.
-async fn ask(lab: &Lab) -> Duration {
+/// Asks for all of them at once, and gives how long it took; then waits, where doors tell, until all
+/// that can be watched is.
+async fn ask(lab: &Lab, way: Way) -> Duration {
     let tasks = Tasks::new();
     let engines = Arc::new(Engines::new(lab.settings.clone()));
     let store = Store::new(engines, clock::system(), entropy::system(), tasks.clone());
@@ -300,10 +343,12 @@ async fn ask(lab: &Lab) -> Duration {
         let last = own.map(|(_, after)| *after).max().unwrap();
         println!("{name}: the last after {last:?}");
     }
-    eventually("every Secret is watched", || {
-        (lab.all.watches() >= EACH).then_some(())
-    })
-    .await;
+    if way == Way::Doors {
+        eventually("every Secret is watched", || {
+            (lab.all.watches() >= EACH).then_some(())
+        })
+        .await;
+    }
     drop(followed);
     tasks.cancel();
     took
@@ -313,8 +358,8 @@ async fn ask(lab: &Lab) -> Duration {
 async fn a_thousand_references_of_four_sorts_of_engine_are_sixteen_calls_at_once() {
     // As the program does, for Google's library.
     let _installed_before = aws_lc_rs::default_provider().install_default();
-    let lab = Box::pin(Lab::start()).await;
-    ask(&lab).await;
+    let lab = Box::pin(Lab::start(Way::Doors)).await;
+    ask(&lab, Way::Doors).await;
     for (name, door) in &lab.doors {
         let (total, most) = (door.calls.total(), door.calls.most());
         println!("{name}: {total} calls, {most} at once");
@@ -329,7 +374,7 @@ async fn a_thousand_references_of_four_sorts_of_engine_are_sixteen_calls_at_once
 #[ignore = "needs a machine that does nothing else: `.ci/soak cold` runs it"]
 async fn a_thousand_references_of_four_sorts_of_engine_come_within_ten_seconds() {
     let _installed_before = aws_lc_rs::default_provider().install_default();
-    let lab = Box::pin(Lab::start()).await;
-    let took = ask(&lab).await;
+    let lab = Box::pin(Lab::start(Way::Straight)).await;
+    let took = ask(&lab, Way::Straight).await;
     assert!(took <= TIME, "{took:?}");
 }
