@@ -9,7 +9,7 @@ use sortie::fault::Chain;
 use sortie_fuzz::{PLANTED, leaks};
 
 fuzz_target!(|input: &[u8]| {
-    let alone = read(input, None, &Profile::Sealed);
+    let alone = read(input, None, &Profile::sealed());
     if let Err(error) = &alone {
         assert!(!Chain(error).to_string().is_empty());
     }
@@ -23,7 +23,7 @@ fuzz_target!(|input: &[u8]| {
     )
     .into_bytes();
     document.extend_from_slice(input);
-    let outcome = read(&document, None, &Profile::Sealed);
+    let outcome = read(&document, None, &Profile::sealed());
     let shown = match &outcome {
         Ok(credential) => format!("{credential:?}"),
         Err(error) => format!("{} {error:?}", Chain(error)),

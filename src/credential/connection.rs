@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 #[cfg(feature = "aws")]
@@ -19,6 +19,7 @@ use super::file::Files;
 use super::google;
 use super::kubernetes::Kubernetes;
 use super::noop::Noop;
+use super::places::Places;
 use super::settings::{EngineSettings, Settings};
 use super::surroundings::Surroundings;
 use super::vault::Vault;
@@ -26,12 +27,6 @@ use super::{Engine, Fetched, Reference};
 
 /// Time that one errand may take, log-in included.
 const DEADLINE: Duration = Duration::from_secs(10);
-
-/// Errands of one connection under way at once. With four engines, 16.
-const IN_FLIGHT: usize = 4;
-
-/// Least time between the beginnings of two errands: 100 a second.
-const PACE: Duration = Duration::from_millis(10);
 
 /// Time between two probes of an engine that is away.
 const PROBE_EVERY: Duration = Duration::from_secs(20);
@@ -42,9 +37,7 @@ pub(super) struct Connection {
     settings: Settings,
     engine: Box<dyn Engine>,
     pub(super) deadline: Duration,
-    in_flight: Semaphore,
-    /// When the next errand may begin.
-    next: Mutex<Instant>,
+    places: Places,
     /// Held by who probes on behalf of all that wait.
     probing: Mutex<Probing>,
     /// How often the engine came back.
@@ -93,8 +86,7 @@ impl Connection {
             settings,
             engine,
             deadline: DEADLINE,
-            in_flight: Semaphore::new(IN_FLIGHT),
-            next: Mutex::new(Instant::now()),
+            places: Places::default(),
             probing: Mutex::new(Probing {
                 next: Instant::now(),
                 away: false,
@@ -139,7 +131,8 @@ impl Connection {
 
     /// Waits until the store tells that it has another version; for ever where it does not tell.
     pub(super) async fn changed(&self, reference: &Reference, version: Option<&str>) {
-        let watched = version.and_then(|version| self.engine.changed(reference, version));
+        let watched =
+            version.and_then(|version| self.engine.changed(reference, version, &self.places));
         match watched {
             Some(changed) => changed.await,
             None => std::future::pending().await,
@@ -188,16 +181,8 @@ impl Connection {
 
     /// Waits for its turn, then asks.
     async fn errand<T>(&self, asking: Asking<'_, T>) -> Result<T, Failure> {
-        let _place = self.in_flight.acquire().await;
-        tokio::time::sleep_until(self.turn().await).await;
+        let _place = self.places.take().await;
         self.bounded(asking).await
-    }
-
-    async fn turn(&self) -> Instant {
-        let mut next = self.next.lock().await;
-        let turn = Instant::now().max(*next);
-        *next = turn + PACE;
-        turn
     }
 
     async fn bounded<T>(&self, asking: Asking<'_, T>) -> Result<T, Failure> {

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use super::{Reason, Reference};
+use super::{Places, Reason, Reference};
 use crate::retry::Retry;
 use crate::secret::SecretBytes;
 
@@ -45,8 +45,14 @@ pub trait Engine: fmt::Debug + Send + Sync {
     fn probe(&self) -> Asking<'_, ()>;
 
     /// Ends when the store has another version than `version`; `None` where it does not tell, and
-    /// has to be asked from time to time.
-    fn changed<'a>(&'a self, _reference: &'a Reference, _version: &'a str) -> Option<Waiting<'a>> {
+    /// has to be asked from time to time. What it asks for meanwhile takes one of `places`, like
+    /// every errand; what it only listens to takes none.
+    fn changed<'a>(
+        &'a self,
+        _reference: &'a Reference,
+        _version: &'a str,
+        _places: &'a Places,
+    ) -> Option<Waiting<'a>> {
         None
     }
 

@@ -45,6 +45,7 @@ mod minting;
 mod noop;
 mod oidc;
 mod own_certificate;
+mod places;
 mod proxy;
 mod reference;
 mod schedule;
@@ -70,6 +71,7 @@ pub use kubeconfig::{KubeconfigError, Minting, Profile, Purpose, Relaxation, Rul
 pub use material::{Credential, Trust};
 pub use minted::{Made, Minted, Minter};
 pub use own_certificate::OwnCertificate;
+pub use places::{Place, Places};
 pub use proxy::{Proxy, ProxyKind, ProxyUser};
 pub use reference::{EngineId, Key, Locator, Reference, ReferenceError};
 pub use server::{Server, ServerError, is_refused_address};

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use sortie::credential::kubernetes::{Access, Kubernetes, Settings};
-use sortie::credential::{Engine as _, FetchErrorKind, Key, Locator, Reference};
+use sortie::credential::{Engine as _, FetchErrorKind, Key, Locator, Places, Reference};
 use sortie::entropy;
 use tokio::time::{Instant, timeout};
 
@@ -108,6 +108,7 @@ fn shop(namespace: &str) -> Reference {
 
 #[tokio::test]
 async fn twenty_changes_of_a_secret_are_each_seen_within_a_second() {
+    let places = Places::default();
     let cluster = Testbed::shared().await.cluster();
     let api = cluster.api();
     let namespace = api.namespace("watched").await;
@@ -120,7 +121,7 @@ async fn twenty_changes_of_a_secret_are_each_seen_within_a_second() {
     for number in 1..=CHANGES {
         let before = engine.fetch(&reference).await.unwrap();
         let version = before.version.unwrap();
-        let mut changed = engine.changed(&reference, &version).unwrap();
+        let mut changed = engine.changed(&reference, &version, &places).unwrap();
         // The watch is open and tells nothing.
         let early = timeout(Duration::from_millis(300), &mut changed).await;
         assert!(early.is_err(), "nothing has changed");
@@ -147,7 +148,7 @@ async fn twenty_changes_of_a_secret_are_each_seen_within_a_second() {
     assert!(worst <= SEEN_WITHIN, "{delays:?}");
 
     let version = engine.fetch(&reference).await.unwrap().version.unwrap();
-    let changed = engine.changed(&reference, &version).unwrap();
+    let changed = engine.changed(&reference, &version, &places).unwrap();
     let path = format!("/api/v1/namespaces/{namespace}/secrets/shop");
     let (_, ()) = tokio::join!(api.delete(&path), bounded("the deletion is seen", changed));
     let failure = engine.fetch(&reference).await.unwrap_err();
@@ -156,6 +157,7 @@ async fn twenty_changes_of_a_secret_are_each_seen_within_a_second() {
 
 #[tokio::test]
 async fn what_a_real_server_refuses_is_told_apart() {
+    let places = Places::default();
     let cluster = Testbed::shared().await.cluster();
     let api = cluster.api();
     let namespace = api.namespace("refused").await;
@@ -169,9 +171,9 @@ async fn what_a_real_server_refuses_is_told_apart() {
     let is_current = engine.is_current(&reference, &version).await.unwrap();
     assert_eq!(is_current, Some(true));
     // Without the right to watch nothing ends, and it is not asked for again.
-    let changed = engine.changed(&reference, &version).unwrap();
+    let changed = engine.changed(&reference, &version, &places).unwrap();
     assert!(timeout(Duration::from_secs(2), changed).await.is_err());
-    assert!(engine.changed(&reference, &version).is_none());
+    assert!(engine.changed(&reference, &version, &places).is_none());
 
     let kind = async |name: &str, key: &str| {
         let mut reference = shop(&namespace);

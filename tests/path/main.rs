@@ -8,6 +8,9 @@ mod aws;
 mod backup;
 #[cfg(test)]
 mod check;
+#[cfg(all(feature = "aws", feature = "google"))]
+#[cfg(test)]
+mod cold;
 mod crowded;
 #[cfg(test)]
 mod cut_over;

@@ -73,15 +73,15 @@ pub(crate) fn prepare(what: &str, command: &mut Command, needs: &str) -> String 
     String::from_utf8(output.stdout).expect("UTF-8 output")
 }
 
-/// Python 3.10 or newer, which supervises the servers and fetches pinned packages.
+/// Python 3.9 or newer, which supervises the servers and fetches pinned packages.
 pub(crate) fn python() -> Command {
     static CHECKED: std::sync::OnceLock<()> = std::sync::OnceLock::new();
     CHECKED.get_or_init(|| {
         require(
             "Python",
-            (3, 10),
+            (3, 9),
             Command::new("python3").arg("--version"),
-            "install Python 3.10 or newer with pip (Debian: apt-get install python3 python3-pip)",
+            "install Python 3.9 or newer with pip (Debian: apt-get install python3 python3-pip)",
         );
     });
     Command::new("python3")
@@ -167,6 +167,8 @@ fn install(name: &str, list: &Path, target: &Path) {
             .args([
                 "--no-cache-dir",
                 "--only-binary=:all:",
+                // The list names everything. pip itself looks for newer ones to see what they need.
+                "--no-deps",
                 "--require-hashes",
                 "-r",
             ])

@@ -36,7 +36,7 @@ use aws_lc_rs::hmac;
 
 use self::reading::{Attempt, Place};
 use super::fetch::{Asking, Engine, Failure, FetchErrorKind, Fetched, Waiting};
-use super::{Key, Reference, document};
+use super::{Key, Places, Reference, document};
 use crate::entropy::{self, Entropy};
 use crate::retry;
 
@@ -182,7 +182,12 @@ impl Engine for Files {
         Box::pin(async move { self.blocking(&Place::root(), reading::is_folder).await })
     }
 
-    fn changed<'a>(&'a self, reference: &'a Reference, version: &'a str) -> Option<Waiting<'a>> {
+    fn changed<'a>(
+        &'a self,
+        reference: &'a Reference,
+        version: &'a str,
+        _places: &'a Places,
+    ) -> Option<Waiting<'a>> {
         Some(Box::pin(self.wait_for_another(reference, version)))
     }
 }

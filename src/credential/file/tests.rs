@@ -160,6 +160,7 @@ async fn what_is_not_there_or_no_file_is_told_apart() {
 
 #[tokio::test]
 async fn the_files_of_a_volume_are_its_keys_and_a_swap_is_seen_within_two_seconds() {
+    let places = Places::default();
     let bench = Bench::new();
     bench.swap("one", &[("shop", "planted-1"), ("lab", "planted-2")]);
     bench.write(".hidden", "planted");
@@ -179,8 +180,8 @@ async fn the_files_of_a_volume_are_its_keys_and_a_swap_is_seen_within_two_second
         );
         Instant::now()
     };
-    let shop_changed = bench.engine.changed(&shop, &version).unwrap();
-    let names_changed = bench.engine.changed(&each, &names).unwrap();
+    let shop_changed = bench.engine.changed(&shop, &version, &places).unwrap();
+    let names_changed = bench.engine.changed(&each, &names, &places).unwrap();
     let (began, (), ()) = tokio::join!(swapped, shop_changed, names_changed);
     assert!(began.elapsed() < Duration::from_secs(2));
     let fetched = bench.engine.fetch(&shop).await.unwrap();
@@ -191,6 +192,7 @@ async fn the_files_of_a_volume_are_its_keys_and_a_swap_is_seen_within_two_second
 
 #[tokio::test]
 async fn an_edit_in_place_and_a_removal_are_seen_within_two_seconds() {
+    let places = Places::default();
     let bench = Bench::new();
     bench.write("shop", "planted-1");
     let reference = whole("shop");
@@ -214,7 +216,7 @@ async fn an_edit_in_place_and_a_removal_are_seen_within_two_seconds() {
             .unwrap()
             .version
             .unwrap();
-        let changed = bench.engine.changed(&reference, &version).unwrap();
+        let changed = bench.engine.changed(&reference, &version, &places).unwrap();
         change();
         timeout(Duration::from_secs(2), changed).await.unwrap();
     }
@@ -224,12 +226,13 @@ async fn an_edit_in_place_and_a_removal_are_seen_within_two_seconds() {
 
 #[tokio::test]
 async fn a_file_that_stays_as_it_is_does_not_change() {
+    let places = Places::default();
     let bench = Bench::new();
     bench.write("shop", "planted");
     let version = bench.engine.fetch(&whole("shop")).await.unwrap().version;
     let reference = whole("shop");
     let version = version.unwrap();
-    let changed = bench.engine.changed(&reference, &version).unwrap();
+    let changed = bench.engine.changed(&reference, &version, &places).unwrap();
     assert!(timeout(Duration::from_secs(3), changed).await.is_err());
 }
 

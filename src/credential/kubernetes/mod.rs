@@ -31,7 +31,7 @@ use tokio::time::Instant;
 
 use self::client::{Accept, Client, Who};
 use super::fetch::{Asking, Engine, Failure, FetchErrorKind, Fetched, Waiting};
-use super::{Locator, Reference, document};
+use super::{Locator, Places, Reference, document};
 use crate::entropy::SharedEntropy;
 
 /// Namespace of a reference that names none, where neither the connection nor its credential does.
@@ -228,11 +228,16 @@ impl Engine for Kubernetes {
         })
     }
 
-    fn changed<'a>(&'a self, reference: &'a Reference, version: &'a str) -> Option<Waiting<'a>> {
+    fn changed<'a>(
+        &'a self,
+        reference: &'a Reference,
+        version: &'a str,
+        places: &'a Places,
+    ) -> Option<Waiting<'a>> {
         let named = Named::of(reference).ok()?;
         if !self.may_watch(&named) {
             return None;
         }
-        Some(Box::pin(watching::changed(self, named, version)))
+        Some(Box::pin(watching::changed(self, named, version, places)))
     }
 }

@@ -204,6 +204,7 @@ async fn a_probe_sends_no_credential_and_takes_any_answer() {
 
 #[tokio::test]
 async fn a_watch_ends_with_the_first_event_of_another_version() {
+    let places = Places::default();
     let bench = Bench::start(|request| {
         if !is_watch(request) {
             return Reply::json(200, METADATA);
@@ -222,12 +223,16 @@ async fn a_watch_ends_with_the_first_event_of_another_version() {
     })
     .await;
     let engine = bench.engine();
-    engine.changed(&field("config"), "41").unwrap().await;
+    engine
+        .changed(&field("config"), "41", &places)
+        .unwrap()
+        .await;
     assert_eq!(bench.paths().len(), 2);
 }
 
 #[tokio::test]
 async fn what_changed_before_the_watch_began_is_found() {
+    let places = Places::default();
     for answer in [(200, METADATA), (404, STATUS), (403, STATUS)] {
         let bench = Bench::start(move |request| {
             if is_watch(request) {
@@ -239,7 +244,7 @@ async fn what_changed_before_the_watch_began_is_found() {
         .await;
         bench
             .engine()
-            .changed(&field("config"), "40")
+            .changed(&field("config"), "40", &places)
             .unwrap()
             .await;
         assert_eq!(bench.paths().len(), 2);
@@ -248,6 +253,7 @@ async fn what_changed_before_the_watch_began_is_found() {
 
 #[tokio::test]
 async fn a_watch_that_breaks_ends_or_is_silent_is_opened_again() {
+    let places = Places::default();
     let expired = r#"{"type":"ERROR","object":{"kind":"Status","code":410,"message":"planted"}}"#;
     let script = Locked::new(vec![
         watching(&[&event("DELETED", "shop", "80")]),
@@ -269,7 +275,7 @@ async fn a_watch_that_breaks_ends_or_is_silent_is_opened_again() {
     let mut engine = bench.engine();
     engine.silence = Duration::from_millis(100);
     let reference = field("config");
-    let changed = engine.changed(&reference, "41").unwrap();
+    let changed = engine.changed(&reference, "41", &places).unwrap();
     timeout(Duration::from_mins(1), changed).await.unwrap();
     let watches = bench.paths().into_iter().filter(|path| is_watch(path));
     assert_eq!(watches.count(), 6);
@@ -278,19 +284,20 @@ async fn a_watch_that_breaks_ends_or_is_silent_is_opened_again() {
 
 #[tokio::test]
 async fn without_the_right_to_watch_nothing_ends_and_nothing_is_watched_again() {
+    let places = Places::default();
     let bench = Bench::start(|_| Reply::json(403, STATUS)).await;
     let engine = bench.engine();
     let (reference, mut other) = (field("config"), field("config"));
-    let changed = engine.changed(&reference, "41").unwrap();
+    let changed = engine.changed(&reference, "41", &places).unwrap();
     let waited = timeout(Duration::from_secs(1), changed).await;
     assert!(waited.is_err(), "a refusal is no change");
-    assert!(engine.changed(&reference, "41").is_none());
+    assert!(engine.changed(&reference, "41", &places).is_none());
     assert_eq!(bench.paths().len(), 1);
     other.locator = Locator::KubernetesSecret {
         namespace: Some("team".to_owned()),
         name: "another".to_owned(),
     };
-    assert!(engine.changed(&other, "41").is_some());
+    assert!(engine.changed(&other, "41", &places).is_some());
 }
 
 /// Answers that go wrong, the field asked for, and what is made of them.

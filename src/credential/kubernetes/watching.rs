@@ -8,7 +8,8 @@
 //! ```
 //! The watch begins with "now", not with the version that is held: that is as old as the Secret, and
 //! an API server forgets versions after minutes (410). What changed before the watch began is found
-//! by looking once it is open, so nothing falls between. Only metadata is sent.
+//! by looking once it is open, so nothing falls between. Only metadata is sent. Opening and looking are
+//! an errand like others; the watch that is open is none.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use tokio::time::{Instant, timeout};
 
 use super::client::{Client, Who};
 use super::{Kubernetes, Named, answer};
+use crate::credential::Places;
 use crate::credential::fetch::{Failure, FetchErrorKind};
 use crate::credential::transport::ANSWER_BYTES;
 use crate::retry::{self, Backoff};
@@ -49,11 +51,11 @@ enum End {
 }
 
 /// Waits until `named` has another version than `version`; for ever where it may not be watched.
-pub(super) async fn changed(engine: &Kubernetes, named: Named, version: &str) {
+pub(super) async fn changed(engine: &Kubernetes, named: Named, version: &str, places: &Places) {
     let mut backoff = Backoff::new(PAUSE, PAUSE_CAP, Arc::clone(&engine.entropy));
     loop {
         let began = Instant::now();
-        match watch(engine, &named, version).await {
+        match watch(engine, &named, version, places).await {
             Ok(End::Changed) => return,
             Ok(End::Denied) => {
                 engine.may_not_watch(&named);
@@ -74,7 +76,13 @@ pub(super) async fn changed(engine: &Kubernetes, named: Named, version: &str) {
     }
 }
 
-async fn watch(engine: &Kubernetes, named: &Named, version: &str) -> Result<End, Failure> {
+async fn watch(
+    engine: &Kubernetes,
+    named: &Named,
+    version: &str,
+    places: &Places,
+) -> Result<End, Failure> {
+    let place = places.take().await;
     let client = Client::new(&engine.settings.access, Who::Account).await?;
     let path = format!(
         "{}?watch=true&allowWatchBookmarks=true&timeoutSeconds={LIFE_SECONDS}\
@@ -96,6 +104,7 @@ async fn watch(engine: &Kubernetes, named: &Named, version: &str) -> Result<End,
         Err(failure) if is_an_answer(&failure) => return Ok(End::Changed),
         Err(failure) => return Err(failure),
     }
+    drop(place);
     follow(response, engine.silence, |event| {
         judge(event, named, version)
     })

@@ -15,24 +15,32 @@ use super::looks::{
     AT_REST, IN_USE, LIVE, OPTIONS, SECOND, Values, assert_gone, looked_through, rewrite,
     secret_yaml,
 };
+#[cfg(feature = "aws")]
+use crate::aws::{READ, pod_identity};
 use crate::support::eventually::idle;
 use crate::support::facade::Facade;
 #[cfg(feature = "google")]
 use crate::support::google::{Google, PROJECT};
+#[cfg(feature = "aws")]
+use crate::support::moto::Moto;
 use crate::support::openbao::Bao;
 use crate::support::pki::Authority;
 use crate::support::planted;
 use crate::support::scan::{Found, Needles};
-use crate::support::stand::{Plan, Stand, account_yaml};
+#[cfg(feature = "aws")]
+use crate::support::server::Server;
+use crate::support::stand::{self, Plan, Stand, account_yaml};
 use crate::support::testbed::Testbed;
 
 /// A hub and an agent with accounts from Vault, one of them fetched again every second, from a folder,
-/// from a Secret and from Google, and one account that stays.
+/// from a Secret, from AWS and from Google, and one account that stays.
 struct Lab {
     stand: Stand,
     values: Values,
     steady_yaml: String,
     _bao: Bao,
+    #[cfg(feature = "aws")]
+    _aws: Aws,
     #[cfg(feature = "google")]
     _google: Google,
     _folder: TempDir,
@@ -45,6 +53,8 @@ const ACCOUNTS: &[&str] = &[
     "busy-token",
     "files-token",
     "k8s-token",
+    #[cfg(feature = "aws")]
+    "aws-token",
     #[cfg(feature = "google")]
     "manager-token",
     #[cfg(feature = "google")]
@@ -90,6 +100,10 @@ impl Lab {
             login_file.display()
         );
         engines_yaml.push_str(&engines);
+        #[cfg(feature = "aws")]
+        let aws = Aws::start(&folder, &mut values).await;
+        #[cfg(feature = "aws")]
+        engines_yaml.push_str(&aws.engine_yaml());
         #[cfg(feature = "google")]
         let google = Google::start(&Authority::root("google")).await;
         #[cfg(feature = "google")]
@@ -132,6 +146,14 @@ impl Lab {
                     cluster.api().create(&path, &secret).await;
                     format!("sec+k8s://k8s/{name}#kubeconfig")
                 }
+                #[cfg(feature = "aws")]
+                "aws" => {
+                    let secret = json!({"Name": name, "SecretString": planted.kubeconfig});
+                    aws.moto
+                        .call("secretsmanager", "create_secret", secret)
+                        .await;
+                    format!("sec+secrets-manager://aws/{name}")
+                }
                 #[cfg(feature = "google")]
                 "manager" => {
                     google.put_secret(name, planted.kubeconfig.as_bytes()).await;
@@ -159,11 +181,17 @@ impl Lab {
             engines_yaml,
             agent_ttl: "24h",
         };
+        #[cfg(feature = "aws")]
+        let variables = aws.variables.clone();
+        #[cfg(not(feature = "aws"))]
+        let variables = Vec::new();
         Self {
-            stand: Stand::start_with(&OPTIONS, plan).await,
+            stand: start(&variables, &plan).await,
             values,
             steady_yaml,
             _bao: bao,
+            #[cfg(feature = "aws")]
+            _aws: aws,
             #[cfg(feature = "google")]
             _google: google,
             _folder: folder,
@@ -194,6 +222,58 @@ impl Lab {
         rewrite(&self.stand, "", &self.steady_yaml).await;
         let goes = |(name, _): &&(String, Vec<u8>)| !name.starts_with("steady");
         Values(self.values.0.iter().filter(goes).cloned().collect())
+    }
+}
+
+/// A hub, and an agent with these variables in its environment, once all accounts are ACTIVE.
+async fn start(variables: &[(String, String)], plan: &Plan) -> Stand {
+    let hub = stand::hub_with(&OPTIONS, plan.agent_ttl).await;
+    let agent = stand::agent_in(variables, &OPTIONS, &hub, "lab", plan, "").await;
+    let stand = Stand { hub, agent };
+    for account in &plan.accounts {
+        stand.wait(account, "ACTIVE").await;
+    }
+    stand
+}
+
+/// An emulator of AWS, and a pod whose agent is known there.
+#[cfg(feature = "aws")]
+struct Aws {
+    moto: Moto,
+    /// By which the agent finds out who it is.
+    variables: Vec<(String, String)>,
+    _pod: Server,
+}
+
+#[cfg(feature = "aws")]
+impl Aws {
+    /// What the pod is lent is added to `values`.
+    async fn start(folder: &TempDir, values: &mut Values) -> Self {
+        let moto = Moto::start(&Authority::root("aws")).await;
+        let role = moto.role("reader", &READ).await;
+        let session = json!({"RoleArn": role, "RoleSessionName": "pod"});
+        let lent = moto.call("sts", "assume_role", session).await["Credentials"].clone();
+        for name in ["SecretAccessKey", "SessionToken"] {
+            let value = lent[name].as_str().unwrap().as_bytes().to_vec();
+            values.0.push((format!("login of AWS: {name}"), value));
+        }
+        let (pod, mut variables) = pod_identity(folder, &lent, "planted-token-of-the-pod").await;
+        variables.push(("HOME", folder.path().display().to_string()));
+        let owned = |(name, value): (&str, String)| (name.to_owned(), value);
+        Self {
+            moto,
+            variables: variables.into_iter().map(owned).collect(),
+            _pod: pod,
+        }
+    }
+
+    fn engine_yaml(&self) -> String {
+        let url = self.moto.url();
+        format!(
+            "  aws: {{ engine: secrets-manager, region: eu-west-1, endpoint: \"{url}\", \
+             sts-endpoint: \"{url}\", ca-file: {} }}\n",
+            self.moto.ca_file().display()
+        )
     }
 }
 

@@ -12,4 +12,6 @@ mod documents;
 mod failures;
 mod fault;
 mod looks;
+#[cfg(feature = "google")]
+mod panics;
 mod plain;

@@ -6,11 +6,14 @@ use std::process::Stdio;
 
 use rustls::crypto::aws_lc_rs;
 use serde_json::json;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use vaultrs::client::{VaultClient, VaultClientSettingsBuilder};
 
-use crate::support::eventually::bounded;
+use super::looks::{IN_USE, SECOND, Values};
+use crate::aws::{READ, pod_identity};
+use crate::support::eventually::{bounded, idle};
+use crate::support::moto::Moto;
 use crate::support::openbao::Bao;
 use crate::support::pki::Authority;
 use crate::support::planted;
@@ -73,38 +76,114 @@ async fn a_plain_client_leaves_more_than_the_agent_may() {
     std::fs::write(&file, &login.secret).unwrap();
     let needles = Needles::new(&[&planted.values[0].1, login.secret.as_bytes()]);
 
-    let mut client = Command::new(env::current_exe().unwrap())
+    let mut command = Command::new(env::current_exe().unwrap());
+    command
         .args(["--ignored", "--exact", "--nocapture"])
         .arg("leaks::plain::fetches_with_a_plain_client")
         .env(VARIABLES[0], bao.url())
         .env(VARIABLES[1], bao.ca_file())
-        .env(VARIABLES[2], &file)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let pid = client.id().unwrap().try_into().unwrap();
-    let mut stdin = client.stdin.take().unwrap();
-    let mut lines = BufReader::new(client.stdout.take().unwrap()).lines();
+        .env(VARIABLES[2], &file);
+    let mut client = Plain::start(&mut command);
     let mut copies = Vec::new();
     for point in POINTS {
-        let mut line = String::new();
-        while !line.ends_with(point) {
-            let next = bounded("the plain client goes on", lines.next_line()).await;
-            line = next
-                .unwrap()
-                .unwrap_or_else(|| panic!("ended before {point}"));
-        }
-        let found = needles.scan(pid);
+        client.comes_to(point).await;
+        let found = needles.scan(client.pid);
         copies.push((found.copies(0), found.copies(1)));
         println!(
             "plain client, {point}: {:?}, {:?}",
             copies.last(),
             found.forms
         );
-        stdin.write_all(b"\n").await.unwrap();
+        client.goes_on().await;
     }
     // The positive control of the other tests: this is what they would find.
     assert!(copies.iter().any(|(token, _)| *token > 1), "{copies:?}");
+}
+
+/// A plain client that runs.
+struct Plain {
+    pid: i32,
+    stdin: ChildStdin,
+    lines: Lines<BufReader<ChildStdout>>,
+    _child: Child,
+}
+
+impl Plain {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Self {
+            pid: child.id().unwrap().try_into().unwrap(),
+            stdin: child.stdin.take().unwrap(),
+            lines: BufReader::new(child.stdout.take().unwrap()).lines(),
+            _child: child,
+        }
+    }
+
+    /// Waits until it says that it has come to `point`, where it waits itself.
+    async fn comes_to(&mut self, point: &str) {
+        let mut line = String::new();
+        while !line.ends_with(point) {
+            let next = bounded("the plain client goes on", self.lines.next_line()).await;
+            let next = next.unwrap();
+            line = next.unwrap_or_else(|| panic!("ended before {point}"));
+        }
+    }
+
+    async fn goes_on(&mut self) {
+        self.stdin.write_all(b"\n").await.unwrap();
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a program of its own: `.ci/soak leaks` builds and runs it"]
+async fn the_sdk_of_aws_by_itself_leaves_more_than_the_agent_may() {
+    let program = env::var_os("SORTIE_PLAIN_AWS")
+        .expect("run it as `.ci/soak leaks`: the plain client has to be built");
+    let cluster = Testbed::shared().await.cluster();
+    let namespace = cluster.api().namespace("plain-aws").await;
+    let moto = Moto::start(&Authority::root("aws")).await;
+    let role = moto.role("reader", &READ).await;
+    let session = json!({"RoleArn": role, "RoleSessionName": "pod"});
+    let lent = moto.call("sts", "assume_role", session).await["Credentials"].clone();
+    let shop = planted::token(cluster, &namespace, "shop").await;
+    let secret = json!({"Name": "shop", "SecretString": shop.kubeconfig});
+    moto.call("secretsmanager", "create_secret", secret).await;
+    let mut values = Values::default();
+    values.add("shop", &shop);
+    for name in ["SecretAccessKey", "SessionToken"] {
+        let value = lent[name].as_str().unwrap().as_bytes().to_vec();
+        values.0.push((name.to_owned(), value));
+    }
+    let needles = values.needles();
+
+    let folder = tempfile::tempdir().unwrap();
+    let (_pod, variables) = pod_identity(&folder, &lent, "planted-token-of-the-pod").await;
+    let mut command = Command::new(program);
+    command
+        .env("HOME", folder.path())
+        .env("AWS_REGION", "eu-west-1")
+        .env("AWS_ENDPOINT_URL", moto.url())
+        .env("SSL_CERT_FILE", moto.ca_file())
+        .envs(variables);
+    let mut client = Plain::start(&mut command);
+    let mut most = vec![0; values.0.len()];
+    for point in POINTS {
+        client.comes_to(point).await;
+        for when in ["at once", "after a second"] {
+            let found = needles.scan(client.pid);
+            let copies = values.report(&format!("plain client of AWS, {point}, {when}"), &found);
+            for (most, copies) in most.iter_mut().zip(copies) {
+                *most = copies.max(*most);
+            }
+            idle(SECOND).await;
+        }
+        client.goes_on().await;
+    }
+    assert!(most.iter().all(|most| *most > 0), "{most:?}");
+    assert!(most.iter().any(|most| *most > IN_USE), "{most:?}");
 }
