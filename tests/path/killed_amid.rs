@@ -1,5 +1,4 @@
 //! What dies in the middle of something: of a certificate on its way, of a first sync.
-#![expect(clippy::expect_used, reason = "helpers of tests fail their test")]
 
 use std::time::Duration;
 
