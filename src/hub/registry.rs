@@ -295,7 +295,8 @@ impl Registry {
         outcome
     }
 
-    /// [`Registry::update_blocking`], off the runtime's workers.
+    /// [`Registry::update_blocking`], off the runtime's workers. Dropped before its turn, nothing
+    /// is changed; after that, the change is made all the same.
     ///
     /// # Errors
     /// As there.
@@ -303,8 +304,8 @@ impl Registry {
         self: &Arc<Self>,
         change: impl FnOnce(&mut Tables) -> Result<T, RegistryError> + Send + 'static,
     ) -> Result<T, RegistryError> {
-        // A thread per change would wait for the one that is its turn: when a fleet comes those are
-        // hundreds, and glibc keeps a heap for each. Never closed; without it, it would be slower.
+        // Without turns there would be a thread per change, all waiting for the first: when a fleet
+        // comes those are hundreds, and glibc keeps a heap for each. It is never closed.
         let turn = Arc::clone(&self.turns).acquire_owned().await.ok();
         let registry = Arc::clone(self);
         let changing = tokio::task::spawn_blocking(move || {
