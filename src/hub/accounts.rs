@@ -9,7 +9,7 @@ use prost::Message;
 
 use super::Core;
 use super::account::{Account, Surface};
-use super::admission::Decisions;
+use super::admission::{Decisions, Offers};
 use super::audit::Audit;
 use super::store::StoreError;
 use super::stored::parse_stream_key;
@@ -92,11 +92,7 @@ impl Core {
     }
 
     /// Takes over what the active instance says of its accounts.
-    pub(super) fn note_offers(
-        &self,
-        offers: &BTreeMap<String, v1::AccountOffer>,
-        decisions: &Decisions,
-    ) {
+    pub(super) fn note_offers(&self, offers: &Offers, decisions: &Decisions) {
         for (name, offer) in offers {
             let ours = decisions
                 .get(name)
@@ -115,7 +111,7 @@ impl Core {
             account.surface.send_if_modified(|surface| {
                 let differs = surface.offer.as_ref() != Some(offer);
                 if differs {
-                    surface.offer = Some(offer.clone());
+                    surface.offer = Some(Arc::clone(offer));
                 }
                 differs
             });

@@ -17,8 +17,11 @@ pub(super) struct Decision {
     pub(super) id: String,
 }
 
-/// By account name.
-pub(super) type Decisions = BTreeMap<String, Decision>;
+/// By account name. Boxed: a map sets aside room for eleven, and most hold one.
+pub(super) type Decisions = BTreeMap<String, Box<Decision>>;
+
+/// What an agent says of its accounts, by their names; shared with the accounts.
+pub(super) type Offers = BTreeMap<String, Arc<v1::AccountOffer>>;
 
 /// Reason of an account that is served from another cluster than before.
 pub(super) const CLUSTER_CHANGED: &str = "ClusterChanged";
@@ -28,7 +31,7 @@ pub(super) async fn decide(
     registry: &Arc<Registry>,
     entropy: &dyn Entropy,
     agent: &str,
-    offers: &BTreeMap<String, v1::AccountOffer>,
+    offers: &Offers,
     standby: bool,
 ) -> Result<Decisions, RegistryError> {
     let new: Vec<(String, String)> = registry.read(|tables| {
@@ -54,7 +57,7 @@ pub(super) async fn decide(
     let decisions = registry.read(|tables| {
         let judged = offers
             .keys()
-            .map(|name| (name.clone(), judge(tables, agent, name, standby)));
+            .map(|name| (name.clone(), Box::new(judge(tables, agent, name, standby))));
         judged.collect::<Decisions>()
     });
     for (name, decision) in &decisions {
@@ -150,12 +153,12 @@ mod tests {
     }
 
     async fn judged(registry: &Arc<Registry>, agent: &str, name: &str, standby: bool) -> Decision {
-        let offers = [(name.to_owned(), v1::AccountOffer::default())].into();
+        let offers = [(name.to_owned(), Arc::default())].into();
         let entropy = entropy::system();
         let mut decisions = decide(registry, &*entropy, agent, &offers, standby)
             .await
             .unwrap();
-        decisions.remove(name).unwrap()
+        *decisions.remove(name).unwrap()
     }
 
     #[tokio::test]

@@ -28,6 +28,10 @@ const BYTES: usize = 8 * 1024 * 1024;
 /// After this many bytes of changes, the next pause between changes gives free memory back.
 const BURST: usize = 32 * 1024 * 1024;
 
+/// Bytes that a new session counts for: what its handshake, its admission and its first batches
+/// need for a moment. A burst is as many as 256 of them.
+const BURST_PER_SESSION: usize = 128 * 1024;
+
 /// Fewer bytes of changes at once are such a pause.
 const QUIET: usize = 256 * 1024;
 
@@ -37,7 +41,7 @@ impl Core {
         let mut tick = tokio::time::interval(EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut round, mut failing) = (0, false);
-        let mut burst = 0_usize;
+        let (mut burst, mut sessions) = (0_usize, 0);
         loop {
             let stopped = tokio::select! {
                 () = stop.cancelled() => true,
@@ -60,8 +64,11 @@ impl Core {
                 }
                 report(stored, &mut failing);
             }
+            let here = self.sessions.count();
+            let came = here.saturating_sub(mem::replace(&mut sessions, here));
+            burst = burst.saturating_add(came.saturating_mul(BURST_PER_SESSION));
             // What a first sync inflated, compressed and wrote is half as much again as what stays.
-            if burst >= BURST && bytes < QUIET {
+            if burst >= BURST && bytes < QUIET && came == 0 {
                 burst = 0;
                 let freed = secret::return_free_pages();
                 tracing::debug!(freed, "a burst is over; free memory was given back");

@@ -5,10 +5,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::StreamExt;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming};
 
 use super::Core;
@@ -16,6 +14,7 @@ use super::account::{Account, Outcome, Owner, Refusal};
 use super::admission::CLUSTER_CHANGED;
 use super::audit::Audit;
 use super::peer::Peer;
+use super::queue::{self, Answers, queue};
 use super::services::first_message;
 use super::session::Session;
 use crate::wire::v1;
@@ -32,7 +31,7 @@ const ACK_BYTES: usize = 64 * 1024;
 /// Acknowledge after this time, at the latest.
 const ACK_AFTER: Duration = Duration::from_millis(20);
 
-type Down = mpsc::Sender<Result<v1::FeedDown, Status>>;
+type Down = queue::Sender<v1::FeedDown>;
 
 /// What was applied and not acknowledged.
 #[derive(Default)]
@@ -68,7 +67,7 @@ impl Core {
         self: &Arc<Self>,
         peer: Peer,
         mut up: Streaming<v1::FeedUp>,
-    ) -> Result<Response<ReceiverStream<Result<v1::FeedDown, Status>>>, Status> {
+    ) -> Result<Response<Answers<v1::FeedDown>>, Status> {
         let first = first_message(&mut up, "attach").await?;
         let Some(v1::FeedUp {
             message: Some(v1::feed_up::Message::Attach(attach)),
@@ -97,12 +96,12 @@ impl Core {
             instance: session.instance,
             generation: attach.generation,
         };
-        let (answers, receiver) = mpsc::channel(ANSWERS);
+        let (answers, receiver) = queue(ANSWERS);
         match account.attach(owner.clone(), &attach) {
             Ok(streams) => {
                 let attached = down(v1::feed_down::Message::Attached(v1::Attached { streams }));
                 // The queue is new: this fits.
-                let _fits = answers.try_send(Ok(attached));
+                let _fits = answers.try_send(Box::new(Ok(attached)));
             }
             Err(refusal) => {
                 let reason = match refusal {
@@ -115,17 +114,20 @@ impl Core {
                 };
                 // Not an error of the stream: that would end the link, with its other accounts.
                 let fenced = down(v1::feed_down::Message::Fenced(v1::Fenced { reason }));
-                let _fits = answers.try_send(Ok(fenced));
-                return Ok(Response::new(ReceiverStream::new(receiver)));
+                let _fits = answers.try_send(Box::new(Ok(fenced)));
+                return Ok(Response::new(receiver));
             }
         }
         self.attached(&account).await;
         let (core, tasks) = (Arc::clone(self), peer.tasks.clone());
+        // As in `control`: in a block of its own, because a future holds what it is given twice.
+        let mut up = Box::new(up);
         tasks.spawn("feed", move |stop| async move {
-            let serving = pin!(core.serve_feed(&peer, &session, &account, &owner, up, &answers));
+            let serving =
+                pin!(core.serve_feed(&peer, &session, &account, &owner, &mut up, &answers));
             let _closed = stop.run_until_cancelled(serving).await;
         });
-        Ok(Response::new(ReceiverStream::new(receiver)))
+        Ok(Response::new(receiver))
     }
 
     /// The session that a stream names, if it is this peer's.
@@ -146,7 +148,7 @@ impl Core {
         session: &Session,
         account: &Arc<Account>,
         owner: &Owner,
-        mut up: Streaming<v1::FeedUp>,
+        up: &mut Streaming<v1::FeedUp>,
         answers: &Down,
     ) {
         let mut unacknowledged = Unacknowledged::default();
@@ -156,7 +158,7 @@ impl Core {
                 biased;
                 received = up.next() => received,
                 () = due_at(due) => {
-                    if answers.send(Ok(unacknowledged.take())).await.is_err() { return }
+                    if answers.send(Box::new(Ok(unacknowledged.take()))).await.is_err() { return }
                     continue;
                 }
             };
@@ -171,7 +173,7 @@ impl Core {
             if peer.kill.is_cancelled() || !session.accepted(&account.name) {
                 let reason = "the account is no longer accepted from this agent".to_owned();
                 let fenced = down(v1::feed_down::Message::Fenced(v1::Fenced { reason }));
-                let _gone = answers.send(Ok(fenced)).await;
+                let _gone = answers.send(Box::new(Ok(fenced))).await;
                 return;
             }
             match self
@@ -181,7 +183,7 @@ impl Core {
                 Ok(None) => {}
                 Ok(Some(answer)) => {
                     let last = matches!(answer.message, Some(v1::feed_down::Message::Fenced(_)));
-                    if answers.send(Ok(answer)).await.is_err() || last {
+                    if answers.send(Box::new(Ok(answer))).await.is_err() || last {
                         return;
                     }
                 }
@@ -190,11 +192,18 @@ impl Core {
                         .with("account", &account.name)
                         .with("why", &why)
                         .refuse("Malformed");
-                    let _gone = answers.send(Err(Status::invalid_argument(why))).await;
+                    let _gone = answers
+                        .send(Box::new(Err(Status::invalid_argument(why))))
+                        .await;
                     return;
                 }
             }
-            if unacknowledged.is_due() && answers.send(Ok(unacknowledged.take())).await.is_err() {
+            if unacknowledged.is_due()
+                && answers
+                    .send(Box::new(Ok(unacknowledged.take())))
+                    .await
+                    .is_err()
+            {
                 return;
             }
         }
@@ -233,7 +242,7 @@ impl Core {
                 }
             }
             v1::feed_up::Message::Discovery(discovery) => {
-                self.discovered(account, discovery).await;
+                Box::pin(self.discovered(account, discovery)).await;
                 Ok(None)
             }
             v1::feed_up::Message::Attach(_) => Err("a second attach".to_owned()),

@@ -1,10 +1,11 @@
 //! Accept loops: bounded handshakes, verified peers, a kill switch and an expiry per connection.
 
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
@@ -12,6 +13,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::server::TlsStream;
+use tokio_util::future::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
@@ -429,10 +431,9 @@ struct Bound(Tasks);
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Bound {
     fn execute(&self, future: F) {
-        self.0.spawn("stream", |stop| async move {
-            // In place: `run_until_cancelled` would hold it twice.
-            let future = pin!(future);
-            let _cut = stop.run_until_cancelled(future).await;
+        // Not in an `async` block: that would hold it twice, as given and as awaited.
+        self.0.spawn("stream", |stop| {
+            future.with_cancellation_token_owned(stop).map(drop)
         });
     }
 }

@@ -35,6 +35,7 @@ mod health;
 mod listener;
 mod metrics;
 mod peer;
+mod queue;
 mod recent;
 mod registry;
 mod services;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use tokio::sync::Semaphore;
 
 use super::store::{Change, Store, StoreError};
 
@@ -212,6 +213,10 @@ pub enum RegistryError {
     Refused(String),
 }
 
+/// Threads that change something, or wait for the one that does: enough that there is always one
+/// ready when the disk has taken a change.
+const THREADS: usize = 4;
+
 /// The registry.
 #[derive(Debug)]
 pub(super) struct Registry {
@@ -219,6 +224,8 @@ pub(super) struct Registry {
     store: Arc<Store>,
     /// Grows with every change.
     changed: tokio::sync::watch::Sender<u64>,
+    /// Of the threads that change something.
+    turns: Arc<Semaphore>,
 }
 
 impl Registry {
@@ -249,6 +256,7 @@ impl Registry {
             tables: Mutex::new(tables),
             store,
             changed,
+            turns: Arc::new(Semaphore::new(THREADS)),
         }))
     }
 
@@ -287,7 +295,8 @@ impl Registry {
         outcome
     }
 
-    /// [`Registry::update_blocking`], off the runtime's workers.
+    /// [`Registry::update_blocking`], off the runtime's workers. Dropped before its turn, nothing
+    /// is changed; after that, the change is made all the same.
     ///
     /// # Errors
     /// As there.
@@ -295,8 +304,14 @@ impl Registry {
         self: &Arc<Self>,
         change: impl FnOnce(&mut Tables) -> Result<T, RegistryError> + Send + 'static,
     ) -> Result<T, RegistryError> {
+        // Without turns there would be a thread per change, all waiting for the first, when a fleet
+        // comes; glibc was seen to keep 16 heaps for them. The semaphore is never closed.
+        let turn = Arc::clone(&self.turns).acquire_owned().await.ok();
         let registry = Arc::clone(self);
-        let changing = tokio::task::spawn_blocking(move || registry.update_blocking(change));
+        let changing = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            registry.update_blocking(change)
+        });
         changing.await.unwrap_or_else(|error| {
             Err(RegistryError::Refused(format!(
                 "the change was not finished: {error}"

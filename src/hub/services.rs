@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::Core;
 use super::peer::Peer;
+use super::queue::Answers;
 use crate::limits;
 use crate::wire::v1;
 use crate::wire::v1::enrolment_server::EnrolmentServer;
@@ -54,8 +55,8 @@ fn peer<T>(request: &Request<T>) -> Result<Peer, Status> {
 
 #[tonic::async_trait]
 impl v1::session_server::Session for Data {
-    type ControlStream = ReceiverStream<Result<v1::HubControl, Status>>;
-    type FeedStream = ReceiverStream<Result<v1::FeedDown, Status>>;
+    type ControlStream = Answers<v1::HubControl>;
+    type FeedStream = Answers<v1::FeedDown>;
     type OperationStream = ReceiverStream<Result<v1::OperationDown, Status>>;
 
     async fn control(

@@ -8,16 +8,15 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::StreamExt;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming};
 
 use super::Core;
-use super::admission::{self, Decisions};
+use super::admission::{self, Decisions, Offers};
 use super::audit::Audit;
 use super::peer::Peer;
+use super::queue::{self, Answers, queue};
 use super::services::first_message;
 use crate::entropy;
 use crate::limits;
@@ -52,9 +51,9 @@ pub(super) struct Session {
 
 #[derive(Debug, Default)]
 struct SessionState {
-    /// By generation.
-    links: BTreeMap<u64, LinkHandle>,
-    offers: BTreeMap<String, v1::AccountOffer>,
+    /// By generation. Boxed: a map sets aside room for eleven, and most hold one.
+    links: BTreeMap<u64, Box<LinkHandle>>,
+    offers: Arc<Offers>,
     decisions: Decisions,
     /// Operations under way.
     operations: usize,
@@ -62,7 +61,7 @@ struct SessionState {
 
 #[derive(Clone, Debug)]
 pub(super) struct LinkHandle {
-    control: mpsc::Sender<Result<v1::HubControl, Status>>,
+    control: queue::Sender<v1::HubControl>,
     pub(super) peer: Peer,
     draining: bool,
 }
@@ -80,17 +79,16 @@ impl Session {
             .values()
             .rev()
             .find(|link| !link.draining)
-            .cloned()
+            .map(|link| LinkHandle::clone(link))
     }
 
     /// Sends a message over the newest link; false if it is gone or its queue is full.
     pub(super) fn tell(&self, message: v1::hub_control::Message) -> bool {
         self.link().is_some_and(|link| {
-            link.control
-                .try_send(Ok(v1::HubControl {
-                    message: Some(message),
-                }))
-                .is_ok()
+            let message = v1::HubControl {
+                message: Some(message),
+            };
+            link.control.try_send(Box::new(Ok(message))).is_ok()
         })
     }
 
@@ -123,7 +121,7 @@ impl Session {
                 "too many connections of one instance",
             ));
         }
-        state.links.insert(generation, link);
+        state.links.insert(generation, Box::new(link));
         Ok(())
     }
 
@@ -135,8 +133,8 @@ impl Session {
     }
 
     /// What the agent last said of its accounts.
-    pub(super) fn offers(&self) -> BTreeMap<String, v1::AccountOffer> {
-        self.lock().offers.clone()
+    pub(super) fn offers(&self) -> Arc<Offers> {
+        Arc::clone(&self.lock().offers)
     }
 
     /// Whether the hub lets it feed `account`.
@@ -171,6 +169,11 @@ impl Sessions {
     pub(super) fn get(&self, id: &[u8]) -> Option<Arc<Session>> {
         let id: [u8; 16] = id.try_into().ok()?;
         self.lock().by_id.get(&id).cloned()
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.lock().by_id.len()
     }
 
     /// Every session, by agent and start.
@@ -235,7 +238,7 @@ impl Core {
         self: &Arc<Self>,
         peer: Peer,
         mut up: Streaming<v1::AgentControl>,
-    ) -> Result<Response<ReceiverStream<Result<v1::HubControl, Status>>>, Status> {
+    ) -> Result<Response<Answers<v1::HubControl>>, Status> {
         let first = first_message(&mut up, "hello").await?;
         let Some(v1::AgentControl {
             message: Some(v1::agent_control::Message::Hello(hello)),
@@ -245,7 +248,7 @@ impl Core {
         };
         let version = negotiate(&hello.versions)?;
         let session = self.session(&peer, &hello)?;
-        let (control, receiver) = mpsc::channel(CONTROL_QUEUE);
+        let (control, answers) = queue(CONTROL_QUEUE);
         let handle = LinkHandle {
             control: control.clone(),
             peer: peer.clone(),
@@ -254,9 +257,8 @@ impl Core {
         session.add_link(hello.generation, handle)?;
         let welcome = self.welcome(&session, version);
         // The queue is new: this fits.
-        let _fits = control.try_send(Ok(message(v1::hub_control::Message::Welcome(Box::new(
-            welcome,
-        )))));
+        let welcome = message(v1::hub_control::Message::Welcome(Box::new(welcome)));
+        let _fits = control.try_send(Box::new(Ok(welcome)));
         Audit::new("connect", &format!("agent/{}", session.agent))
             .with("generation", hello.generation)
             .with("serial", peer.verified.serial())
@@ -264,8 +266,11 @@ impl Core {
         let core = Arc::clone(self);
         let tasks = peer.tasks.clone();
         let generation = hello.generation;
+        // A future holds what it is given twice, and what it awaits for all of its life: as many
+        // as there are agents hold what is large, or rare, in a block of its own.
+        let mut up = Box::new(up);
         tasks.spawn("control", move |stop| async move {
-            let served = pin!(core.serve_control(&session, generation, up, &control));
+            let served = pin!(core.serve_control(&session, generation, &mut up, &control));
             let why = stop
                 .run_until_cancelled(served)
                 .await
@@ -275,7 +280,7 @@ impl Core {
             stop.cancelled().await;
             core.sessions.forget(&session);
         });
-        Ok(Response::new(ReceiverStream::new(receiver)))
+        Ok(Response::new(answers))
     }
 
     fn session(&self, peer: &Peer, hello: &v1::AgentHello) -> Result<Arc<Session>, Status> {
@@ -326,8 +331,8 @@ impl Core {
         self: &Arc<Self>,
         session: &Arc<Session>,
         generation: u64,
-        mut up: Streaming<v1::AgentControl>,
-        control: &mpsc::Sender<Result<v1::HubControl, Status>>,
+        up: &mut Streaming<v1::AgentControl>,
+        control: &queue::Sender<v1::HubControl>,
     ) -> &'static str {
         use v1::agent_control::Message as M;
         let mut heard = Instant::now();
@@ -340,7 +345,7 @@ impl Core {
                     heard = Instant::now();
                     match received {
                         Some(Ok(v1::AgentControl { message: Some(received) })) => match received {
-                            M::Accounts(offers) => self.offered(session, offers).await,
+                            M::Accounts(offers) => Box::pin(self.offered(session, offers)).await,
                             M::Draining(_) => {
                                 session.drain(generation);
                                 return "drained";
@@ -355,7 +360,7 @@ impl Core {
                 }
                 changed = registry.changed() => {
                     if changed.is_err() { return "the hub stops" }
-                    self.decide(session).await;
+                    Box::pin(self.decide(session)).await;
                 }
                 _ = beat.tick() => {
                     if heard.elapsed() > limits::HEARTBEAT_TIMEOUT {
@@ -367,7 +372,7 @@ impl Core {
                     let beat = v1::Heartbeat { sent_millis, ..v1::Heartbeat::default() };
                     let beat = message(v1::hub_control::Message::Heartbeat(beat));
                     // A full queue is a stuck connection: the agent's silence will tell.
-                    let _full = control.try_send(Ok(beat));
+                    let _full = control.try_send(Box::new(Ok(beat)));
                 }
             }
         }
@@ -438,13 +443,12 @@ impl Core {
     /// Takes the accounts that an instance offers.
     async fn offered(self: &Arc<Self>, session: &Arc<Session>, offers: v1::AccountOffers) {
         let offers = offers.accounts.into_iter().take(limits::ACCOUNTS_PER_AGENT);
-        let offers: BTreeMap<String, v1::AccountOffer> =
-            offers.map(|offer| (offer.name.clone(), offer)).collect();
-        let before = std::mem::replace(&mut session.lock().offers, offers);
-        let now = session.offers();
-        let withdrawn = before.into_keys().filter(|name| !now.contains_key(name));
+        let offers = offers.map(|offer| (offer.name.clone(), Arc::new(offer)));
+        let now: Arc<Offers> = Arc::new(offers.collect());
+        let before = std::mem::replace(&mut session.lock().offers, Arc::clone(&now));
+        let withdrawn = before.keys().filter(|name| !now.contains_key(*name));
         for name in withdrawn {
-            self.release(session, &name);
+            self.release(session, name);
         }
         self.decide(session).await;
     }

@@ -9,7 +9,7 @@ use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 ///
 /// tonic's own 8 KiB were measured at 32 KiB per agent that has nothing to say. A heartbeat takes
 /// 14 bytes; what is larger than a frame outgrew 8 KiB as well.
-const BUFFER_BYTES: usize = 512;
+const BUFFER_BYTES: usize = 64;
 
 /// Bytes of encoded messages after which they are handed over although more are ready; tonic's own.
 const YIELD_BYTES: usize = 32 * 1024;

@@ -140,7 +140,7 @@ pub(super) struct Surface {
     /// Since when no agent is connected; `None` while one is.
     pub(super) away_since: Option<SystemTime>,
     /// The agent's own words on the account.
-    pub(super) offer: Option<v1::AccountOffer>,
+    pub(super) offer: Option<Arc<v1::AccountOffer>>,
 }
 
 impl Account {

@@ -236,7 +236,7 @@ impl Core {
                 .is_some_and(|session| session.offers().contains_key(name)),
             fed: away.is_none(),
             expired: age.is_some_and(|age| age > self.max_stale),
-            told: surface.offer.as_ref().map(v1::AccountOffer::state),
+            told: surface.offer.as_ref().map(|offer| offer.state()),
         }
     }
 
@@ -318,7 +318,8 @@ impl Core {
                         row.insert("instance".into(), json!(hex::encode(session.instance)));
                         row.insert("host".into(), json!(session.host));
                         row.insert("version".into(), json!(session.program));
-                        let offered: Vec<String> = session.offers().into_keys().collect();
+                        let offers = session.offers();
+                        let offered: Vec<&String> = offers.keys().collect();
                         row.insert("accounts".into(), json!(offered));
                         row.insert("since".into(), json!(rfc3339(session.since)));
                         row
