@@ -3,8 +3,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::cut_over::{CutOver, Sort, added, config_map};
 use crate::support::capture::Entry;
+use crate::support::cut_over::{CutOver, Sort, added, config_map};
 use crate::support::eventually::{LIMIT, eventually, eventually_async, idle, within};
 use crate::support::fake::Client;
 use crate::support::kube::{Api, Watch};

@@ -28,6 +28,7 @@
 pub(crate) mod between;
 pub(crate) mod cache;
 pub(crate) mod capture;
+pub(crate) mod cut_over;
 pub(crate) mod door;
 pub(crate) mod double;
 pub(crate) mod eventually;
