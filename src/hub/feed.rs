@@ -101,7 +101,7 @@ impl Core {
             Ok(streams) => {
                 let attached = down(v1::feed_down::Message::Attached(v1::Attached { streams }));
                 // The queue is new: this fits.
-                let _fits = answers.try_send(Box::new(Ok(attached)));
+                let _fits = answers.try_send(Ok(attached));
             }
             Err(refusal) => {
                 let reason = match refusal {
@@ -114,7 +114,7 @@ impl Core {
                 };
                 // Not an error of the stream: that would end the link, with its other accounts.
                 let fenced = down(v1::feed_down::Message::Fenced(v1::Fenced { reason }));
-                let _fits = answers.try_send(Box::new(Ok(fenced)));
+                let _fits = answers.try_send(Ok(fenced));
                 return Ok(Response::new(receiver));
             }
         }
@@ -158,7 +158,7 @@ impl Core {
                 biased;
                 received = up.next() => received,
                 () = due_at(due) => {
-                    if answers.send(Box::new(Ok(unacknowledged.take()))).await.is_err() { return }
+                    if !answers.send(Ok(unacknowledged.take())).await { return }
                     continue;
                 }
             };
@@ -173,7 +173,7 @@ impl Core {
             if peer.kill.is_cancelled() || !session.accepted(&account.name) {
                 let reason = "the account is no longer accepted from this agent".to_owned();
                 let fenced = down(v1::feed_down::Message::Fenced(v1::Fenced { reason }));
-                let _gone = answers.send(Box::new(Ok(fenced))).await;
+                let _gone = answers.send(Ok(fenced)).await;
                 return;
             }
             match self
@@ -183,7 +183,7 @@ impl Core {
                 Ok(None) => {}
                 Ok(Some(answer)) => {
                     let last = matches!(answer.message, Some(v1::feed_down::Message::Fenced(_)));
-                    if answers.send(Box::new(Ok(answer))).await.is_err() || last {
+                    if !answers.send(Ok(answer)).await || last {
                         return;
                     }
                 }
@@ -192,18 +192,11 @@ impl Core {
                         .with("account", &account.name)
                         .with("why", &why)
                         .refuse("Malformed");
-                    let _gone = answers
-                        .send(Box::new(Err(Status::invalid_argument(why))))
-                        .await;
+                    let _gone = answers.send(Err(Status::invalid_argument(why))).await;
                     return;
                 }
             }
-            if unacknowledged.is_due()
-                && answers
-                    .send(Box::new(Ok(unacknowledged.take())))
-                    .await
-                    .is_err()
-            {
+            if unacknowledged.is_due() && !answers.send(Ok(unacknowledged.take())).await {
                 return;
             }
         }

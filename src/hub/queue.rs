@@ -11,7 +11,8 @@ use tonic::Status;
 type Entry<T> = Box<Result<T, Status>>;
 
 /// The end of a queue that the hub writes to.
-pub(super) type Sender<T> = mpsc::Sender<Entry<T>>;
+#[derive(Clone, Debug)]
+pub(super) struct Sender<T>(mpsc::Sender<Entry<T>>);
 
 /// The end of a queue that tonic reads from.
 pub(super) type Answers<T> = Map<ReceiverStream<Entry<T>>, fn(Entry<T>) -> Result<T, Status>>;
@@ -20,5 +21,19 @@ pub(super) type Answers<T> = Map<ReceiverStream<Entry<T>>, fn(Entry<T>) -> Resul
 pub(super) fn queue<T>(size: usize) -> (Sender<T>, Answers<T>) {
     let (sender, receiver) = mpsc::channel(size);
     let open: fn(Entry<T>) -> Result<T, Status> = |entry| *entry;
-    (sender, ReceiverStream::new(receiver).map(open))
+    (Sender(sender), ReceiverStream::new(receiver).map(open))
+}
+
+impl<T> Sender<T> {
+    /// Waits for room; false if nobody reads any more.
+    pub(super) fn send(&self, message: Result<T, Status>) -> impl Future<Output = bool> {
+        // Before anything is awaited, so that who waits holds no more than the box.
+        let entry = Box::new(message);
+        async move { self.0.send(entry).await.is_ok() }
+    }
+
+    /// False if there is no room, or nobody reads any more.
+    pub(super) fn try_send(&self, message: Result<T, Status>) -> bool {
+        self.0.try_send(Box::new(message)).is_ok()
+    }
 }

@@ -88,7 +88,7 @@ impl Session {
             let message = v1::HubControl {
                 message: Some(message),
             };
-            link.control.try_send(Box::new(Ok(message))).is_ok()
+            link.control.try_send(Ok(message))
         })
     }
 
@@ -258,7 +258,7 @@ impl Core {
         let welcome = self.welcome(&session, version);
         // The queue is new: this fits.
         let welcome = message(v1::hub_control::Message::Welcome(Box::new(welcome)));
-        let _fits = control.try_send(Box::new(Ok(welcome)));
+        let _fits = control.try_send(Ok(welcome));
         Audit::new("connect", &format!("agent/{}", session.agent))
             .with("generation", hello.generation)
             .with("serial", peer.verified.serial())
@@ -372,7 +372,7 @@ impl Core {
                     let beat = v1::Heartbeat { sent_millis, ..v1::Heartbeat::default() };
                     let beat = message(v1::hub_control::Message::Heartbeat(beat));
                     // A full queue is a stuck connection: the agent's silence will tell.
-                    let _full = control.try_send(Box::new(Ok(beat)));
+                    let _full = control.try_send(Ok(beat));
                 }
             }
         }
