@@ -106,6 +106,7 @@ pub fn surroundings(settings: &Settings, clock: &SharedClock) -> Surroundings {
         OwnCertificate::told_by(told)
     });
     Surroundings {
+        clock: Arc::clone(clock),
         certificate: certificate.unwrap_or_default(),
         ..Surroundings::of_system()
     }
