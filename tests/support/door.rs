@@ -22,13 +22,13 @@ use sortie::tasks::Tasks;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use super::flights::{Flight, Flights};
 use super::pki::{self, Authority, Leaf};
 
 /// Calls of however many doors.
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
-    now: AtomicUsize,
-    most: AtomicUsize,
+    under_way: Arc<Flights>,
     total: AtomicUsize,
     watches: AtomicUsize,
 }
@@ -36,7 +36,7 @@ pub(crate) struct Calls {
 impl Calls {
     /// The most that were under way at once.
     pub(crate) fn most(&self) -> usize {
-        self.most.load(Ordering::SeqCst)
+        self.under_way.most()
     }
 
     /// How many there were.
@@ -48,23 +48,11 @@ impl Calls {
     pub(crate) fn watches(&self) -> usize {
         self.watches.load(Ordering::SeqCst)
     }
-}
 
-/// A call, until it is dropped.
-struct UnderWay(Arc<Calls>);
-
-impl UnderWay {
-    fn begin(calls: &Arc<Calls>) -> Self {
-        let now = calls.now.fetch_add(1, Ordering::SeqCst) + 1;
-        calls.most.fetch_max(now, Ordering::SeqCst);
-        calls.total.fetch_add(1, Ordering::SeqCst);
-        Self(Arc::clone(calls))
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.now.fetch_sub(1, Ordering::SeqCst);
+    /// One more, until what this gives is dropped.
+    fn begin(&self) -> Flight {
+        self.total.fetch_add(1, Ordering::SeqCst);
+        self.under_way.begin()
     }
 }
 
@@ -169,7 +157,7 @@ async fn pass(
         let (head, body) = ask(request, behind).await?.into_parts();
         return Ok(Response::from_parts(head, body.boxed()));
     }
-    let under_way = behind.calls.each_ref().map(UnderWay::begin);
+    let under_way = behind.calls.each_ref().map(|calls| calls.begin());
     let (mut head, body) = ask(request, behind).await?.into_parts();
     let body = body.collect().await?.to_bytes();
     drop(under_way);

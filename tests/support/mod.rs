@@ -34,6 +34,7 @@ pub(crate) mod double;
 pub(crate) mod eventually;
 pub(crate) mod facade;
 pub(crate) mod fake;
+pub(crate) mod flights;
 pub(crate) mod foreign_tls;
 pub(crate) mod golden;
 pub(crate) mod google;

@@ -9,7 +9,6 @@
 //! was seen to say; a page of a list shows the objects as they are when it is read.
 
 mod discovery;
-mod flights;
 mod object;
 mod serve;
 mod store;
@@ -34,7 +33,7 @@ use super::pki::{Authority, Leaf};
 pub(crate) use serve::Fault;
 pub(crate) use store::{Change, Trick};
 
-use flights::Flights;
+use super::flights::Flights;
 use serve::Shared;
 
 /// The token that the double accepts.

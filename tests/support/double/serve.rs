@@ -23,10 +23,10 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use super::discovery::{discovery, failure};
-use super::flights::{Flight, Flights};
 use super::object::{Instance, KINDS, Kind};
 use super::store::{Change, Store};
 use super::{Settings, TOKEN, watching};
+use crate::support::flights::{Flight, Flights};
 use crate::support::pki::{self, Identity};
 
 /// Streams per HTTP/2 connection, as API servers allow.

@@ -8,9 +8,9 @@ use http::StatusCode;
 use tokio::time::{Instant, sleep_until};
 
 use super::discovery::failure;
-use super::flights::Flight;
 use super::object::{Instance, Template};
 use super::serve::{Shared, Target};
+use crate::support::flights::Flight;
 
 /// Events rendered into one chunk.
 const CHUNK_EVENTS: usize = 16;

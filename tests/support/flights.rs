@@ -1,9 +1,9 @@
-//! How many lists are being answered at once.
+//! How many of a kind are under way at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Counts the lists and streaming lists of one double, or of several that share it.
+/// Counts what one server has under way, such as lists or calls, or several that share it.
 #[derive(Debug, Default)]
 pub(crate) struct Flights {
     now: AtomicUsize,
@@ -24,7 +24,7 @@ impl Flights {
     }
 }
 
-/// A list whose last object has not been told yet.
+/// One that is under way, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Flight(Arc<Flights>);
 
