@@ -74,6 +74,16 @@ impl Uses {
         self.made.push(name);
     }
 
+    /// Operations until `end`, at each of which the account is ACTIVE, and which all watches tell.
+    async fn go_on(&mut self, lab: &CutOver, end: Instant) {
+        while Instant::now() < end {
+            self.create().await;
+            assert_eq!(lab.stand.account("shop").await["state"], "ACTIVE");
+            idle(BETWEEN).await;
+        }
+        self.all_told().await;
+    }
+
     /// Every watch tells everything that was made since the last time.
     async fn all_told(&mut self) {
         let new = &self.made[self.told..];
@@ -145,12 +155,7 @@ async fn an_engine_is_borne_while_it_is_away_and_its_credential_given_up_when_ag
         (row["reason"] == "EngineUnavailable").then_some(())
     })
     .await;
-    while gone.elapsed() < AWAY {
-        uses.create().await;
-        assert_eq!(lab.stand.account("shop").await["state"], "ACTIVE");
-        idle(BETWEEN).await;
-    }
-    uses.all_told().await;
+    uses.go_on(&lab, gone + AWAY).await;
     let well = recovered(&mut lab).await;
     println!(
         "away for {AWAY:?}: {} operations, well {well:?} after its return",
@@ -159,12 +164,7 @@ async fn an_engine_is_borne_while_it_is_away_and_its_credential_given_up_when_ag
 
     lab.bao.server().kill().await;
     let gone = Instant::now();
-    while gone.elapsed() < NOT_YET {
-        uses.create().await;
-        assert_eq!(lab.stand.account("shop").await["state"], "ACTIVE");
-        idle(BETWEEN).await;
-    }
-    uses.all_told().await;
+    uses.go_on(&lab, gone + NOT_YET).await;
     assert_eq!(lab.testbed.lists(), lists, "nothing was listed again");
     suspended(&lab, AT_LAST.saturating_sub(gone.elapsed())).await;
     let given_up = gone.elapsed();
