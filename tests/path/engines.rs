@@ -19,18 +19,18 @@ use crate::support::pki::Authority;
 use crate::support::stand::{Plan, Stand, account_yaml};
 use crate::support::testbed::Testbed;
 
-const READ_ALL: &str = r#"path "kv/*" { capabilities = ["read"] }"#;
+pub(crate) const READ_ALL: &str = r#"path "kv/*" { capabilities = ["read"] }"#;
 const NOTHING: &str = r#"path "kv/*" { capabilities = ["deny"] }"#;
 
 /// One entry of `accounts:` whose kubeconfig is in the engine.
-fn secret_yaml(account: &str, reference: &str) -> String {
+pub(crate) fn secret_yaml(account: &str, reference: &str) -> String {
     format!(
         "  - name: {account}\n    \
          credential: {{ secret: \"sec+vault://bao/{reference}\" }}\n"
     )
 }
 
-fn engine_yaml(bao: &Bao, auth: &str) -> String {
+pub(crate) fn engine_yaml(bao: &Bao, auth: &str) -> String {
     format!(
         "  bao: {{ engine: vault, address: \"{}\", ca-file: {}, refresh: 1s, auth: {{ {auth} }} }}\n",
         bao.url(),
@@ -58,7 +58,7 @@ fn shows(row: &Value, state: &str, reason: &str) -> bool {
 }
 
 /// Waits until an account shows this; gives the row.
-async fn shown(stand: &Stand, account: &str, state: &str, reason: &str) -> Value {
+pub(crate) async fn shown(stand: &Stand, account: &str, state: &str, reason: &str) -> Value {
     eventually_async(&format!("{account} is {state} ({reason})"), async || {
         let row = stand.account(account).await;
         shows(&row, state, reason).then_some(row)

@@ -4,7 +4,8 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::support::eventually::{eventually_async, within};
+use crate::engines::{READ_ALL, engine_yaml, secret_yaml, shown};
+use crate::support::eventually::within;
 use crate::support::openbao::Bao;
 use crate::support::pki::Authority;
 use crate::support::stand::{self, Plan, Stand};
@@ -20,22 +21,14 @@ async fn start() -> (Bao, Stand, Value) {
     let cluster = Testbed::shared().await.cluster();
     let bao = Bao::start(&Authority::root("bao")).await;
     bao.enable_kv2("kv").await;
-    bao.policy("reader", r#"path "kv/*" { capabilities = ["read"] }"#)
-        .await;
+    bao.policy("reader", READ_ALL).await;
     bao.write("sys/auth/cert", &json!({"type": "cert"})).await;
     let secret = json!({"kubeconfig": fs::read_to_string(&cluster.kubeconfig).unwrap()});
     bao.put("kv", "shop", &secret).await;
-    let engine = format!(
-        "  bao: {{ engine: vault, address: \"{}\", ca-file: {}, refresh: 1s, auth: {{ method: cert }} }}\n",
-        bao.url(),
-        bao.ca_file().display()
-    );
     let plan = Plan {
         accounts: vec!["shop".to_owned()],
-        accounts_yaml: "  - name: shop\n    \
-             credential: { secret: \"sec+vault://bao/kv/shop#kubeconfig\" }\n"
-            .to_owned(),
-        engines_yaml: engine,
+        accounts_yaml: secret_yaml("shop", "kv/shop#kubeconfig"),
+        engines_yaml: engine_yaml(&bao, "method: cert"),
         agent_ttl: TTL,
     };
     (bao, Stand::joining(plan).await, secret)
@@ -52,14 +45,6 @@ async fn let_in(bao: &Bao, stand: &Stand, agent: &str) {
     bao.write("auth/cert/certs/agent", &role).await;
 }
 
-async fn shown(stand: &Stand, state: &str, reason: &str) -> Value {
-    eventually_async(&format!("the account is {state} ({reason})"), async || {
-        let row = stand.account("shop").await;
-        (row["state"] == state && row["reason"] == reason).then_some(row)
-    })
-    .await
-}
-
 /// The serial number of the certificate that the hub knows the agent by.
 async fn serial(stand: &Stand) -> String {
     let listed = stand.hub.command(&["get", "agents", "-o", "json"]).await;
@@ -72,15 +57,15 @@ async fn serial(stand: &Stand) -> String {
 async fn an_agent_logs_in_to_its_engine_with_its_own_certificate_and_with_the_next_one() {
     let (bao, stand, secret) = start().await;
     stand.wait("shop", "FAILED").await;
-    shown(&stand, "FAILED", "EngineUnauthenticated").await;
+    shown(&stand, "shop", "FAILED", "EngineUnauthenticated").await;
     let_in(&bao, &stand, "another").await;
-    let row = shown(&stand, "FAILED", "EngineUnauthenticated").await;
+    let row = shown(&stand, "shop", "FAILED", "EngineUnauthenticated").await;
     assert!(
         row["message"].as_str().unwrap().contains("the agent's own"),
         "{row}"
     );
     let_in(&bao, &stand, "lab").await;
-    shown(&stand, "ACTIVE", "").await;
+    shown(&stand, "shop", "ACTIVE", "").await;
 
     // The login before is taken away; the next one is made with the next certificate.
     let first = serial(&stand).await;
@@ -91,7 +76,7 @@ async fn an_agent_logs_in_to_its_engine_with_its_own_certificate_and_with_the_ne
     bao.write("sys/leases/revoke-prefix/auth/cert", &json!({}))
         .await;
     bao.put("kv", "shop", &json!({"other": "field"})).await;
-    shown(&stand, "ACTIVE", "SecretField").await;
+    shown(&stand, "shop", "ACTIVE", "SecretField").await;
     bao.put("kv", "shop", &secret).await;
-    shown(&stand, "ACTIVE", "").await;
+    shown(&stand, "shop", "ACTIVE", "").await;
 }
