@@ -22,9 +22,11 @@
 //!   lists"; `docs/decisions/0002-three-counters.md`.
 
 mod batch;
+mod carried;
 mod events;
 mod feed;
 mod follow;
+mod link;
 mod operation;
 mod pump;
 mod queue;
@@ -36,8 +38,9 @@ mod watch;
 pub use batch::{BatchError, inflated as inflate_batch, open as open_batch};
 pub use feed::{Feed, FeedFigures, FeedSettings, Outage, StreamCounts};
 pub use follow::Follow;
+pub use link::{Link, LinkEnd};
 pub use operation::{OperationDown, Operations};
 pub use queue::Queue;
 pub use quota::Quota;
 pub use sequence::{Receiver, Verdict};
-pub use session::{Decision, Link, LinkEnd, Offers, SessionSettings, Shared};
+pub use session::{Decision, Offers, SessionSettings, Shared};

@@ -10,7 +10,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::session::SessionClient;
+use super::link::SessionClient;
 use crate::wire::v1;
 
 /// Messages of one operation that may wait, each way.

@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::feed::Feed;
+use super::link::SessionClient;
 use super::queue::last_sequence;
-use super::session::SessionClient;
 use crate::wire::v1;
 
 /// Batches that may wait for HTTP/2 to take them.

@@ -1,0 +1,150 @@
+//! The feeds that one link carries.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::feed::Feed;
+use super::link::SessionClient;
+use super::pump::{Credit, Pump, PumpEnd};
+use crate::limits;
+use crate::tasks::Tasks;
+use crate::wire::v1;
+
+/// Ends of feeds that may wait to be read.
+const ENDS: usize = 64;
+
+/// The feeds of one link, each carried by a task of its own.
+#[derive(Debug)]
+pub(super) struct Carried {
+    client: SessionClient,
+    session: Vec<u8>,
+    generation: u64,
+    credit: Arc<Credit>,
+    tasks: Tasks,
+    stop: CancellationToken,
+    feeds: HashMap<String, One>,
+    end: mpsc::Sender<(String, PumpEnd)>,
+    ends: mpsc::Receiver<(String, PumpEnd)>,
+}
+
+/// A feed that is carried, or was.
+#[derive(Debug)]
+struct One {
+    feed: Arc<Feed>,
+    stop: CancellationToken,
+    /// Fenced: not to be taken back from a newer link.
+    fenced: bool,
+}
+
+impl Carried {
+    /// None yet, of the link with this welcome; `tasks` carry them.
+    pub(super) fn new(
+        client: SessionClient,
+        welcome: &v1::Welcome,
+        generation: u64,
+        tasks: Tasks,
+    ) -> Self {
+        let credit = usize::try_from(welcome.feed_credit_bytes).unwrap_or(usize::MAX);
+        let (end, ends) = mpsc::channel(ENDS);
+        Self {
+            client,
+            session: welcome.session.to_vec(),
+            generation,
+            credit: Arc::new(Credit::new(credit.min(limits::FEED_CREDIT_BYTES))),
+            tasks,
+            stop: CancellationToken::new(),
+            feeds: HashMap::new(),
+            end,
+            ends,
+        }
+    }
+
+    /// Ends all of them; what else the link does goes on.
+    pub(super) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Starts to carry the feeds that are accepted and not carried yet; stops those that are no
+    /// longer accepted, or replaced, which are taken up again once they have ended.
+    pub(super) fn follow(
+        &mut self,
+        feeds: &BTreeMap<String, Arc<Feed>>,
+        is_accepted: impl Fn(&str) -> bool,
+    ) {
+        self.feeds.retain(|account, one| {
+            let same = feeds.get(account);
+            let same = same.is_some_and(|feed| Arc::ptr_eq(feed, &one.feed));
+            if same && is_accepted(account) {
+                return true;
+            }
+            one.stop.cancel();
+            !one.fenced
+        });
+        for (account, feed) in feeds {
+            if is_accepted(account) && !self.feeds.contains_key(account) {
+                self.carry(account, feed);
+            }
+        }
+    }
+
+    fn carry(&mut self, account: &str, feed: &Arc<Feed>) {
+        let stop = self.stop.child_token();
+        let one = One {
+            feed: Arc::clone(feed),
+            stop: stop.clone(),
+            fenced: false,
+        };
+        self.feeds.insert(account.to_owned(), one);
+        let credit = Arc::clone(&self.credit);
+        let pump = Pump::new(
+            Arc::clone(feed),
+            self.session.clone(),
+            self.generation,
+            credit,
+        );
+        let (client, end) = (self.client.clone(), self.end.clone());
+        let account = account.to_owned();
+        self.tasks.spawn("feed", move |link_stop| async move {
+            let ended = tokio::select! {
+                ended = pump.run(client, stop) => ended,
+                () = link_stop.cancelled() => PumpEnd::Stopped,
+            };
+            let _link_gone = end.send((account, ended)).await;
+        });
+    }
+
+    /// The next feed that ends, and why. Loses nothing when it is cancelled.
+    pub(super) async fn next_end(&mut self) -> (String, PumpEnd) {
+        match self.ends.recv().await {
+            Some(ended) => ended,
+            // Never: a sender is kept here.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Notes that a feed has ended.
+    ///
+    /// # Errors
+    /// Why the link is of no use any more.
+    pub(super) fn ended(&mut self, account: &str, end: PumpEnd) -> Result<(), String> {
+        match end {
+            PumpEnd::Broken(status) => {
+                self.feeds.remove(account);
+                return Err(format!("feed of `{account}` broke: {}", status.message()));
+            }
+            PumpEnd::Stopped => {
+                self.feeds.remove(account);
+            }
+            // It stays noted: this link must not take it back from a newer one.
+            PumpEnd::Fenced => {
+                if let Some(one) = self.feeds.get_mut(account) {
+                    one.fenced = true;
+                }
+            }
+        }
+        Ok(())
+    }
+}
