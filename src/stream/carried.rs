@@ -62,9 +62,11 @@ impl Carried {
         }
     }
 
-    /// Ends all of them; what else the link does goes on.
-    pub(super) fn stop(&self) {
+    /// Ends all of them; what else the link does goes on. Nobody reads their ends any more.
+    pub(super) fn stop(&mut self) {
         self.stop.cancel();
+        // Otherwise what has ended would wait here, and who drains the link for it.
+        self.ends.close();
     }
 
     /// Starts to carry the feeds that are accepted and not carried yet; stops those that are no

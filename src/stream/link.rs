@@ -207,6 +207,8 @@ impl Link {
                 }
             }
         };
+        // Nobody waits for what has ended.
+        drop(ended_operations);
         self.finish(end).await
     }
 
@@ -319,9 +321,9 @@ impl Link {
 
     // ------------------------------------------------------------ end
 
-    async fn finish(self, end: LinkEnd) -> LinkEnd {
+    async fn finish(mut self, end: LinkEnd) -> LinkEnd {
+        self.carried.stop();
         if matches!(end, LinkEnd::Drained) {
-            self.carried.stop();
             let draining = Message::Draining(v1::Draining {});
             let _gone = self.up.send(control(draining)).await;
             // The feeds were told to stop; what is left are operations.

@@ -21,7 +21,7 @@ use tokio_rustls::TlsConnector;
 use crate::support::double::{Double, Settings};
 use crate::support::eventually::{bounded, eventually};
 use crate::support::fake::Client;
-use crate::support::stand::{Plan, Stand};
+use crate::support::stand::{Plan, Stand, account_yaml};
 
 /// What a drain may take.
 const DRAIN: Duration = Duration::from_secs(25);
@@ -163,4 +163,35 @@ async fn a_hub_that_stops_ends_watches_cuts_logs_and_answers_what_is_under_way()
         "a log that is cut has no end: {cut:?}"
     );
     assert_eq!(stand.agent.stop().await, 0);
+}
+
+/// More accounts than an agent's link remembers ends of feeds.
+const ACCOUNTS: usize = 80;
+
+/// An agent of sound accounts, where nothing is under way, is gone by then.
+const GONE: Duration = Duration::from_secs(5);
+
+#[tokio::test]
+async fn an_agent_of_many_accounts_that_stops_is_gone_at_once() {
+    let double = Double::start(Settings {
+        objects: vec![("pods", 1)],
+        ..Settings::default()
+    });
+    let kubeconfig = double.write_kubeconfig();
+    let accounts: Vec<String> = (0..ACCOUNTS)
+        .map(|number| format!("shop-{number}"))
+        .collect();
+    let kinds = "    kinds: { cached: [Pod], live: [] }\n";
+    let yaml = |name: &String| account_yaml(name, &kubeconfig, kinds);
+    let plan = Plan {
+        accounts_yaml: accounts.iter().map(yaml).collect(),
+        accounts,
+        engines_yaml: String::new(),
+        agent_ttl: "24h",
+    };
+    let mut stand = Stand::start(plan).await;
+    let told = Instant::now();
+    assert_eq!(stand.agent.stop().await, 0);
+    println!("gone after {:?}", told.elapsed());
+    assert!(told.elapsed() < GONE, "{:?}", told.elapsed());
 }
