@@ -31,6 +31,12 @@ const ACK_BYTES: usize = 64 * 1024;
 /// Acknowledge after this time, at the latest.
 const ACK_AFTER: Duration = Duration::from_millis(20);
 
+/// Why a feed ends that another one has replaced.
+const NOT_THE_OWNER: &str = "another feed owns the account";
+
+/// Why a feed ends whose account the hub does not, or no longer, take from this agent.
+const NOT_ACCEPTED: &str = "the account is not accepted from this agent";
+
 type Down = queue::Sender<v1::FeedDown>;
 
 /// What was applied and not acknowledged.
@@ -83,20 +89,22 @@ impl Core {
                 .with("account", &attach.account)
                 .refuse(reason);
         };
-        if !session.accepted(&attach.account) {
+        let (answers, receiver) = queue(ANSWERS);
+        let accepted = session.accepted(&attach.account);
+        // Where it is not, the agent may not have read yet that it was taken away.
+        let Some(account) = accepted
+            .then(|| self.accounts.get(&attach.account))
+            .flatten()
+        else {
             refused("NotAccepted");
-            return Err(Status::permission_denied("the account is not accepted"));
-        }
-        let account = self
-            .accounts
-            .get(&attach.account)
-            .ok_or_else(|| Status::not_found("the account is not known"))?;
+            let _fits = answers.try_send(Ok(fenced(NOT_ACCEPTED)));
+            return Ok(Response::new(receiver));
+        };
         let owner = Owner {
             agent: session.agent.clone(),
             instance: session.instance,
             generation: attach.generation,
         };
-        let (answers, receiver) = queue(ANSWERS);
         match account.attach(owner.clone(), &attach) {
             Ok(streams) => {
                 let attached = down(v1::feed_down::Message::Attached(v1::Attached { streams }));
@@ -112,9 +120,7 @@ impl Core {
                         "the account is of another cluster".to_owned()
                     }
                 };
-                // Not an error of the stream: that would end the link, with its other accounts.
-                let fenced = down(v1::feed_down::Message::Fenced(v1::Fenced { reason }));
-                let _fits = answers.try_send(Ok(fenced));
+                let _fits = answers.try_send(Ok(fenced(&reason)));
                 return Ok(Response::new(receiver));
             }
         }
@@ -171,9 +177,7 @@ impl Core {
             // Nothing is applied after the decision to close the connection, or to take the
             // account away.
             if peer.kill.is_cancelled() || !session.accepted(&account.name) {
-                let reason = "the account is no longer accepted from this agent".to_owned();
-                let fenced = down(v1::feed_down::Message::Fenced(v1::Fenced { reason }));
-                let _gone = answers.send(Ok(fenced)).await;
+                let _gone = answers.send(Ok(fenced(NOT_ACCEPTED))).await;
                 return;
             }
             match self
@@ -225,13 +229,13 @@ impl Core {
                     Ok(None)
                 }
                 Outcome::Resume(resume) => Ok(Some(attached(vec![resume]))),
-                Outcome::Fenced => Ok(Some(fenced())),
+                Outcome::Fenced => Ok(Some(fenced(NOT_THE_OWNER))),
                 Outcome::Broken(why) => Err(why),
             },
             v1::feed_up::Message::Streams(streams) => {
                 match account.change_streams(owner, &streams) {
                     Ok(resumes) => Ok(Some(attached(resumes))),
-                    Err(_) => Ok(Some(fenced())),
+                    Err(_) => Ok(Some(fenced(NOT_THE_OWNER))),
                 }
             }
             v1::feed_up::Message::Discovery(discovery) => {
@@ -260,7 +264,8 @@ const fn attached(streams: Vec<v1::StreamResume>) -> v1::FeedDown {
     down(v1::feed_down::Message::Attached(v1::Attached { streams }))
 }
 
-fn fenced() -> v1::FeedDown {
-    let reason = "another feed owns the account".to_owned();
+/// Ends a feed without ending the link, which carries other accounts.
+fn fenced(reason: &str) -> v1::FeedDown {
+    let reason = reason.to_owned();
     down(v1::feed_down::Message::Fenced(v1::Fenced { reason }))
 }

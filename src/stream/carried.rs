@@ -140,13 +140,20 @@ impl Carried {
             PumpEnd::Stopped => {
                 self.feeds.remove(account);
             }
-            // It stays noted: this link must not take it back from a newer one.
-            PumpEnd::Fenced => {
-                if let Some(one) = self.feeds.get_mut(account) {
-                    one.fenced = true;
-                }
-            }
+            PumpEnd::Fenced => self.fenced(account),
         }
         Ok(())
+    }
+
+    /// A fenced feed stays noted: this link must not take it back from a newer one. But one that was
+    /// to stop anyway was taken away by the hub, which may have given it back since.
+    fn fenced(&mut self, account: &str) {
+        let Some(one) = self.feeds.get_mut(account) else {
+            return;
+        };
+        one.fenced = true;
+        if one.stop.is_cancelled() {
+            self.feeds.remove(account);
+        }
     }
 }

@@ -65,6 +65,8 @@ mod slow_link;
 mod smoke;
 mod stopping;
 #[cfg(test)]
+mod taken_away;
+#[cfg(test)]
 mod vault;
 #[cfg(test)]
 mod watch;

@@ -253,6 +253,21 @@ impl Session {
         uid: &str,
         kinds: Vec<v1::DiscoveredKind>,
     ) -> Streaming<v1::FeedDown> {
+        let (first, down) = self.attach(account, uid, kinds).await;
+        assert!(
+            matches!(first, v1::feed_down::Message::Attached(_)),
+            "{first:?}"
+        );
+        down
+    }
+
+    /// As [`Session::feed`], whatever the hub answers first.
+    pub(crate) async fn attach(
+        &mut self,
+        account: &str,
+        uid: &str,
+        kinds: Vec<v1::DiscoveredKind>,
+    ) -> (v1::feed_down::Message, Streaming<v1::FeedDown>) {
         use v1::feed_up::Message as M;
         let attach = v1::Attach {
             session: self.id.clone(),
@@ -271,17 +286,13 @@ impl Session {
             message: Some(message),
         });
         let open = tokio_stream::iter(up).chain(tokio_stream::pending());
-        let opened = bounded("the hub attaches", self.client.feed(open)).await;
-        let mut down = opened.expect("the hub attaches").into_inner();
-        let first = bounded("the hub attaches", down.message()).await;
+        let opened = bounded("the hub answers", self.client.feed(open)).await;
+        let mut down = opened.expect("the hub answers").into_inner();
+        let first = bounded("the hub answers", down.message()).await;
         let first = first
             .expect("the stream is open")
-            .and_then(|first| first.message);
-        assert!(
-            matches!(first, Some(v1::feed_down::Message::Attached(_))),
-            "{first:?}"
-        );
-        down
+            .expect("it has not ended");
+        (first.message.expect("a message of this version"), down)
     }
 
     /// Opens an operation's stream with `answer` behind the opening.
