@@ -17,7 +17,7 @@ use crate::config::ConfigError;
 use crate::demo::Logs;
 use crate::fault::Chain;
 use crate::limits;
-use crate::secret::harden;
+use crate::secret::{clear_registers, harden};
 use crate::tasks::Tasks;
 use crate::telemetry::log;
 
@@ -109,6 +109,7 @@ pub(super) fn block_on(threads: usize, body: impl Future<Output = Exit>) -> Exit
     } else {
         tokio::runtime::Builder::new_current_thread()
     };
+    builder.on_thread_park(clear_registers);
     match builder.enable_all().build() {
         Ok(runtime) => {
             let exit = runtime.block_on(body);

@@ -1,6 +1,8 @@
 //! How an API server is told who is asking.
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,14 +13,13 @@ use http::HeaderValue;
 use rustls::sign::CertifiedKey;
 use secrecy::ExposeSecret;
 use thiserror::Error;
-use tokio::io::AsyncReadExt;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::fetch::Failure;
 use super::minted::Minted;
-use crate::secret::SecretBytes;
+use crate::secret::{SecretBytes, clear_registers};
 
 /// How an API server is told who is asking.
 #[derive(Debug)]
@@ -238,10 +239,19 @@ pub(super) async fn read_token(path: &Path) -> std::io::Result<SecretBytes> {
 
 /// Reads a file of at most `max` bytes.
 pub(super) async fn read_file(path: &Path, max: usize) -> std::io::Result<Zeroizing<Vec<u8>>> {
-    let file = tokio::fs::File::open(path).await?;
+    let path = path.to_owned();
+    let reading = tokio::task::spawn_blocking(move || {
+        let bytes = read_blocking(&path, max);
+        clear_registers();
+        bytes
+    });
+    reading.await?
+}
+
+fn read_blocking(path: &Path, max: usize) -> std::io::Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(Vec::new());
     let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
-    file.take(limit).read_to_end(&mut bytes).await?;
+    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
     if bytes.len() > max {
         return Err(std::io::Error::other("is larger than is read"));
     }

@@ -23,7 +23,7 @@ use super::certificate::{self, Unusable};
 use super::fetch::{Asking, Failure};
 use super::minted::{Made, Minter};
 use crate::clock::SharedClock;
-use crate::secret::{SecretBytes, clear_stack};
+use crate::secret::{SecretBytes, clear_traces};
 
 /// Largest answer that is read, in bytes.
 const ANSWER_BYTES: usize = 64 * 1024;
@@ -98,7 +98,7 @@ impl Command {
             answered.unwrap_or(Err(Failure::unavailable("the command did not end in time")))?;
         let read = self.read(&answer);
         // Pieces of tokens and keys that the parser and the decoders left there.
-        clear_stack();
+        clear_traces();
         read
     }
 

@@ -16,7 +16,7 @@ use crate::limits;
 use crate::policy::{AllowedKind, Decision};
 use crate::resource::{ResourceVersion, Target, Verb};
 use crate::scrub::{self, AnswerFilter, BodyRefused, RequestPlan};
-use crate::secret::{Buffer, clear_stack};
+use crate::secret::{Buffer, clear_traces};
 use crate::wire::v1::{self, OperationFailureKind as Kind};
 
 /// Bytes of an answer that are looked at for the version of what was written.
@@ -221,7 +221,7 @@ impl Operation {
         let content_type = headers::value(&self.headers, "content-type");
         let plan = scrub::check_request(rules, &self.target, &self.query, content_type, &body);
         if self.kind.masked() {
-            clear_stack();
+            clear_traces();
         }
         match plan.map_err(body_refused)? {
             RequestPlan::SendOn => Ok(body),

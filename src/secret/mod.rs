@@ -7,6 +7,8 @@
 //! # Invariants
 //! - A [`SecretBytes`] cannot be printed, cloned, compared or serialized (enforced by: type).
 //! - A [`Buffer`] is wiped when it is consumed, grown or dropped (test: `buffer::tests`).
+//! - A thread of the runtime that waits has nothing in the registers that copies go through
+//!   ([`clear_registers`]; seen in a core dump: `.ci/soak leaks`).
 //! - Every heap block of the binary is wiped when it is freed ([`WipingAllocator`], installed by
 //!   `main.rs`).
 //! # Failure
@@ -15,7 +17,7 @@
 mod alloc;
 mod buffer;
 mod harden;
-mod stack;
+mod traces;
 
 use std::fmt;
 
@@ -24,7 +26,7 @@ use secrecy::{ExposeSecret, SecretSlice};
 pub use alloc::{WipingAllocator, return_free_pages};
 pub use buffer::Buffer;
 pub use harden::{HardenError, harden};
-pub use stack::clear_stack;
+pub use traces::{clear_registers, clear_traces};
 
 /// Secret bytes: wiped when dropped, printed as `[REDACTED]`.
 ///

@@ -39,6 +39,7 @@ use super::fetch::{Asking, Engine, Failure, FetchErrorKind, Fetched, Waiting};
 use super::{Key, Places, Reference, document};
 use crate::entropy::{self, Entropy};
 use crate::retry;
+use crate::secret::clear_traces;
 
 /// How often a file is looked at for a change.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -130,7 +131,12 @@ impl Files {
         work: fn(&Path, &Place) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let (root, place) = (Arc::clone(&self.root), place.clone());
-        let done = tokio::task::spawn_blocking(move || work(&root, &place)).await;
+        let done = tokio::task::spawn_blocking(move || {
+            let done = work(&root, &place);
+            clear_traces();
+            done
+        });
+        let done = done.await;
         done.unwrap_or(Err(Failure::unavailable("it could not be read")))
     }
 

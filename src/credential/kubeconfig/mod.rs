@@ -26,7 +26,7 @@ use self::field::At;
 pub use self::profile::{Minting, Profile, Purpose, Relaxation, Rules};
 pub use self::shape::{Shape, shape};
 use super::{Credential, Proxy, Reason, Server, Trust};
-use crate::secret::clear_stack;
+use crate::secret::clear_traces;
 use crate::yaml::{self, Node, YamlError};
 
 /// Most certificate authorities that one cluster may name.
@@ -114,7 +114,7 @@ pub fn read(
 ) -> Result<Credential, KubeconfigError> {
     let read = document(bytes, context, profile);
     // Pieces of tokens and keys that the parser and the decoders left there.
-    clear_stack();
+    clear_traces();
     read
 }
 

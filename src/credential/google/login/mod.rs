@@ -22,7 +22,7 @@ use super::AuthMethod;
 use crate::credential::authorization::read_file;
 use crate::credential::fetch::Failure;
 use crate::credential::transport::is_untrusted;
-use crate::secret::SecretBytes;
+use crate::secret::{SecretBytes, clear_registers};
 
 /// Time for one answer of the token service: less than an errand has, so that a login that hangs
 /// is seen here and given up.
@@ -114,6 +114,7 @@ impl Login {
             .worker_threads(1)
             .max_blocking_threads(BLOCKING_THREADS)
             .thread_name("google-login")
+            .on_thread_park(clear_registers)
             .enable_all()
             .build()
             .map_err(unusable)?;
