@@ -6,8 +6,6 @@ use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-#[cfg(feature = "google")]
-use serde_json::Value;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -109,17 +107,8 @@ impl Lab {
         #[cfg(feature = "google")]
         {
             engines_yaml += &google_yaml(&google);
-            let key = fs::read_to_string(google.key_file()).unwrap();
-            let key: Value = serde_json::from_str(&key).unwrap();
-            // One line of the PEM, from the middle of the numbers that are secret.
-            let line = key["private_key"]
-                .as_str()
-                .unwrap()
-                .lines()
-                .nth(12)
-                .unwrap();
-            let value = STANDARD.decode(line).unwrap();
-            values.0.push(("login of Google".to_owned(), value));
+            let login = ("login of Google".to_owned(), google.key_part());
+            values.0.push(login);
         }
         let steady = planted::token(cluster, &namespace, "steady").await;
         let steady_file = folder.path().join("steady.yaml");

@@ -166,10 +166,21 @@ impl Google {
 
     /// The first line of the service account's key behind its title.
     pub(crate) fn key_line(&self) -> String {
+        self.line_of_the_key(1)
+    }
+
+    /// What of the service account's key is nowhere else: one line of it, decoded, from the middle
+    /// of the numbers that are secret.
+    pub(crate) fn key_part(&self) -> Vec<u8> {
+        let line = self.line_of_the_key(12);
+        STANDARD.decode(line).expect("whole groups of base64")
+    }
+
+    fn line_of_the_key(&self, number: usize) -> String {
         let file = fs::read_to_string(self.key_file()).expect("the double wrote it");
         let file: Value = serde_json::from_str(&file).expect("JSON");
         let key = file["private_key"].as_str().expect("PEM");
-        key.lines().nth(1).expect("several lines").to_owned()
+        key.lines().nth(number).expect("several lines").to_owned()
     }
 
     /// What Google's own clients read, by way to log in.
