@@ -3,13 +3,16 @@
 use std::env;
 use std::path::Path;
 
-use serde_json::json;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
 use tokio::process::Command;
 
 use super::{POINTS, Plain};
 use crate::aws::{READ, pod_identity};
 use crate::leaks::looks::{IN_USE, SECOND, Values};
 use crate::support::eventually::idle;
+use crate::support::google::Google;
 use crate::support::moto::Moto;
 use crate::support::pki::Authority;
 use crate::support::planted::{self, Planted};
@@ -85,5 +88,69 @@ async fn the_sdk_of_aws_by_itself_leaves_more_than_the_agent_may() {
         .env("SSL_CERT_FILE", moto.ca_file())
         .envs(variables);
     let most = looked_through("AWS", &mut command, &values).await;
+    assert_more_than_the_agent_may(&most);
+}
+
+/// A client of Google's that finds the double, trusts it, and has the key of the service account;
+/// and what is looked for.
+fn at_google(google: &Google, name: &str, shop: &Planted) -> (Command, Values) {
+    let mut command = program(name);
+    command
+        .arg(google.url())
+        .env("SSL_CERT_FILE", google.ca_file())
+        .env("GOOGLE_APPLICATION_CREDENTIALS", google.key_file());
+    let mut values = Values::default();
+    values.add("shop", shop);
+    let login = ("login of Google".to_owned(), google.key_part());
+    values.0.push(login);
+    (command, values)
+}
+
+#[tokio::test]
+#[ignore = "needs a program of its own: `.ci/soak leaks` builds and runs it"]
+async fn the_sdk_of_secret_manager_by_itself_leaves_more_than_the_agent_may() {
+    let google = Google::start(&Authority::root("google")).await;
+    let shop = shop("plain-secret-manager").await;
+    google.put_secret("shop", shop.kubeconfig.as_bytes()).await;
+    let (mut command, values) = at_google(&google, "google_secret_manager", &shop);
+    let most = looked_through("Secret Manager", &mut command, &values).await;
+    assert_more_than_the_agent_may(&most);
+}
+
+#[tokio::test]
+#[ignore = "needs a program of its own: `.ci/soak leaks` builds and runs it"]
+async fn the_sdk_of_cloud_storage_by_itself_leaves_more_than_the_agent_may() {
+    let google = Google::start(&Authority::root("google")).await;
+    let shop = shop("plain-storage").await;
+    let text = shop.kubeconfig.as_bytes();
+    google.put_object("bucket", "shop", text).await;
+    let (mut command, values) = at_google(&google, "google_storage", &shop);
+    let most = looked_through("Cloud Storage", &mut command, &values).await;
+    assert_more_than_the_agent_may(&most);
+}
+
+#[tokio::test]
+#[ignore = "needs a program of its own: `.ci/soak leaks` builds and runs it"]
+async fn the_client_of_kubernetes_by_itself_leaves_more_than_the_agent_may() {
+    let mut command = program("kube");
+    let cluster = Testbed::shared().await.cluster();
+    let namespace = cluster.api().namespace("plain-kube").await;
+    let shop = planted::token(cluster, &namespace, "shop").await;
+    let data = json!({"kubeconfig": STANDARD.encode(&shop.kubeconfig)});
+    let secret = json!({"metadata": {"name": "shop"}, "data": data});
+    let secrets = format!("/api/v1/namespaces/{namespace}/secrets");
+    cluster.api().create(&secrets, &secret).await;
+    let login = planted::token(cluster, &namespace, "login").await;
+    let mut values = Values::default();
+    values.add("shop", &shop);
+    values.add("login", &login);
+
+    let mut kubeconfig: Value = serde_json::from_str(&login.kubeconfig).unwrap();
+    kubeconfig["contexts"][0]["context"]["namespace"] = json!(namespace);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("kubeconfig");
+    std::fs::write(&file, kubeconfig.to_string()).unwrap();
+    command.env("KUBECONFIG", &file);
+    let most = looked_through("Kubernetes", &mut command, &values).await;
     assert_more_than_the_agent_may(&most);
 }
