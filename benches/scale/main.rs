@@ -26,8 +26,10 @@ fn main() {
         .filter(|part| part != "--bench")
         .collect();
     let parts: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    if let [agents::CHILD, rest @ ..] = parts.as_slice() {
-        return agents::child(rest);
+    match parts.as_slice() {
+        [agents::CHILD, rest @ ..] => return agents::child(rest),
+        [neighbours::CHILD, rest @ ..] => return neighbours::child(rest),
+        _ => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
