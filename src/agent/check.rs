@@ -95,7 +95,6 @@ async fn port(door: &'static str, address: SocketAddr) -> Vec<Finding> {
     }]
 }
 
-/// What the agent would show, as far as that can be seen without showing it.
 /// What engines take from a command that is not the running agent: its certificate is the one that
 /// `state-dir` keeps, if any.
 pub fn surroundings(settings: &Settings, clock: &SharedClock) -> Surroundings {
@@ -112,6 +111,7 @@ pub fn surroundings(settings: &Settings, clock: &SharedClock) -> Surroundings {
     }
 }
 
+/// What the agent would show, as far as that can be seen without showing it.
 fn identity(settings: &Settings, clock: &SharedClock) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.push(match settings.evidence.show() {
