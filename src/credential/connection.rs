@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 #[cfg(feature = "aws")]
 use super::aws;
-use super::fetch::{Asking, Failure, FetchError, FetchErrorKind, Keys};
+use super::fetch::{ABSENT, Asking, Failure, FetchError, FetchErrorKind, Keys};
 use super::file::Files;
 #[cfg(feature = "google")]
 use super::google;
@@ -129,13 +129,32 @@ impl Connection {
         asked.await.map_err(|failure| self.told(failure, reference))
     }
 
-    /// Waits until the store tells that it has another version; for ever where it does not tell.
+    /// Waits until the store tells that it has another version than this one, or than it has now;
+    /// for ever where it does not tell.
     pub(super) async fn changed(&self, reference: &Reference, version: Option<&str>) {
+        let now;
+        let version = if version.is_some() {
+            version
+        } else {
+            now = self.version_now(reference).await;
+            now.as_deref()
+        };
         let watched =
             version.and_then(|version| self.engine.changed(reference, version, &self.places));
         match watched {
             Some(changed) => changed.await,
             None => std::future::pending().await,
+        }
+    }
+
+    /// What the store has, if it tells of changes, and answers.
+    async fn version_now(&self, reference: &Reference) -> Option<String> {
+        // Nothing is asked by that: the future is not waited for.
+        drop(self.engine.changed(reference, ABSENT, &self.places)?);
+        match self.errand(self.engine.version(reference)).await {
+            Ok(version) => version,
+            Err(failure) if failure.kind == FetchErrorKind::NotFound => Some(ABSENT.to_owned()),
+            Err(_) => None,
         }
     }
 

@@ -141,7 +141,8 @@ impl Engines {
         outcome
     }
 
-    /// Waits until the store tells that it has another version; for ever where it does not tell.
+    /// Waits until the store tells that it has another version than this one, or than it has now;
+    /// for ever where it does not tell.
     ///
     /// It holds on to the one connection, not to the others: they may be taken away meanwhile.
     pub fn changed<'a>(

@@ -15,6 +15,9 @@ pub type Asking<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send 
 /// A wait that has no outcome.
 pub type Waiting<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
+/// The version of what is not there.
+pub(super) const ABSENT: &str = "";
+
 /// A store of secrets, spoken to over one connection of the configuration.
 ///
 /// Whoever asks bounds the time: every future may be dropped at any point.
@@ -44,7 +47,7 @@ pub trait Engine: fmt::Debug + Send + Sync {
     /// Whether the store can be reached and works; no credential is sent.
     fn probe(&self) -> Asking<'_, ()>;
 
-    /// Ends when the store has another version than `version`; `None` where it does not tell, and
+    /// Ends when the store has another version than `version`, which is empty if it had none; `None` where it does not tell, and
     /// has to be asked from time to time. What it asks for meanwhile takes one of `places`, like
     /// every errand; what it only listens to takes none.
     fn changed<'a>(

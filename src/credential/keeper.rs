@@ -221,7 +221,7 @@ impl Keeper {
                 () = &mut sleep => return,
                 () = self.end_of_use(&memory.schedule) => self.expire(memory),
                 () = self.returned(), if is_away => return,
-                () = self.changed(memory.version.as_deref()), if !is_away => return,
+                () = self.changed(memory), if !is_away => return,
             }
         }
     }
@@ -245,7 +245,10 @@ impl Keeper {
         retry::pause(spread).await;
     }
 
-    async fn changed(&self, version: Option<&str>) {
+    async fn changed(&self, memory: &Memory) {
+        // What was not there, or of no use, is waited for from what there is now: it is not what is
+        // held, and would be asked for again at once.
+        let version = memory.version.as_deref().filter(|_| !memory.failed);
         match self.source.reference() {
             Some(reference) => {
                 let changed = self.engines.load().changed(reference, version);

@@ -13,7 +13,7 @@ use sortie::entropy;
 use tokio::time::{Instant, timeout};
 
 use crate::support::cache::progress;
-use crate::support::eventually::{bounded, eventually, eventually_async};
+use crate::support::eventually::{bounded, eventually, eventually_async, idle};
 use crate::support::fake::Client;
 use crate::support::kube::Api;
 use crate::support::stand::{Plan, Stand};
@@ -296,6 +296,62 @@ async fn an_account_streams_from_a_secret_and_uses_the_new_one_after_a_change() 
     let planted = [first.as_str(), second.as_str(), reader.as_str()];
     stand.agent.log().assert_without(&planted);
     stand.hub.log().assert_without(&planted);
+}
+
+/// For how long it is counted how often a Secret that is gone is asked for.
+const COUNTED: Duration = Duration::from_secs(3);
+
+/// How often it may be asked for in that time: when it goes, once more each time that something is
+/// not certain, and never again and again.
+const ASKED: usize = 12;
+
+#[tokio::test]
+async fn a_secret_that_is_gone_or_of_no_use_is_left_alone_until_it_changes() {
+    let testbed = Testbed::start_audited(&[]).await;
+    let cluster = testbed.cluster();
+    let api = cluster.api();
+    let namespace = api.namespace("gone").await;
+    let good = fs::read_to_string(&cluster.kubeconfig).unwrap();
+    create_secret(&api, &namespace, "shop", &[("config", &good)]).await;
+    let reader = account(&api, &namespace, "reader", &on_shop(&["get", "watch"])).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("engine.kubeconfig");
+    fs::write(&path, kubeconfig(cluster, &reader)).unwrap();
+    let yaml = format!(
+        "  - name: shop\n    credential: {{ secret: \"encryptedFile:k8s!n:Shop!k:config!ns:{namespace}\" }}\n"
+    );
+    let stand = Stand::start(stand_plan(&["shop"], yaml, folder.path())).await;
+
+    let secret = format!("/api/v1/namespaces/{namespace}/secrets/shop");
+    let by_reader = format!("system:serviceaccount:{namespace}:reader");
+    let asked = || {
+        let entries = testbed.audit().into_iter();
+        entries
+            .filter(|entry| entry["user"]["username"] == *by_reader)
+            .count()
+    };
+    let shows = async |reason: &str| {
+        let what = format!("the account is ACTIVE ({reason})");
+        eventually_async(&what, async || {
+            let row = stand.account("shop").await;
+            (row["state"] == "ACTIVE" && row["reason"] == reason).then_some(())
+        })
+        .await;
+    };
+    set_field(&api, &namespace, "shop", "config", Some("no kubeconfig")).await;
+    shows("KubeconfigInvalid").await;
+    let before = asked();
+    idle(COUNTED).await;
+    assert!(asked() - before <= ASKED, "of no use: {}", asked() - before);
+    set_field(&api, &namespace, "shop", "config", Some(&good)).await;
+    shows("").await;
+    api.delete(&secret).await;
+    shows("SecretNotFound").await;
+    let before = asked();
+    idle(COUNTED).await;
+    assert!(asked() - before <= ASKED, "gone: {}", asked() - before);
+    create_secret(&api, &namespace, "shop", &[("config", &good)]).await;
+    shows("").await;
 }
 
 #[tokio::test]

@@ -35,7 +35,7 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 
 use self::reading::{Attempt, Place};
-use super::fetch::{Asking, Engine, Failure, FetchErrorKind, Fetched, Waiting};
+use super::fetch::{ABSENT, Asking, Engine, Failure, FetchErrorKind, Fetched, Waiting};
 use super::{Key, Places, Reference, document};
 use crate::entropy::{self, Entropy};
 use crate::retry;
@@ -145,6 +145,7 @@ impl Files {
             retry::pause(LOOK_EVERY).await;
             match self.version_of(reference).await {
                 Ok(current) if current == version => {}
+                Err(failure) if failure.kind == FetchErrorKind::NotFound && version == ABSENT => {}
                 Err(failure) if matches!(failure.kind, FetchErrorKind::Unavailable { .. }) => {}
                 // Gone, or of another kind: that is for the next fetch to tell.
                 Ok(_) | Err(_) => return,

@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 use super::client::{Client, Who};
 use super::{Kubernetes, Named, answer};
 use crate::credential::Places;
-use crate::credential::fetch::{Failure, FetchErrorKind};
+use crate::credential::fetch::{ABSENT, Failure, FetchErrorKind};
 use crate::credential::transport::ANSWER_BYTES;
 use crate::retry::{self, Backoff};
 use crate::secret::Buffer;
@@ -101,6 +101,7 @@ async fn watch(
     match engine.version_of(named).await {
         Ok(current) if current == version => {}
         Ok(_) => return Ok(End::Changed),
+        Err(failure) if is_absent(&failure) && version == ABSENT => {}
         Err(failure) if is_an_answer(&failure) => return Ok(End::Changed),
         Err(failure) => return Err(failure),
     }
@@ -109,6 +110,10 @@ async fn watch(
         judge(event, named, version)
     })
     .await
+}
+
+fn is_absent(failure: &Failure) -> bool {
+    failure.kind == FetchErrorKind::NotFound
 }
 
 /// Whether the Secret is not there any more, or not for us: that is for the next fetch to tell.
@@ -156,7 +161,7 @@ fn judge(event: &answer::Event, named: &Named, version: &str) -> Option<End> {
         "ADDED" | "MODIFIED" if is_ours && metadata.resource_version != version => {
             Some(End::Changed)
         }
-        "DELETED" if is_ours => Some(End::Changed),
+        "DELETED" if is_ours && version != ABSENT => Some(End::Changed),
         "ADDED" | "MODIFIED" | "DELETED" | "BOOKMARK" => None,
         // ERROR, and what is not known: the next watch looks anew.
         _ => Some(End::Over),
