@@ -63,9 +63,13 @@ pub fn unix_seconds(time: SystemTime) -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
-/// The time that lies `seconds` after the Unix epoch.
+/// The end of the year 9999: what is later cannot be written down, and overflows when added to.
+const LATEST_SECONDS: u64 = 253_402_300_799;
+
+/// The time that lies `seconds` after the Unix epoch; whatever a peer says, no later than the end of
+/// the year 9999.
 pub fn from_unix_seconds(seconds: u64) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.min(LATEST_SECONDS))
 }
 
 /// RFC 3339 in UTC with whole seconds, as Kubernetes writes times.
@@ -78,4 +82,16 @@ pub fn rfc3339(time: SystemTime) -> String {
                 .ok()
         })
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_number_of_a_peer_is_beyond_what_can_be_written_and_added_to() {
+        let latest = from_unix_seconds(u64::MAX);
+        assert_eq!(rfc3339(latest), "9999-12-31T23:59:59Z");
+        assert!(latest.checked_add(Duration::from_hours(24)).is_some());
+    }
 }

@@ -308,11 +308,12 @@ impl Core {
                 continue;
             }
             let core = Arc::clone(&self);
-            self.tasks
-                .spawn("admin-connection", move |stop| async move {
-                    let serving = core.serve_admin(connection);
-                    let _ended = stop.run_until_cancelled(serving).await;
-                });
+            // A set of its own: what panics for one question ends that one alone.
+            let tasks = self.tasks.child();
+            tasks.spawn("admin-connection", move |stop| async move {
+                let serving = core.serve_admin(connection);
+                let _ended = stop.run_until_cancelled(serving).await;
+            });
         }
     }
 
