@@ -59,6 +59,14 @@ struct SessionState {
     operations: usize,
 }
 
+/// Which decisions an agent is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Telling {
+    Always,
+    /// Those that differ from the last ones.
+    News,
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct LinkHandle {
     control: queue::Sender<v1::HubControl>,
@@ -360,7 +368,7 @@ impl Core {
                 }
                 changed = registry.changed() => {
                     if changed.is_err() { return "the hub stops" }
-                    Box::pin(self.decide(session)).await;
+                    Box::pin(self.decide(session, Telling::News)).await;
                 }
                 _ = beat.tick() => {
                     if heard.elapsed() > limits::HEARTBEAT_TIMEOUT {
@@ -410,7 +418,9 @@ impl Core {
             next.tell(directive(role));
             let core = Arc::clone(self);
             self.tasks.spawn("succeed", |stop| async move {
-                let _stopped = stop.run_until_cancelled(core.decide(&next)).await;
+                let _stopped = stop
+                    .run_until_cancelled(core.decide(&next, Telling::News))
+                    .await;
             });
         }
     }
@@ -450,11 +460,12 @@ impl Core {
         for name in withdrawn {
             self.release(session, name);
         }
-        self.decide(session).await;
+        // Whatever was told before may have gone to a link that was dead.
+        self.decide(session, Telling::Always).await;
     }
 
-    /// Judges the offered accounts again, and tells the agent if anything has changed.
-    async fn decide(self: &Arc<Self>, session: &Arc<Session>) {
+    /// Judges the offered accounts again, and tells the agent.
+    async fn decide(self: &Arc<Self>, session: &Arc<Session>, telling: Telling) {
         let offers = session.offers();
         let standby = !self.sessions.is_active(session);
         let decisions = match admission::decide(
@@ -481,7 +492,8 @@ impl Core {
             self.note_offers(&offers, &decisions);
         }
         let mut state = session.lock();
-        if state.decisions == decisions && !decisions.is_empty() {
+        let is_news = state.decisions != decisions || decisions.is_empty();
+        if telling == Telling::News && !is_news {
             return;
         }
         state.decisions.clone_from(&decisions);
