@@ -14,6 +14,10 @@ pub const BATCH_COMPRESSED_BYTES: usize = 64 * 1024;
 /// Largest inflated payload of one feed batch, in bytes; the hub stops inflating here.
 pub const BATCH_INFLATED_BYTES: usize = 2 * 1024 * 1024;
 
+/// Longest name, namespace and uid of an object, each, in bytes. Names of nearly all kinds end at 253;
+/// those of roles have no end of their own.
+pub const IDENTITY_BYTES: usize = 1024;
+
 /// Largest object, in bytes of filtered JSON, that a feed carries (in parts).
 ///
 /// etcd stores at most 1.5 MiB per request; the JSON form of such an object can be larger.

@@ -119,10 +119,18 @@ impl Core {
     }
 
     /// A feed has attached: the account is connected, and its provenance is noted.
-    pub(super) async fn attached(&self, account: &Arc<Account>) {
+    ///
+    /// `before` is the provenance until then. What other rules or another cluster have left goes
+    /// from the store first: a hub that is killed in between would serve it as if it were of these.
+    pub(super) async fn attached(&self, account: &Arc<Account>, before: &(String, Vec<u8>)) {
         account
             .surface
             .send_modify(|surface| surface.away_since = None);
+        let is_other = !before.1.is_empty() && account.provenance() != *before;
+        if is_other && self.checkpoint().await.is_err() {
+            // Told by whoever stores every second. The next feed notes it.
+            return;
+        }
         let (cluster_uid, digest) = account.provenance();
         let (digest, now) = (hex::encode(digest), unix_seconds(self.clock.now()));
         self.note_account(&account.name, move |row| {

@@ -105,6 +105,7 @@ impl Core {
             instance: session.instance,
             generation: attach.generation,
         };
+        let before = account.provenance();
         match account.attach(owner.clone(), &attach) {
             Ok(streams) => {
                 let attached = down(v1::feed_down::Message::Attached(v1::Attached { streams }));
@@ -124,7 +125,7 @@ impl Core {
                 return Ok(Response::new(receiver));
             }
         }
-        self.attached(&account).await;
+        self.attached(&account, &before).await;
         let (core, tasks) = (Arc::clone(self), peer.tasks.clone());
         // As in `control`: in a block of its own, because a future holds what it is given twice.
         let mut up = Box::new(up);

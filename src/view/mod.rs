@@ -91,6 +91,8 @@ pub enum SnapshotEnd {
     NotBegun,
     /// The snapshot is older than the state, which stays.
     Older,
+    /// The snapshot was given up when it grew beyond the account's budget; the kind is unavailable.
+    OverBudget,
 }
 
 /// Counts of a view, for metrics and people.

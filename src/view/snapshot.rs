@@ -43,7 +43,13 @@ impl Kind {
             return SnapshotEnd::Older;
         }
         let Some(Snapshot { seen, staged }) = stream.snapshot.take() else {
-            return SnapshotEnd::NotBegun;
+            // What had begun was given up when it grew beyond the budget.
+            let given_up = self.over_budget;
+            return if given_up {
+                SnapshotEnd::OverBudget
+            } else {
+                SnapshotEnd::NotBegun
+            };
         };
         let before = stream.version;
         let gone: Vec<Name> = stream

@@ -88,5 +88,9 @@ impl Account {
             applied: cursor.applied,
         };
         self.lock().lanes.insert(key.clone(), Lane::new(receiver));
+        // The registry knows of the attach, which may be hours older than what was told last.
+        let stored = Some(at.min(self.clock.now()));
+        self.surface
+            .send_modify(|surface| surface.away_since = surface.away_since.max(stored));
     }
 }

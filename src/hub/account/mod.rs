@@ -40,12 +40,15 @@ struct Lane {
     /// Last sequence before the object that is being put together, and its bytes.
     parts: Option<(u64, BytesMut)>,
     condition: v1::StreamCondition,
+    /// The agent may not read it.
+    absent: bool,
 }
 
 impl Lane {
     const fn new(receiver: Receiver) -> Self {
         Self {
             receiver,
+            absent: false,
             before_snapshot: None,
             parts: None,
             condition: v1::StreamCondition::Unspecified,
@@ -240,6 +243,7 @@ impl Account {
             self.view.detach(&key);
             state.lanes.remove(&key);
         }
+        self.tell_absent(&state);
         drop(state);
         Ok(resumes)
     }
@@ -254,14 +258,16 @@ impl Account {
         if state.owner.as_ref() != Some(owner) {
             return Err(Refusal::Fenced("another feed owns the account".into()));
         }
-        let offered = keyed(state.numbers.len(), &streams.attach)?;
+        let offered = keyed(state.lanes.len(), &streams.attach)?;
         for number in &streams.detach {
             if let Some(key) = state.numbers.remove(number) {
                 self.view.detach(&key);
                 state.lanes.remove(&key);
             }
         }
-        Ok(self.add_streams(&mut state, offered))
+        let resumes = self.add_streams(&mut state, offered);
+        self.tell_absent(&state);
+        Ok(resumes)
     }
 
     fn add_streams(
@@ -302,9 +308,10 @@ impl Account {
     /// Starts a stream over: from the version that is known, or with a snapshot.
     fn new_epoch(&self, state: &mut State, key: &StreamKey, stream: u32) -> v1::StreamResume {
         let epoch = u64::from_le_bytes(entropy::bytes(&*self.entropy)) | 1;
-        state
-            .lanes
-            .insert(key.clone(), Lane::new(Receiver::new(epoch)));
+        let mut lane = Lane::new(Receiver::new(epoch));
+        // Until the agent says otherwise.
+        lane.absent = state.lanes.get(key).is_some_and(|lane| lane.absent);
+        state.lanes.insert(key.clone(), lane);
         self.view.snapshot_abandoned(key);
         let known = self.view.version(key).filter(|_| self.view.complete(key));
         state.counts.resumed += u64::from(known.is_some());
@@ -385,27 +392,29 @@ impl Account {
         };
         state.counts.skipped += skip as u64;
         state.counts.coalesced += u64::from(batch.coalesced);
-        let mut absent = None;
+        let mut snapshots = 0;
         let Some(lane) = state.lanes.get_mut(key) else {
             return Outcome::Broken("the stream is not attached".into());
         };
+        let was_absent = lane.absent;
         let (mut applied, counted) = (lane.receiver.applied, events.len().saturating_sub(skip));
         for event in events.into_iter().skip(skip) {
             let Some(event) = event.event else {
                 return Outcome::Broken("an event of an unknown sort".into());
             };
-            if let Err(why) = self.event(lane, key, event, applied, &mut absent) {
+            if let Err(why) = self.event(lane, key, event, applied, &mut snapshots) {
                 return Outcome::Broken(why);
             }
             applied += 1;
             lane.receiver.applied = applied;
         }
+        let is_absent = lane.absent;
         state.counts.applied += counted as u64;
         state.counts.batches += 1;
         state.counts.bytes += batch.payload.len() as u64;
-        state.counts.snapshots += u64::from(absent == Some(false));
-        if let Some(absent) = absent {
-            self.set_absent(&key.gvr, absent);
+        state.counts.snapshots += snapshots;
+        if is_absent != was_absent {
+            self.tell_absent(state);
         }
         Outcome::Acknowledge(ack(batch, applied))
     }
@@ -416,7 +425,7 @@ impl Account {
         key: &StreamKey,
         event: v1::event::Event,
         before: u64,
-        absent: &mut Option<bool>,
+        snapshots: &mut u64,
     ) -> Result<(), String> {
         use v1::event::Event as E;
         let view = &self.view;
@@ -459,14 +468,18 @@ impl Account {
                 if matches!(ended, SnapshotEnd::NotBegun) {
                     return Err("a snapshot ended that had not begun".into());
                 }
-                *absent = Some(false);
+                lane.absent = false;
+                *snapshots += 1;
             }
             E::Status(status) => {
                 lane.condition = status.condition();
                 match lane.condition {
-                    v1::StreamCondition::Absent => *absent = Some(true),
+                    v1::StreamCondition::Absent => lane.absent = true,
                     v1::StreamCondition::Interrupted => view.interrupted(key),
-                    v1::StreamCondition::Live => view.resumed(key),
+                    v1::StreamCondition::Live => {
+                        lane.absent = false;
+                        view.resumed(key);
+                    }
                     v1::StreamCondition::Unspecified => {}
                 }
             }
@@ -474,19 +487,20 @@ impl Account {
         Ok(())
     }
 
-    fn set_absent(&self, gvr: &Gvr, absent: bool) {
+    /// A kind is absent if none of its streams may be read: one forbidden namespace hides no other.
+    fn tell_absent(&self, state: &State) {
+        let (absent, present): (Vec<_>, Vec<_>) =
+            state.lanes.iter().partition(|(_, lane)| lane.absent);
+        let mut absent: HashSet<Gvr> = absent.iter().map(|(key, _)| key.gvr.clone()).collect();
+        for (key, _) in present {
+            absent.remove(&key.gvr);
+        }
         self.surface.send_if_modified(|surface| {
-            if surface.absent.contains(gvr) == absent {
-                return false;
+            let differs = *surface.absent != absent;
+            if differs {
+                surface.absent = Arc::new(absent);
             }
-            let mut changed = HashSet::clone(&surface.absent);
-            if absent {
-                changed.insert(gvr.clone());
-            } else {
-                changed.remove(gvr);
-            }
-            surface.absent = Arc::new(changed);
-            true
+            differs
         });
     }
 }
@@ -501,6 +515,10 @@ const fn ack(batch: &v1::Batch, applied: u64) -> v1::StreamAck {
 
 fn identity_of(identity: Option<v1::ObjectIdentity>) -> Result<Identity, String> {
     let identity = identity.ok_or("an event without identity")?;
+    let parts = [&identity.namespace, &identity.name, &identity.uid];
+    if parts.iter().any(|part| part.len() > limits::IDENTITY_BYTES) {
+        return Err("an identity that no object can have".to_owned());
+    }
     Ok(Identity {
         namespace: identity.namespace,
         name: identity.name,
@@ -517,6 +535,10 @@ fn keyed(
 ) -> Result<Vec<(StreamKey, &v1::StreamState)>, Refusal> {
     if present + offered.len() > limits::STREAMS_PER_ACCOUNT {
         return Err(Refusal::Fenced("too many streams".into()));
+    }
+    let numbers: HashSet<u32> = offered.iter().map(|offer| offer.stream).collect();
+    if numbers.len() < offered.len() {
+        return Err(Refusal::Fenced("two streams of one number".into()));
     }
     let keyed = offered.iter().map(|offer| Some((key_of(offer)?, offer)));
     let keyed: Option<Vec<_>> = keyed.collect();

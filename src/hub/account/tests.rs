@@ -366,6 +366,75 @@ fn a_kind_that_may_not_be_listed_is_absent_until_it_may() {
     assert!(account.surface.borrow().absent.is_empty());
 }
 
+fn status(condition: v1::StreamCondition) -> E {
+    E::Status(v1::StreamStatus {
+        condition: condition.into(),
+        ..v1::StreamStatus::default()
+    })
+}
+
+#[test]
+fn one_namespace_that_may_not_be_listed_hides_the_kind_in_no_other() {
+    let account = account();
+    let mut two = offer(0, 1);
+    let of = |number: u32, namespace: &str| {
+        let mut stream = two.streams[0].clone();
+        stream.stream = number;
+        let scope = v1::scope::Scope::Namespace(namespace.to_owned());
+        stream.scope = Some(v1::Scope { scope: Some(scope) });
+        stream
+    };
+    two.streams = vec![of(1, "bank"), of(2, "shop")];
+    let resumes = account.attach(owner(1), &two).unwrap();
+    let tell = |stream: usize, condition| {
+        let mut batch = batch(resumes[stream].epoch, 1, vec![status(condition)]);
+        batch.stream = resumes[stream].stream;
+        applied(&account, 1, &batch);
+        account.surface.borrow().absent.contains(&pods())
+    };
+    assert!(!tell(0, v1::StreamCondition::Absent), "the other is read");
+    assert!(!tell(1, v1::StreamCondition::Live));
+    let mut gone = two.clone();
+    gone.streams.pop();
+    account.attach(owner(2), &gone).unwrap();
+    assert!(
+        account.surface.borrow().absent.contains(&pods()),
+        "it was the only one that is read"
+    );
+    gone.streams.pop();
+    account.attach(owner(3), &gone).unwrap();
+    assert!(account.surface.borrow().absent.is_empty());
+}
+
+#[test]
+fn a_kind_that_was_absent_is_there_once_it_is_live_without_a_snapshot() {
+    let (account, epoch) = fed();
+    applied(
+        &account,
+        1,
+        &batch(epoch, 4, vec![status(v1::StreamCondition::Absent)]),
+    );
+    assert!(account.surface.borrow().absent.contains(&pods()));
+    applied(
+        &account,
+        1,
+        &batch(epoch, 5, vec![status(v1::StreamCondition::Live)]),
+    );
+    assert!(account.surface.borrow().absent.is_empty());
+}
+
+#[test]
+fn two_streams_of_one_number_and_an_identity_without_end_are_refused() {
+    let account = account();
+    let mut twice = offer(0, 1);
+    twice.streams.push(twice.streams[0].clone());
+    account.attach(owner(1), &twice).unwrap_err();
+    let (account, epoch) = fed();
+    let endless = upsert(&"n".repeat(limits::IDENTITY_BYTES + 1), 20);
+    let broken = account.apply(&owner(1), &batch(epoch, 4, vec![endless]));
+    assert!(matches!(broken, Outcome::Broken(_)));
+}
+
 /// The account as another process would find it in the store.
 fn restarted(stored: &[StreamCheckpoint]) -> Account {
     let account = account();
@@ -385,6 +454,9 @@ fn after_a_restart_a_stream_goes_on_where_the_store_has_it() {
     let (stored, _) = account.changes();
     let account = restarted(&stored);
     assert!(has(&account, "p"));
+    // What was told last counts, not when its agent came.
+    let away = account.surface.borrow().away_since.unwrap();
+    assert!(away.elapsed().unwrap() < std::time::Duration::from_secs(60));
     let resume = attach(&account, 1, &offer(epoch, 1));
     assert_eq!((resume.epoch, resume.applied), (epoch, 3));
 }

@@ -193,6 +193,23 @@ fn a_lost_end_never_deletes() {
 }
 
 #[test]
+fn a_snapshot_that_grows_beyond_the_budget_is_given_up_and_the_next_may_fit() {
+    let clock = Arc::new(ManualClock::new(from_unix_seconds(0)));
+    let view = Arc::new(View::with_budget(clock, 3000));
+    let stream = key(Scope::Cluster);
+    view.attach(&stream, "Pod");
+    view.snapshot_begin(&stream);
+    for at in 0..20 {
+        let name = format!("p{at}");
+        upsert(&view, &stream, identity(&name, &name, 10 + at), "web");
+    }
+    let end = view.snapshot_end(&stream, version(40));
+    assert_eq!(end, SnapshotEnd::OverBudget);
+    snapshot(&view, &stream, &[("a", "1", 50)], 60);
+    assert_eq!(names(&view).len(), 1);
+}
+
+#[test]
 fn a_snapshot_older_than_the_state_changes_nothing() {
     let (view, _) = view();
     let stream = key(Scope::Cluster);
