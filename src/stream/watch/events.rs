@@ -87,7 +87,7 @@ impl Watcher {
 
     /// Nothing came for too long, not even a bookmark: what the watch would have told since is
     /// told by the next one.
-    fn silent(&self) {
+    fn silent(&mut self) {
         self.stream.count(|counts| counts.silent += 1);
         tracing::info!(
             account = self.shared.feed.account(),
@@ -96,6 +96,7 @@ impl Watcher {
             after = ?self.pulse.silence(),
             "watch fell silent; it is opened again"
         );
+        self.pulse.unlearn();
     }
 
     /// Takes one event; true if it ended the initial part.

@@ -14,9 +14,14 @@ const PAUSES: f64 = 2.5;
 const SHORTEST_SILENCE: Duration = Duration::from_secs(10);
 
 /// What the bookmarks of a stream's watches have taught.
+///
+/// The longest pause counts: kube-apiserver sends one bookmark more shortly before a watch ends, and
+/// two that waited for the reader come together.
 #[derive(Debug)]
 pub(super) struct Pulse {
     silence: Duration,
+    /// Longest pause between two bookmarks of one watch.
+    longest: Duration,
     /// When the watch under way told its last bookmark.
     bookmarked: Option<Instant>,
 }
@@ -25,6 +30,7 @@ impl Pulse {
     pub(super) const fn new() -> Self {
         Self {
             silence: SILENCE,
+            longest: Duration::ZERO,
             bookmarked: None,
         }
     }
@@ -43,9 +49,15 @@ impl Pulse {
     pub(super) fn beat(&mut self) {
         let now = Instant::now();
         if let Some(before) = self.bookmarked.replace(now) {
-            let pause = (now - before).mul_f64(PAUSES);
-            self.silence = pause.clamp(SHORTEST_SILENCE, SILENCE);
+            self.longest = self.longest.max(now - before);
+            let silence = self.longest.mul_f64(PAUSES);
+            self.silence = silence.clamp(SHORTEST_SILENCE, SILENCE);
         }
+    }
+
+    /// A watch told nothing for so long that it counted as dead: what was learned may be wrong.
+    pub(super) const fn unlearn(&mut self) {
+        *self = Self::new();
     }
 }
 
@@ -57,15 +69,27 @@ mod tests {
     async fn silence_is_measured_by_the_pause_between_two_bookmarks_of_one_watch() {
         let mut pulse = Pulse::new();
         assert_eq!(pulse.silence(), SILENCE);
-        let mut after = async |seconds| {
+        let after = async |pulse: &mut Pulse, seconds| {
             tokio::time::advance(Duration::from_secs(seconds)).await;
             pulse.beat();
             pulse.silence()
         };
-        assert_eq!(after(1).await, SILENCE, "one bookmark tells nothing");
-        assert_eq!(after(20).await, Duration::from_secs(50));
-        assert_eq!(after(1).await, SHORTEST_SILENCE);
-        assert_eq!(after(3600).await, SILENCE);
+        assert_eq!(
+            after(&mut pulse, 1).await,
+            SILENCE,
+            "one bookmark tells nothing"
+        );
+        assert_eq!(after(&mut pulse, 20).await, Duration::from_secs(50));
+        assert_eq!(
+            after(&mut pulse, 1).await,
+            Duration::from_secs(50),
+            "the last one comes early"
+        );
+        assert_eq!(after(&mut pulse, 3600).await, SILENCE);
+        pulse.unlearn();
+        assert_eq!(after(&mut pulse, 1).await, SILENCE);
+        assert_eq!(after(&mut pulse, 1).await, SHORTEST_SILENCE);
+        pulse.unlearn();
         pulse.begin();
         tokio::time::advance(Duration::from_secs(20)).await;
         pulse.beat();
