@@ -4,6 +4,7 @@ use super::copier::{Copier, Walk};
 use super::json::{Flaw, Member, Text};
 use super::text;
 use super::trail::Counts;
+use crate::limits;
 use crate::policy::{MaskedKind, ScrubRules};
 use crate::resource::{Identity, ResourceVersion};
 
@@ -46,6 +47,11 @@ impl Facts {
         let digits = self.version.map(|text| copier.reader.raw(text));
         let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
         let version = digits.and_then(ResourceVersion::parse);
+        let parts = [self.namespace, self.name, self.uid].into_iter().flatten();
+        let mut parts = parts.map(|part| copier.reader.raw(part).len());
+        if parts.any(|length| length > limits::IDENTITY_BYTES) {
+            return None;
+        }
         Some(Identity {
             namespace: text(self.namespace).unwrap_or_default(),
             name: text(self.name).filter(|name| !name.is_empty())?,

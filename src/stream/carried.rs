@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -10,11 +11,16 @@ use super::feed::Feed;
 use super::link::SessionClient;
 use super::pump::{Credit, Pump, PumpEnd};
 use crate::limits;
+use crate::retry::pause_unless;
 use crate::tasks::Tasks;
 use crate::wire::v1;
 
 /// Ends of feeds that may wait to be read.
 const ENDS: usize = 64;
+
+/// Pause before a feed that broke is carried again. If the connection is what broke, the link ends
+/// before that.
+const BROKEN_PAUSE: Duration = Duration::from_secs(5);
 
 /// The feeds of one link, each carried by a task of its own.
 #[derive(Debug)]
@@ -110,10 +116,17 @@ impl Carried {
         let (client, end) = (self.client.clone(), self.end.clone());
         let account = account.to_owned();
         self.tasks.spawn("feed", move |link_stop| async move {
-            let ended = tokio::select! {
-                ended = pump.run(client, stop) => ended,
-                () = link_stop.cancelled() => PumpEnd::Stopped,
+            let carrying = async {
+                let ended = pump.run(client, stop.clone()).await;
+                if let PumpEnd::Broken(status) = &ended {
+                    let error = status.message();
+                    tracing::warn!(account, error, retry_in = ?BROKEN_PAUSE, "feed broke");
+                    let _not_stopped = pause_unless(&stop, BROKEN_PAUSE).await;
+                }
+                ended
             };
+            let ended = link_stop.run_until_cancelled(carrying).await;
+            let ended = ended.unwrap_or(PumpEnd::Stopped);
             let _link_gone = end.send((account, ended)).await;
         });
     }
@@ -127,22 +140,14 @@ impl Carried {
         }
     }
 
-    /// Notes that a feed has ended.
-    ///
-    /// # Errors
-    /// Why the link is of no use any more.
-    pub(super) fn ended(&mut self, account: &str, end: PumpEnd) -> Result<(), String> {
+    /// Notes that a feed has ended, which ends no other.
+    pub(super) fn ended(&mut self, account: &str, end: &PumpEnd) {
         match end {
-            PumpEnd::Broken(status) => {
-                self.feeds.remove(account);
-                return Err(format!("feed of `{account}` broke: {}", status.message()));
-            }
-            PumpEnd::Stopped => {
+            PumpEnd::Broken(_) | PumpEnd::Stopped => {
                 self.feeds.remove(account);
             }
             PumpEnd::Fenced => self.fenced(account),
         }
-        Ok(())
     }
 
     /// A fenced feed stays noted: this link must not take it back from a newer one. But one that was

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::queue::Queue;
 use super::quota::Quota;
@@ -115,6 +116,8 @@ pub(super) struct Stream {
     pub(super) kind: String,
     pub(super) scope: Scope,
     pub(super) resume: watch::Sender<Resume>,
+    /// Told when the feed knows it no longer.
+    pub(super) removed: CancellationToken,
     /// Highest version of a write carried out on the resource.
     mark: AtomicU64,
     /// Whether it has been read once, or is known to be unreadable.
@@ -217,6 +220,7 @@ impl Feed {
             kind,
             scope,
             resume: watch::Sender::new(resume),
+            removed: CancellationToken::new(),
             mark: AtomicU64::new(0),
             ready: AtomicBool::new(false),
             reading: Mutex::default(),
@@ -242,6 +246,7 @@ impl Feed {
             let goes = stream.gvr == *gvr;
             if goes {
                 self.queue.remove(*number);
+                stream.removed.cancel();
             }
             !goes
         });

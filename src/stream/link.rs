@@ -185,9 +185,7 @@ impl Link {
                     self.running.remove(&operation);
                 }
                 (account, end) = self.carried.next_end() => {
-                    if let Err(why) = self.carried.ended(&account, end) {
-                        break LinkEnd::Lost(why);
-                    }
+                    self.carried.ended(&account, &end);
                     self.carry();
                 }
                 _ = offers.changed() => self.offer(&mut offers).await,

@@ -64,7 +64,7 @@ pub(super) enum PumpEnd {
     Fenced,
     /// Told to stop.
     Stopped,
-    /// The stream broke; the link is of no use any more.
+    /// The stream broke, perhaps with the connection.
     Broken(Status),
 }
 
@@ -112,6 +112,8 @@ impl Pump {
         stop: CancellationToken,
     ) -> PumpEnd {
         let (up, receiver) = mpsc::channel(SENDING);
+        // Before the attach is made: what is added behind it has to be told.
+        let mut added = self.feed.added();
         let attach = self.feed.attach(&self.session, self.generation);
         let mut known: Vec<u32> = attach.streams.iter().map(|state| state.stream).collect();
         // Before the call is awaited: a hub that reads before it answers would wait for ever.
@@ -121,12 +123,13 @@ impl Pump {
         if up.try_send(first).is_err() {
             return PumpEnd::Stopped;
         }
-        let mut down = match client.feed(ReceiverStream::new(receiver)).await {
-            Ok(answer) => answer.into_inner(),
-            Err(status) => return PumpEnd::Broken(status),
+        let opening = client.feed(ReceiverStream::new(receiver));
+        let mut down = match stop.run_until_cancelled(opening).await {
+            Some(Ok(answer)) => answer.into_inner(),
+            Some(Err(status)) => return PumpEnd::Broken(status),
+            None => return PumpEnd::Stopped,
         };
         let mut owner = self.feed.owner();
-        let mut added = self.feed.added();
         let mut discovery = self.feed.discovery();
         discovery.mark_changed();
         let credit = Arc::clone(&self.credit);
@@ -166,6 +169,8 @@ impl Pump {
             }
         };
         self.release();
+        // It may have been woken for what it has not sent: whoever carries the feed next has to be.
+        self.feed.queue.nudge();
         end
     }
 

@@ -29,6 +29,7 @@ use super::{Feed, Outage};
 use crate::cluster::{ApiBody, ApiRequest, Cluster, ClusterError, Reason, RequestBody, Transport};
 use crate::entropy::{self, SharedEntropy};
 use crate::fault::Chain;
+use crate::limits;
 use crate::policy::AllowedKind;
 use crate::resource::{ResourceVersion, Verb};
 use crate::retry::{Backoff, pause_unless};
@@ -160,7 +161,12 @@ impl Watcher {
     }
 
     /// Follows the stream until told to stop or until the stream is removed.
-    pub(super) async fn run(mut self, stop: CancellationToken) {
+    pub(super) async fn run(self, stop: CancellationToken) {
+        let removed = self.stream.removed.clone();
+        let _removed = removed.run_until_cancelled(self.follow_epochs(stop)).await;
+    }
+
+    async fn follow_epochs(mut self, stop: CancellationToken) {
         let mut resume = self.stream.resume.subscribe();
         loop {
             let now = tokio::select! {
@@ -170,7 +176,6 @@ impl Watcher {
                     Err(_) => return,
                 },
             };
-            resume.mark_unchanged();
             self.begin(now);
             tokio::select! {
                 // First: what fails because everything stops is no failure.
@@ -223,7 +228,7 @@ impl Watcher {
                     self.needs_snapshot = true;
                     self.rung = Rung::StreamingList;
                 }
-                Err(Failure::Unsupported(status)) => {
+                Err(Failure::Unsupported(status)) if self.rung != Rung::PagedList => {
                     self.descend(status);
                     if !backoff.wait(stop).await {
                         return;
@@ -328,21 +333,26 @@ impl Watcher {
             format!("&fieldSelector=metadata.name%3D{name}")
         });
         let cluster = Arc::clone(&self.shared.cluster.borrow_and_update());
-        let answer = cluster
-            .send(ApiRequest {
-                method: "GET".into(),
-                target: format!("{collection}?{query}{selector}"),
-                headers: vec![("accept".into(), "application/json".into())],
-                body: RequestBody::None,
-                transport: self.transport,
-                long_running,
-            })
-            .await?;
+        let asking = cluster.send(ApiRequest {
+            method: "GET".into(),
+            target: format!("{collection}?{query}{selector}"),
+            headers: vec![("accept".into(), "application/json".into())],
+            body: RequestBody::None,
+            transport: self.transport,
+            long_running,
+        });
+        // What is long about a watch is its body: an API server tells at once that it has begun.
+        let Ok(answer) = tokio::time::timeout(limits::ANSWER_TIMEOUT, asking).await else {
+            return Err(Failure::Broken("the API server does not answer".into()));
+        };
+        let answer = answer?;
         match answer.status {
             200 => Ok(answer.body),
             401 => Err(Failure::Cluster(ClusterError::Unauthorized)),
             403 => Err(Failure::Forbidden),
             410 => Err(Failure::Expired),
+            // Asked for too much at the moment, whatever the way of asking.
+            429 => Err(Failure::Broken("the API server answered 429".into())),
             400..=499 => Err(Failure::Unsupported(answer.status)),
             status => Err(Failure::Broken(format!("the API server answered {status}"))),
         }
