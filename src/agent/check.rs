@@ -325,7 +325,7 @@ async fn one_account(
         let cluster = Cluster::new(credential, tasks).await?;
         let version = cluster.version().await?;
         cluster.uid().await?;
-        let kinds = cluster.discover().await?;
+        let kinds = cluster.discovery().await?.kinds;
         let allowed: Vec<_> = kinds.iter().filter_map(|kind| policy.allow(kind)).collect();
         let lists = lists(&cluster, &allowed, policy.namespaces()).await?;
         Ok::<_, ClusterError>(Asked::Answered(version, lists))

@@ -11,13 +11,13 @@ use super::accounts::{Accounts, Status};
 use super::trial::{self, CREDENTIAL_REJECTED, Taken, Trial, told, without_credential};
 use super::{AccountSettings, certificate};
 use crate::clock::SharedClock;
-use crate::cluster::{Cluster, ClusterError};
+use crate::cluster::{Cluster, ClusterError, Discovery};
 use crate::credential::{Published, Store};
 use crate::entropy::SharedEntropy;
 use crate::fault::Chain;
 use crate::ops::{self, Kinds};
 use crate::policy::{AccountPolicy, AllowedKind, Level};
-use crate::resource::{Gvr, Kind, Scope};
+use crate::resource::{Gvr, Scope};
 use crate::retry::{Backoff, pause_unless};
 use crate::stream::{Feed, FeedSettings, Follow, Quota};
 use crate::tasks::Tasks;
@@ -28,6 +28,9 @@ const SNAPSHOTS: usize = 3;
 
 /// How often the kinds of a cluster are asked for again.
 const DISCOVER_EVERY: Duration = Duration::from_mins(5);
+
+/// Pause before a credential is followed anew whose keeper has ended.
+const UNKEPT_PAUSE: Duration = Duration::from_secs(5);
 
 /// Pause between a changed `CustomResourceDefinition` and the next discovery.
 const DISCOVER_SOON: Duration = Duration::from_secs(1);
@@ -155,7 +158,7 @@ enum Next {
 struct Known {
     uid: String,
     version: Vec<u8>,
-    kinds: Vec<Kind>,
+    found: Discovery,
 }
 
 impl Worker {
@@ -181,8 +184,9 @@ impl Worker {
         stop: &CancellationToken,
     ) -> Next {
         self.tell(&BTreeMap::new(), &Status::new(v1::AccountState::Activating));
-        let Some((cluster, known)) = self.connect(&mut credential, stop).await else {
-            return Next::Stop;
+        let (cluster, known) = match self.connect(&mut credential, stop).await {
+            Ok(connected) => connected,
+            Err(next) => return next,
         };
         let (cluster_now, cluster) = watch::channel(cluster);
         let feed = Feed::new(FeedSettings {
@@ -212,11 +216,14 @@ impl Worker {
     }
 
     /// Waits for a credential with which the API server can be asked, and asks it.
+    ///
+    /// # Errors
+    /// What is done instead: stop, or begin anew because nobody keeps the credential any more.
     async fn connect(
         &self,
         credential: &mut watch::Receiver<Published>,
         stop: &CancellationToken,
-    ) -> Option<(Arc<Cluster>, Known)> {
+    ) -> Result<(Arc<Cluster>, Known), Next> {
         let entropy = Arc::clone(&self.entropy);
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30), entropy);
         loop {
@@ -226,14 +233,16 @@ impl Worker {
                 let mut status = without_credential(published);
                 status.credential = Some(facts);
                 self.tell(&BTreeMap::new(), &status);
-                credential.changed().await.ok()?;
+                if credential.changed().await.is_err() {
+                    return Err(self.unkept(stop).await);
+                }
                 continue;
             };
             let failure = match Cluster::new(held, self.connections.clone()).await {
                 Ok(cluster) => match learn(&cluster).await {
                     Ok(known) => {
                         self.audit(&published, Taken::First);
-                        return Some((Arc::new(cluster), known));
+                        return Ok((Arc::new(cluster), known));
                     }
                     Err(error) => error,
                 },
@@ -245,9 +254,23 @@ impl Worker {
                 &failed(&failure, self.clock.now() + pause),
             );
             tokio::select! {
-                waited = pause_unless(stop, pause) => if !waited { return None },
-                changed = credential.changed() => changed.ok()?,
+                waited = pause_unless(stop, pause) => if !waited { return Err(Next::Stop) },
+                changed = credential.changed() => if changed.is_err() {
+                    return Err(self.unkept(stop).await);
+                },
             }
+        }
+    }
+
+    /// What to do when the keeper of the credential is gone, which a panic alone can bring about: not
+    /// at once again, because the next one may end the same way.
+    async fn unkept(&self, stop: &CancellationToken) -> Next {
+        let message = "what keeps the credential has ended; it begins anew".to_owned();
+        self.tell(&BTreeMap::new(), &Status::failed("Internal", message));
+        if pause_unless(stop, UNKEPT_PAUSE).await {
+            Next::Anew
+        } else {
+            Next::Stop
         }
     }
 
@@ -309,11 +332,14 @@ impl Worker {
 async fn learn(cluster: &Cluster) -> Result<Known, ClusterError> {
     let version = cluster.version().await?;
     let uid = cluster.uid().await?;
-    let kinds = cluster.discover().await?;
+    let found = cluster.discovery().await?;
+    for group_version in &found.incomplete {
+        tracing::warn!(group_version, "kinds of a group are not known now");
+    }
     Ok(Known {
         uid,
         version,
-        kinds,
+        found,
     })
 }
 
@@ -344,7 +370,7 @@ impl Serving<'_> {
             ("uid", known.uid.clone()),
             ("version", git_version(&known.version)),
         ]);
-        self.follow_kinds(known.kinds, &known.version);
+        self.follow_kinds(&known.found, &known.version);
         self.worker
             .accounts
             .set_feed(&self.worker.settings.name, Some(Arc::clone(&self.feed)));
@@ -385,7 +411,7 @@ impl Serving<'_> {
                 }
                 _ = discover.tick() => {
                     if let Some(known) = self.discover().await {
-                        self.follow_kinds(known.kinds, &known.version);
+                        self.follow_kinds(&known.found, &known.version);
                         version = known.version;
                     } else {
                         tracing::debug!(bytes = version.len(), "kinds stay as they were");
@@ -475,18 +501,23 @@ impl Serving<'_> {
         Next::GoOn
     }
 
-    /// Starts streams of kinds that came, ends those of kinds that went.
-    fn follow_kinds(&self, kinds: Vec<Kind>, version: &[u8]) {
+    /// Starts streams of kinds that came, ends those of kinds that went. A kind of a group that the
+    /// API server could not tell stays as it was.
+    fn follow_kinds(&self, found: &Discovery, version: &[u8]) {
         let policy = &self.worker.policy;
-        let ordered: Vec<AllowedKind> = kinds
-            .into_iter()
-            .filter_map(|kind| policy.allow(&kind))
-            .collect();
+        let before = Arc::clone(&self.kinds_now.borrow());
+        let is_told = |gvr: &Gvr| {
+            let group_is_told = !found.incomplete.contains(&gvr.api_version());
+            group_is_told || found.kinds.iter().any(|kind| kind.gvr == *gvr)
+        };
+        let stay = before.iter().filter(|(gvr, _)| !is_told(gvr));
+        let stay: Vec<AllowedKind> = stay.map(|(_, kind)| kind.clone()).collect();
+        let allowed = found.kinds.iter().filter_map(|kind| policy.allow(kind));
+        let ordered: Vec<AllowedKind> = allowed.chain(stay).collect();
         let by_gvr = ordered
             .iter()
             .map(|kind| (kind.kind().gvr.clone(), kind.clone()));
         let allowed: Kinds = by_gvr.collect();
-        let before = Arc::clone(&self.kinds_now.borrow());
         for gone in before.keys().filter(|gvr| !allowed.contains_key(gvr)) {
             self.feed.remove(gone);
         }

@@ -32,18 +32,6 @@ pub struct Discovery {
 }
 
 impl Cluster {
-    /// The kinds that the API server has; groups that it cannot tell now are logged and left out.
-    ///
-    /// # Errors
-    /// As [`Cluster::discovery`].
-    pub async fn discover(&self) -> Result<Vec<Kind>, ClusterError> {
-        let found = self.discovery().await?;
-        for group_version in &found.incomplete {
-            tracing::warn!(group_version, "kinds of a group are not known now");
-        }
-        Ok(found.kinds)
-    }
-
     /// The kinds that the API server has, and the groups whose kinds it could not tell.
     ///
     /// # Errors

@@ -148,6 +148,22 @@ impl Uplink {
             }
             Next::Stopped => return,
         };
+        let current = self.keep_linked(&mut identity, &tasks, &links, &stop).await;
+        if let Some(link) = current {
+            link.drain.cancel();
+        }
+        let _all_ended = links.drain_after(limits::DRAIN).await;
+        let _all_ended = clusters.drain(CONNECT).await;
+    }
+
+    /// Keeps a link open until `stop`; gives the one that is open then.
+    async fn keep_linked(
+        &self,
+        identity: &mut Identity,
+        tasks: &Tasks,
+        links: &Tasks,
+        stop: &CancellationToken,
+    ) -> Option<Current> {
         let shared = self.shared();
         let (directed, mut directives) = mpsc::channel(TOLD);
         let (ended, mut ends) = mpsc::channel(TOLD);
@@ -161,13 +177,15 @@ impl Uplink {
                 biased;
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep_until(dial_at), if current.is_none() => {
-                    match self.open(&identity, &shared, &links).await {
+                    let opening = self.open(identity, &shared, links);
+                    let Some(opened) = stop.run_until_cancelled(opening).await else { break };
+                    match opened {
                         Ok(link) => {
                             backoff.reset();
-                            current = Some(self.start(link, &links, &directed, &ended));
+                            current = Some(self.start(link, links, &directed, &ended));
                         }
                         Err(end) => {
-                            dial_at = Instant::now() + self.after(end, &mut identity, &mut backoff, &tasks, &stop).await;
+                            dial_at = Instant::now() + self.after(end, identity, &mut backoff, tasks, stop).await;
                         }
                     }
                 }
@@ -175,7 +193,7 @@ impl Uplink {
                     if current.as_ref().is_some_and(|link| link.generation == generation) {
                         current = None;
                         self.connected(false);
-                        dial_at = Instant::now() + self.after(end, &mut identity, &mut backoff, &tasks, &stop).await;
+                        dial_at = Instant::now() + self.after(end, identity, &mut backoff, tasks, stop).await;
                     }
                 }
                 Some(directive) = directives.recv() => {
@@ -187,26 +205,25 @@ impl Uplink {
                 }
                 () = tokio::time::sleep_until(due) => {
                     if !renewal.is_asked() && !identity.schedule.is_due(self.clock.now()) { continue }
-                    let renewed = self.renew(&identity, current.as_ref(), &mut renewal, &tasks).await;
+                    let renewing = self.renew(identity, current.as_ref(), &mut renewal, tasks);
+                    let Some(renewed) = stop.run_until_cancelled(renewing).await else { break };
                     let Some(renewed) = renewed else { continue };
-                    identity = renewed;
+                    *identity = renewed;
                     // Make before break: the old link carries the feeds until they have moved.
-                    let old = match self.open(&identity, &shared, &links).await {
-                        Ok(link) => current.replace(self.start(link, &links, &directed, &ended)),
+                    let opening = self.open(identity, &shared, links);
+                    let Some(opened) = stop.run_until_cancelled(opening).await else { break };
+                    let old = match opened {
+                        Ok(link) => current.replace(self.start(link, links, &directed, &ended)),
                         Err(end) => {
                             tracing::warn!(error = described(&end), "cannot connect with the new certificate yet; the old connection stays");
                             None
                         }
                     };
-                    self.rotated(&identity, old);
+                    self.rotated(identity, old);
                 }
             }
         }
-        if let Some(link) = current {
-            link.drain.cancel();
-        }
-        let _all_ended = links.drain_after(limits::DRAIN).await;
-        let _all_ended = clusters.drain(CONNECT).await;
+        current
     }
 
     fn shared(&self) -> Arc<Shared> {
