@@ -159,11 +159,15 @@ impl Cluster {
 
     async fn send_unbounded(&self, request: ApiRequest<'_>) -> Result<ApiAnswer, ClusterError> {
         let checked = request::Checked::new(request, &self.credential).await?;
-        match checked.transport {
+        let answer = match checked.transport {
             Transport::Wiping => wiping::send(&self.wiping, checked).await,
             Transport::Pooled if checked.long_running => self.watches.send(checked).await,
             Transport::Pooled => self.unary.send(checked).await,
+        };
+        if answer.as_ref().is_ok_and(|answer| answer.status == 401) {
+            self.credential.auth().refused();
         }
+        answer
     }
 }
 

@@ -120,6 +120,13 @@ impl Auth {
         Ok(Some(seen))
     }
 
+    /// The API server has answered a request with 401.
+    pub fn refused(&self) {
+        if let Self::Minted(minted) = self {
+            minted.refused();
+        }
+    }
+
     /// Waits until connections need another client certificate than `used`, which is renewed in
     /// time; for ever where it does not change.
     pub async fn certificate_replaced(&self, used: Option<&Arc<CertifiedKey>>) {

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use rustls::sign::CertifiedKey;
 use tokio::sync::Notify;
 
-use super::fetch::{Asking, Failure};
+use super::fetch::{Asking, Failure, Waiting};
 use crate::clock::SharedClock;
 use crate::retry;
 use crate::secret::SecretBytes;
@@ -38,6 +38,11 @@ pub trait Minter: fmt::Debug + Send + Sync {
     /// minting uses up nothing.
     fn rehearse(&self) -> Option<Asking<'_, String>> {
         None
+    }
+
+    /// Forgets what the next one would be made of, if that may be why the last one was refused.
+    fn forget(&self) -> Waiting<'_> {
+        Box::pin(std::future::ready(()))
     }
 
     /// The kind of user, for logs.
@@ -78,7 +83,10 @@ struct Held {
 
 struct Good {
     made: Arc<Made>,
+    made_at: SystemTime,
     renew_at: SystemTime,
+    /// The API server has refused it.
+    refused: bool,
 }
 
 impl Held {
@@ -129,6 +137,18 @@ impl Minted {
         }
     }
 
+    /// The API server does not accept what was made: the next request makes another one, unless
+    /// this one has only just been made.
+    pub(super) fn refused(&self) {
+        let now = self.clock.now();
+        if let Some(good) = &mut self.held().good
+            && now >= good.made_at + PAUSE
+        {
+            good.renew_at = now;
+            good.refused = true;
+        }
+    }
+
     /// What makes them.
     pub fn minter(&self) -> &dyn Minter {
         &*self.minter
@@ -172,7 +192,14 @@ impl Minted {
                 return Err(failure);
             }
         }
-        let made = tokio::time::timeout(DEADLINE, self.minter.mint()).await;
+        let is_refused = self.held().good.as_ref().is_some_and(|good| good.refused);
+        let minting = async {
+            if is_refused {
+                self.minter.forget().await;
+            }
+            self.minter.mint().await
+        };
+        let made = tokio::time::timeout(DEADLINE, minting).await;
         let made =
             made.unwrap_or_else(|_elapsed| Err(Failure::unavailable("none was made in time")));
         self.keep(made)
@@ -220,6 +247,8 @@ impl Minted {
                 let renew_after = life.min(LONGEST) * RENEW_AFTER_PERCENT / 100;
                 held.good = Some(Good {
                     made: Arc::clone(&made),
+                    made_at: now,
+                    refused: false,
                     renew_at: (now + renew_after.max(SHORTEST)).min(made.ends_at),
                 });
                 held.failed = None;
@@ -334,6 +363,28 @@ mod tests {
             Arc::<ManualClock>::clone(&clock),
         );
         (clock, source, minted)
+    }
+
+    #[tokio::test]
+    async fn what_an_api_server_refuses_is_made_anew_but_not_again_and_again() {
+        let (clock, source, minted) = counted();
+        let made = async || {
+            minted.refused();
+            minted.current().await.unwrap();
+            source.made.load(Ordering::Relaxed)
+        };
+        assert_eq!(made().await, 1);
+        assert_eq!(made().await, 1, "it has only just been made");
+        clock.advance(PAUSE);
+        assert_eq!(made().await, 2);
+        clock.advance(PAUSE);
+        source.fails.store(1, Ordering::Relaxed);
+        assert_eq!(
+            made().await,
+            3,
+            "the one before stays where none is to be had"
+        );
+        assert_eq!(made().await, 3, "nobody asks again at once");
     }
 
     #[tokio::test]

@@ -74,6 +74,7 @@ mod of_aws {
 #[cfg(feature = "google")]
 mod of_google {
     use crate::clock::SharedClock;
+    use crate::credential::fetch::Waiting;
     use crate::credential::google::{self, gke};
     use crate::credential::{Asking, Made, Minter};
 
@@ -99,6 +100,10 @@ mod of_google {
                 let (token, ends_at) = self.minter.token().await?;
                 Ok(Made::token(token, ends_at))
             })
+        }
+
+        fn forget(&self) -> Waiting<'_> {
+            Box::pin(self.minter.forget())
         }
 
         fn kind(&self) -> &'static str {

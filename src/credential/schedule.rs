@@ -36,6 +36,14 @@ const CONFIRM: Duration = Duration::from_mins(2);
 /// Part of a lease after which it is fetched anew.
 const LEASE_PART: f64 = 0.67;
 
+/// Shortest and longest pause of a lease: one that ends at once would be asked for without one, and one
+/// of weeks may be taken back meanwhile.
+const LEASE_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(24));
+
+/// Time in which a source that is asked has answered or failed: two errands, the second in place of the
+/// first.
+const ASKING: Duration = Duration::from_secs(30);
+
 /// What a failed attempt says about the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
@@ -104,6 +112,8 @@ pub(super) struct Schedule {
     away: u32,
     nothing: u32,
     usable: Usable,
+    /// From when on a failure ends what is held.
+    stale_at: Option<SystemTime>,
     gone_since: Option<SystemTime>,
 }
 
@@ -126,6 +136,7 @@ impl Schedule {
             entropy: Arc::clone(entropy),
             nothing: 0,
             usable: Usable::Not,
+            stale_at: None,
             gone_since: None,
         }
     }
@@ -139,13 +150,17 @@ impl Schedule {
         self.away = 0;
         (self.nothing, self.gone_since) = (0, None);
         let refresh = match lease {
-            Some(lease) => self.terms.refresh.min(lease.mul_f64(LEASE_PART)),
+            // Each answer lends anew: what is lent for long is not asked for more often.
+            Some(lease) => lease
+                .mul_f64(LEASE_PART)
+                .clamp(LEASE_PAUSE.0, LEASE_PAUSE.1),
             None => self.terms.refresh,
         };
         // Within a tenth, so that what began together spreads out.
         let pause = refresh.mul_f64(0.9 + 0.2 * entropy::unit(&*self.entropy));
         // At least until it has been asked again: the shortest `max-stale` is the first failure.
-        let stale = self.terms.max_stale.max(pause);
+        let stale = self.terms.max_stale.max(pause + ASKING);
+        self.stale_at = now.checked_add(self.terms.max_stale);
         let usable = lease.map_or(stale, |lease| lease.min(stale));
         self.usable = now
             .checked_add(usable)
@@ -160,6 +175,10 @@ impl Schedule {
         trouble: Trouble,
         at_least: Duration,
     ) -> Duration {
+        let is_stale = self.stale_at.is_some_and(|at| at <= now);
+        if is_stale && matches!(self.usable, Usable::Until(end) if end > now) {
+            self.usable = Usable::Until(now);
+        }
         if trouble == Trouble::Away {
             return self.while_away().max(at_least);
         }
@@ -243,10 +262,24 @@ mod tests {
     }
 
     #[test]
+    fn a_lease_is_not_lent_more_often_than_it_has_to_be_and_not_without_a_pause() {
+        let mut schedule = hourly();
+        let pause = schedule.confirmed(START, Some(Duration::from_hours(10)));
+        assert!(pause > Duration::from_hours(6), "{pause:?}");
+        let pause = schedule.confirmed(START, Some(Duration::from_hours(768)));
+        assert!(pause <= Duration::from_hours(27), "{pause:?}");
+        let pause = schedule.confirmed(START, Some(Duration::ZERO));
+        assert!(pause >= Duration::from_millis(900), "{pause:?}");
+    }
+
+    #[test]
     fn without_staleness_the_first_failure_is_the_end_and_not_the_pause_before_it() {
         let mut schedule = schedule(Terms::engine(5 * MINUTE, Duration::ZERO));
         let pause = schedule.confirmed(START, None);
-        assert_eq!(schedule.usable(), Usable::Until(START + pause));
+        assert_eq!(schedule.usable(), Usable::Until(START + pause + ASKING));
+        let asked = START + pause + Duration::from_millis(5);
+        schedule.failed(asked, Trouble::Away, Duration::ZERO);
+        assert_eq!(schedule.usable(), Usable::Until(asked));
     }
 
     #[test]
