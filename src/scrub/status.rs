@@ -32,8 +32,9 @@ const OTHER_REASONS: [&str; 8] = [
     "UnsupportedMediaType",
 ];
 
-/// What admission webhooks answer with stands behind this.
-const WEBHOOK: &str = "denied the request:";
+/// What admission webhooks answer with stands behind the first, what the policies of an API server do
+/// behind the second; either may quote the object.
+const DENIED: [&str; 2] = ["denied the request:", "denied request:"];
 
 /// Causes that are kept of one Status.
 const CAUSES: usize = 64;
@@ -144,8 +145,11 @@ fn known(reason: &str) -> &'static str {
 }
 
 fn without_webhook(mut message: String) -> String {
-    if let Some(at) = message.find(WEBHOOK) {
-        message.truncate(at + WEBHOOK.len());
+    let found = DENIED
+        .iter()
+        .filter_map(|words| Some(message.find(words)? + words.len()));
+    if let Some(end) = found.min() {
+        message.truncate(end);
         message.push_str(" (text withheld)");
     }
     message

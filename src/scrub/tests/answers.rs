@@ -198,6 +198,14 @@ fn a_status_says_what_failed_without_quoting_it() {
         denied["message"],
         "webhook \"w\" denied the request: (text withheld)"
     );
+    let by_policy = status(
+        "Forbidden",
+        "ValidatingAdmissionPolicy 'p' with binding 'b' denied request: planted-value-1",
+    );
+    assert_eq!(
+        by_policy["message"],
+        "ValidatingAdmissionPolicy 'p' with binding 'b' denied request: (text withheld)"
+    );
     let strange = status(PLANTED, PLANTED);
     assert_eq!(strange["reason"], "Unknown");
 }
