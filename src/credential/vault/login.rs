@@ -184,9 +184,10 @@ impl Logins {
         while let Some(place) = held.former.iter().position(lends_nothing) {
             revoke(access, &held.former.swap_remove(place)).await;
         }
-        while held.former.len() > FORMER {
-            revoke(access, &held.former.remove(0)).await;
-        }
+        // Not revoked: that would end what was lent under it, which may be in use. Both end by
+        // themselves.
+        let forgotten = held.former.len().saturating_sub(FORMER);
+        held.former.drain(..forgotten);
         Ok(session)
     }
 
