@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use super::fetch::Failure;
 use super::minted::Minted;
-use crate::secret::{SecretBytes, clear_registers};
+use crate::secret::{SecretBytes, clear_traces};
 
 /// How an API server is told who is asking.
 #[derive(Debug)]
@@ -249,7 +249,8 @@ pub(super) async fn read_file(path: &Path, max: usize) -> std::io::Result<Zeroiz
     let path = path.to_owned();
     let reading = tokio::task::spawn_blocking(move || {
         let bytes = read_blocking(&path, max);
-        clear_registers();
+        // Bytes that the standard library reads to see whether that was all, and what copies went through.
+        clear_traces();
         bytes
     });
     reading.await?
