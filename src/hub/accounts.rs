@@ -93,7 +93,7 @@ impl Core {
 
     /// Takes over what the active instance says of its accounts.
     pub(super) fn note_offers(&self, offers: &Offers, decisions: &Decisions) {
-        for (name, offer) in offers {
+        for (name, offer) in offers.iter() {
             let ours = decisions
                 .get(name)
                 .filter(|d| d.admission != v1::Admission::Taken);

@@ -1,12 +1,12 @@
 //! Which agent may register which account: certificate ↔ agent name ↔ account names.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::audit::Audit;
 use super::registry::{Account, Registry, RegistryError, Tables};
 use crate::entropy::{self, Entropy};
 use crate::policy::is_account_name;
+use crate::view::Few;
 use crate::wire::v1;
 
 /// What the hub makes of an offered account.
@@ -17,11 +17,11 @@ pub(super) struct Decision {
     pub(super) id: String,
 }
 
-/// By account name. Boxed: a map sets aside room for eleven, and most hold one.
-pub(super) type Decisions = BTreeMap<String, Box<Decision>>;
+/// By account name.
+pub(super) type Decisions = Few<String, Decision>;
 
 /// What an agent says of its accounts, by their names; shared with the accounts.
-pub(super) type Offers = BTreeMap<String, Arc<v1::AccountOffer>>;
+pub(super) type Offers = Few<String, Arc<v1::AccountOffer>>;
 
 /// Reason of an account that is served from another cluster than before.
 pub(super) const CLUSTER_CHANGED: &str = "ClusterChanged";
@@ -57,10 +57,10 @@ pub(super) async fn decide(
     let decisions = registry.read(|tables| {
         let judged = offers
             .keys()
-            .map(|name| (name.clone(), Box::new(judge(tables, agent, name, standby))));
+            .map(|name| (name.clone(), judge(tables, agent, name, standby)));
         judged.collect::<Decisions>()
     });
-    for (name, decision) in &decisions {
+    for (name, decision) in decisions.iter() {
         if decision.admission == v1::Admission::Taken {
             Audit::new("register account", &format!("agent/{agent}"))
                 .with("account", name)
@@ -153,12 +153,12 @@ mod tests {
     }
 
     async fn judged(registry: &Arc<Registry>, agent: &str, name: &str, standby: bool) -> Decision {
-        let offers = [(name.to_owned(), Arc::default())].into();
+        let offers = Few::from_iter([(name.to_owned(), Arc::default())]);
         let entropy = entropy::system();
         let mut decisions = decide(registry, &*entropy, agent, &offers, standby)
             .await
             .unwrap();
-        *decisions.remove(name).unwrap()
+        decisions.remove(name).unwrap()
     }
 
     #[tokio::test]

@@ -55,9 +55,9 @@ impl View {
             .filter(|key| !attached(key))
             .map(Changes::gone)
             .collect();
-        for (gvr, kind) in kinds {
+        for (gvr, kind) in kinds.iter_mut() {
             let name = kind.name.clone();
-            for (scope, stream) in &mut kind.streams {
+            for (scope, stream) in kind.streams.iter_mut() {
                 let key = || StreamKey {
                     gvr: gvr.clone(),
                     scope: Scope::clone(scope),
@@ -108,9 +108,10 @@ impl View {
     ) {
         let mut state = self.lock();
         let State { kinds, ledger, .. } = &mut *state;
-        let held = kinds
-            .entry(key.gvr.clone())
-            .or_insert_with(|| Box::new(Kind::new(kind)));
+        kinds.insert_new(&key.gvr, || Box::new(Kind::new(kind)));
+        let Some(held) = kinds.get_mut(&key.gvr) else {
+            return;
+        };
         if held.streams.contains_key(&key.scope) {
             return;
         }

@@ -12,11 +12,13 @@ impl View {
     /// already, or was restored, keeps its state and its age until it has something to tell.
     pub fn attach(&self, key: &StreamKey, kind: &str) {
         let mut state = self.lock();
-        let held = state.kinds.entry(key.gvr.clone());
-        let held = held.or_insert_with(|| Box::new(Kind::new(kind)));
-        held.streams
-            .entry(key.scope.clone())
-            .or_insert_with(|| Box::new(Stream::attached()));
+        state
+            .kinds
+            .insert_new(&key.gvr, || Box::new(Kind::new(kind)));
+        if let Some(held) = state.kinds.get_mut(&key.gvr) {
+            let attached = || Box::new(Stream::attached());
+            held.streams.insert_new(&key.scope, attached);
+        }
     }
 
     /// Drops a stream and its objects. Watches of its kind end, so that clients list again.

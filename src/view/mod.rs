@@ -24,6 +24,7 @@
 mod changes;
 mod feed;
 mod fence;
+mod few;
 mod history;
 mod object;
 mod packed;
@@ -45,6 +46,7 @@ use crate::resource::{Gvr, Scope};
 
 pub use changes::{Changes, Fate};
 pub use fence::Settled;
+pub use few::Few;
 pub use object::Object;
 pub use read::{Listing, Unavailable};
 pub use selector::{Selector, SelectorError};

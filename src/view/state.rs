@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use tokio::sync::watch;
 
 use super::fence::Fences;
+use super::few::Few;
 use super::history::{Change, Entry, History};
 use super::object::Object;
 use super::snapshot::{Snapshot, is_of_the_past};
@@ -22,8 +23,8 @@ pub(super) fn name_of(identity: &Identity) -> Name {
 
 #[derive(Debug)]
 pub(super) struct State {
-    /// Boxed, here and below: a map sets aside room for eleven, and most hold one.
-    pub(super) kinds: BTreeMap<Gvr, Box<Kind>>,
+    /// Boxed, here and below: one that comes or goes moves those behind it.
+    pub(super) kinds: Few<Gvr, Box<Kind>>,
     pub(super) ledger: Ledger,
     pub(super) ignored: u64,
     /// Streams that went since the last checkpoint.
@@ -56,7 +57,7 @@ impl Ledger {
 pub(super) struct Kind {
     /// E.g. `Deployment`.
     pub(super) name: String,
-    pub(super) streams: BTreeMap<Scope, Box<Stream>>,
+    pub(super) streams: Few<Scope, Box<Stream>>,
     pub(super) history: History,
     pub(super) fences: Fences,
     pub(super) over_budget: bool,
@@ -88,7 +89,7 @@ pub(super) struct Stream {
 impl State {
     pub(super) fn new(budget: usize) -> Self {
         Self {
-            kinds: BTreeMap::new(),
+            kinds: Few::default(),
             ledger: Ledger { used: 0, budget },
             ignored: 0,
             detached: BTreeSet::new(),
@@ -123,7 +124,7 @@ impl Kind {
     pub(super) fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
-            streams: BTreeMap::new(),
+            streams: Few::default(),
             history: History::default(),
             fences: Fences::default(),
             over_budget: false,

@@ -6,7 +6,7 @@
 
 mod checkpoint;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -18,7 +18,7 @@ use crate::entropy::{self, SharedEntropy};
 use crate::limits;
 use crate::resource::{Gvr, Identity, ResourceVersion, Scope};
 use crate::stream::{Receiver, Verdict, open_batch};
-use crate::view::{SnapshotEnd, StreamKey, View};
+use crate::view::{Few, SnapshotEnd, StreamKey, View};
 use crate::wire::v1;
 
 /// The feed that may change an account.
@@ -69,8 +69,8 @@ struct State {
     cluster_uid: String,
     policy_digest: Vec<u8>,
     /// Streams by the number that the owner gave.
-    numbers: HashMap<u32, StreamKey>,
-    lanes: HashMap<StreamKey, Lane>,
+    numbers: Few<u32, StreamKey>,
+    lanes: Few<StreamKey, Lane>,
     counts: Counts,
 }
 
