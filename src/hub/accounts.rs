@@ -1,10 +1,12 @@
 //! The accounts of a hub, and what becomes of them as agents come and go.
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{DefaultHasher, Hasher as _};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use prost::Message;
 
 use super::Core;
@@ -50,6 +52,32 @@ impl Accounts {
     }
 }
 
+/// What agents have told of their clusters' kinds, each once: the clusters of a fleet are alike.
+#[derive(Debug, Default)]
+pub(super) struct Told(Mutex<HashMap<u64, Weak<v1::Discovery>>>);
+
+impl Told {
+    /// `discovery`, or what is held already and says the same; and how it is written down.
+    fn share(&self, mut discovery: v1::Discovery) -> (Arc<v1::Discovery>, Vec<u8>) {
+        let encoded = discovery.encode_to_vec();
+        let mut hasher = DefaultHasher::new();
+        hasher.write(&encoded);
+        let hash = hasher.finish();
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = told.get(&hash).and_then(Weak::upgrade)
+            && *known == discovery
+        {
+            return (known, encoded);
+        }
+        // As it came, it is a part of the message, which would be kept as a whole.
+        discovery.version_json = Bytes::copy_from_slice(&discovery.version_json);
+        let discovery = Arc::new(discovery);
+        told.retain(|_, known| known.strong_count() > 0);
+        told.insert(hash, Arc::downgrade(&discovery));
+        (discovery, encoded)
+    }
+}
+
 impl Core {
     /// Makes the accounts that the registry knows, with the state that the store holds.
     pub(super) fn restore_accounts(&self) -> Result<(), StoreError> {
@@ -64,7 +92,7 @@ impl Core {
             let discovery = STANDARD.decode(&row.discovery).ok();
             let discovery = discovery.and_then(|d| v1::Discovery::decode(d.as_slice()).ok());
             let surface = Surface {
-                discovery: Arc::new(discovery.unwrap_or_default()),
+                discovery: self.told.share(discovery.unwrap_or_default()).0,
                 absent: Arc::new(HashSet::new()),
                 away_since: Some(clock::from_unix_seconds(row.seen)),
                 offer: None,
@@ -156,7 +184,7 @@ impl Core {
 
     /// The account's kinds, as its agent tells them.
     pub(super) async fn discovered(&self, account: &Arc<Account>, discovery: v1::Discovery) {
-        let discovery = Arc::new(discovery);
+        let (discovery, encoded) = self.told.share(discovery);
         let changed = account.surface.send_if_modified(|surface| {
             let differs = *surface.discovery != *discovery;
             if differs {
@@ -165,7 +193,7 @@ impl Core {
             differs
         });
         if changed {
-            let encoded = STANDARD.encode(discovery.encode_to_vec());
+            let encoded = STANDARD.encode(encoded);
             self.note_account(&account.name, move |row| row.discovery = encoded)
                 .await;
         }
@@ -198,5 +226,29 @@ impl Core {
             // The account goes on from memory; the next change tries again.
             tracing::error!(account = name, error = %Chain(&error), "cannot note the account's state");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_alike_is_held_once_and_without_the_message_it_came_in() {
+        let told = Told::default();
+        let message = Bytes::from(vec![b'x'; 1000]);
+        let of = |until| v1::Discovery {
+            version_json: message.slice(..until),
+            ..v1::Discovery::default()
+        };
+        let (one, encoded) = told.share(of(10));
+        assert_eq!(encoded, of(10).encode_to_vec());
+        assert!(Arc::ptr_eq(&one, &told.share(of(10)).0));
+        assert!(!Arc::ptr_eq(&one, &told.share(of(20)).0));
+        assert_eq!(*told.share(of(20)).0, of(20));
+        assert_ne!(one.version_json.as_ptr(), message.as_ptr());
+        drop(one);
+        let _another = told.share(of(30));
+        assert_eq!(told.0.lock().unwrap().len(), 1);
     }
 }

@@ -145,6 +145,7 @@ pub struct Core {
     bans: Arc<bans::Bans>,
     sessions: session::Sessions,
     accounts: accounts::Accounts,
+    told: accounts::Told,
     live: Arc<peer::Live>,
     clients: listener::Clients,
     /// Held by the checkpoint under way.

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::accounts::Accounts;
+use super::accounts::{Accounts, Told};
 use super::admin::Socket;
 use super::backup::AUTHORITY;
 use super::bans::Bans;
@@ -210,6 +210,7 @@ pub async fn start(
         bans,
         sessions: Sessions::default(),
         accounts: Accounts::default(),
+        told: Told::default(),
         live: Arc::new(Live::default()),
         clients: Clients::default(),
         checkpointing: tokio::sync::Mutex::default(),
