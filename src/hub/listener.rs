@@ -30,6 +30,7 @@ use crate::identity::verify::Admission;
 use crate::identity::{AcceptError, Accepted, Protocol, accept};
 use crate::limits;
 use crate::retry::pause_unless;
+use crate::secret;
 use crate::tasks::Tasks;
 
 /// Pause after a failed accept (no file descriptors left, mostly).
@@ -272,7 +273,10 @@ impl Core {
             request.extensions_mut().insert(extension.clone());
             routes.clone().call(request)
         });
-        let serving = Box::pin(http2(&tasks).serve_connection(TokioIo::new(stream), service));
+        // h2 sets aside 28 KiB for what is under way, and an agent at rest needs a fraction.
+        let serving = secret::sparsely(|| {
+            Box::pin(http2(&tasks).serve_connection(TokioIo::new(stream), service))
+        });
         let expiry = self.until(peer.verified.not_after());
         Some(async move {
             let _until_closed = (listed, place);
