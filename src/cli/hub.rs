@@ -8,6 +8,7 @@ use super::process::{self, Signals, THREADS};
 use super::{Exit, check, print};
 use crate::config::{ConfigError, hub as config, source};
 use crate::hub::{self, Running, Settings};
+use crate::secret;
 use crate::tasks::Tasks;
 use crate::{clock, entropy};
 
@@ -26,7 +27,9 @@ pub(super) fn run(serve: &Serve, global: &Global) -> Exit {
         });
     }
     let cores = available_parallelism().map_or(THREADS, NonZero::get);
-    process::block_on(cores.clamp(2, THREADS), run_until_told(settings))
+    let threads = cores.clamp(2, THREADS);
+    secret::share_heaps(threads);
+    process::block_on(threads, run_until_told(settings))
 }
 
 fn read(serve: &Serve) -> Result<Settings, ConfigError> {

@@ -113,15 +113,36 @@ pub fn return_free_pages() -> bool {
     false
 }
 
+/// Lets the threads of the process share `heaps` heaps; for its start. Only glibc needs it, and
+/// elsewhere it does nothing.
+///
+/// glibc by itself gives each thread a heap of its own, up to eight for each core, and what is freed
+/// in one is never used by another: threads that wait for a disk, and run one after the other, kept
+/// as much free as a few hundred agents take.
+pub fn share_heaps(heaps: usize) {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    if let Ok(heaps) = c_int::try_from(heaps) {
+        // Refused, everything is as it was.
+        let _best_effort = mallopt(ARENA_MAX, heaps);
+    }
+    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    let _ = heaps;
+}
+
+/// glibc's `M_ARENA_MAX`.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const ARENA_MAX: c_int = -8;
+
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[expect(
     unsafe_code,
-    reason = "glibc has no other way to ask for it (malloc_trim(3), madvise(2))"
+    reason = "glibc has no other way to ask for it (malloc_trim(3), mallopt(3), madvise(2))"
 )]
-// SAFETY: these are their signatures. `malloc_trim` takes any number, from any thread, and touches
-// free blocks only.
+// SAFETY: these are their signatures. `malloc_trim` and `mallopt` take any numbers, from any
+// thread; the former touches free blocks only, the latter refuses what it does not know.
 unsafe extern "C" {
     safe fn malloc_trim(pad: usize) -> c_int;
+    safe fn mallopt(parameter: c_int, value: c_int) -> c_int;
     safe fn getpagesize() -> c_int;
     fn madvise(address: *mut c_void, length: usize, advice: c_int) -> c_int;
 }

@@ -23,7 +23,7 @@ use std::fmt;
 
 use secrecy::{ExposeSecret, SecretSlice};
 
-pub use alloc::{WipingAllocator, return_free_pages, sparsely};
+pub use alloc::{WipingAllocator, return_free_pages, share_heaps, sparsely};
 pub use buffer::Buffer;
 pub use harden::{HardenError, harden};
 pub use traces::{clear_registers, clear_traces};
