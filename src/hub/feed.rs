@@ -67,6 +67,18 @@ impl Unacknowledged {
     }
 }
 
+/// What is left to do about a message.
+enum Step {
+    /// Nothing.
+    Done,
+    /// To note what the agent told of its kinds.
+    Discovered(Box<v1::Discovery>),
+    /// To send this.
+    Answer(v1::FeedDown),
+    /// To end the feed with this sentence.
+    Broken(String),
+}
+
 impl Core {
     /// Serves one feed.
     pub(super) async fn feed(
@@ -169,10 +181,7 @@ impl Core {
                     continue;
                 }
             };
-            let Some(Ok(v1::FeedUp {
-                message: Some(message),
-            })) = received
-            else {
+            let Some(message) = message_of(received) else {
                 return;
             };
             // Nothing is applied after the decision to close the connection, or to take the
@@ -181,18 +190,18 @@ impl Core {
                 let _gone = answers.send(Ok(fenced(NOT_ACCEPTED))).await;
                 return;
             }
-            match self
-                .feed_message(account, owner, message, &mut unacknowledged)
-                .await
-            {
-                Ok(None) => {}
-                Ok(Some(answer)) => {
+            match self.feed_message(account, owner, message, &mut unacknowledged) {
+                Step::Done => {}
+                Step::Discovered(discovery) => {
+                    Box::pin(self.discovered(account, *discovery)).await;
+                }
+                Step::Answer(answer) => {
                     let last = matches!(answer.message, Some(v1::feed_down::Message::Fenced(_)));
                     if !answers.send(Ok(answer)).await || last {
                         return;
                     }
                 }
-                Err(why) => {
+                Step::Broken(why) => {
                     Audit::new("feed", &format!("agent/{}", session.agent))
                         .with("account", &account.name)
                         .with("why", &why)
@@ -216,36 +225,40 @@ impl Core {
         account.apply(owner, batch)
     }
 
-    async fn feed_message(
-        self: &Arc<Self>,
-        account: &Arc<Account>,
+    /// Takes a message, as far as that needs no waiting.
+    fn feed_message(
+        &self,
+        account: &Account,
         owner: &Owner,
         message: v1::feed_up::Message,
         unacknowledged: &mut Unacknowledged,
-    ) -> Result<Option<v1::FeedDown>, String> {
+    ) -> Step {
         match message {
             v1::feed_up::Message::Batch(batch) => match self.apply(account, owner, &batch) {
                 Outcome::Acknowledge(ack) => {
                     unacknowledged.add(ack, &batch);
-                    Ok(None)
+                    Step::Done
                 }
-                Outcome::Resume(resume) => Ok(Some(attached(vec![resume]))),
-                Outcome::Fenced => Ok(Some(fenced(NOT_THE_OWNER))),
-                Outcome::Broken(why) => Err(why),
+                Outcome::Resume(resume) => Step::Answer(attached(vec![resume])),
+                Outcome::Fenced => Step::Answer(fenced(NOT_THE_OWNER)),
+                Outcome::Broken(why) => Step::Broken(why),
             },
             v1::feed_up::Message::Streams(streams) => {
                 match account.change_streams(owner, &streams) {
-                    Ok(resumes) => Ok(Some(attached(resumes))),
-                    Err(_) => Ok(Some(fenced(NOT_THE_OWNER))),
+                    Ok(resumes) => Step::Answer(attached(resumes)),
+                    Err(_) => Step::Answer(fenced(NOT_THE_OWNER)),
                 }
             }
-            v1::feed_up::Message::Discovery(discovery) => {
-                Box::pin(self.discovered(account, discovery)).await;
-                Ok(None)
-            }
-            v1::feed_up::Message::Attach(_) => Err("a second attach".to_owned()),
+            v1::feed_up::Message::Discovery(discovery) => Step::Discovered(Box::new(discovery)),
+            v1::feed_up::Message::Attach(_) => Step::Broken("a second attach".to_owned()),
         }
     }
+}
+
+/// The message, unless the stream has ended. A future has room, for as long as an arm waits, for
+/// what it takes apart itself.
+fn message_of(received: Option<Result<v1::FeedUp, Status>>) -> Option<v1::feed_up::Message> {
+    received?.ok()?.message
 }
 
 async fn due_at(due: Option<Instant>) {

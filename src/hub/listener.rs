@@ -12,6 +12,7 @@ use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 use tokio_util::future::FutureExt as _;
 use tokio_util::sync::CancellationToken;
@@ -162,7 +163,7 @@ fn serve(arrival: Arrival, core: Arc<Core>, routes: Routes, tasks: &Tasks) {
     let figures = Arc::clone(&core.figures);
     // Each step has a block of its own: a connection that is served for days does not keep the
     // room that its handshake, or another door, would need.
-    let shaking = Box::pin(async move { arrival.shake(&figures).await });
+    let shaking = Box::pin(async move { arrival.shake(&figures).await.map(Box::new) });
     tasks.spawn("connection", move |stop| async move {
         let Some(Some(connection)) = stop.run_until_cancelled(shaking).await else {
             return;
@@ -171,7 +172,7 @@ fn serve(arrival: Arrival, core: Arc<Core>, routes: Routes, tasks: &Tasks) {
             Door::Enrol => Box::pin(core.serve_enrol(connection, routes, own, stop)).await,
             Door::Data => {
                 if let Some(serving) = core.serve_data(connection, routes, own, stop) {
-                    Box::pin(serving).await;
+                    serving.await;
                 }
             }
             Door::Facade => Box::pin(core.serve_facade(connection, own, stop)).await,
@@ -261,13 +262,13 @@ impl Core {
     /// no room for it.
     fn serve_data(
         &self,
-        mut connection: Connection,
+        mut connection: Box<Connection>,
         routes: Routes,
         tasks: Tasks,
         stop: CancellationToken,
-    ) -> Option<impl Future<Output = ()> + Send + use<>> {
+    ) -> Option<Pin<Box<impl Future<Output = ()> + Send + use<>>>> {
         let (peer, listed) = self.admit(&mut connection, &tasks)?;
-        let Connection { stream, place, .. } = connection;
+        let Connection { stream, place, .. } = *connection;
         let extension = peer.clone();
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(extension.clone());
@@ -278,7 +279,8 @@ impl Core {
             Box::pin(http2(&tasks).serve_connection(TokioIo::new(stream), service))
         });
         let expiry = self.until(peer.verified.not_after());
-        Some(async move {
+        // In its block before it is looked at: who awaits it would have room for it as well.
+        Some(Box::pin(async move {
             let _until_closed = (listed, place);
             let why = end(serving, &peer.kill, expiry, &stop, |serving| {
                 serving.graceful_shutdown();
@@ -287,12 +289,12 @@ impl Core {
             peer.closed.cancel();
             tasks.cancel();
             tracing::debug!(agent = peer.name(), why, "agent connection closed");
-        })
+        }))
     }
 
     async fn serve_enrol(
         self: Arc<Self>,
-        connection: Connection,
+        connection: Box<Connection>,
         routes: Routes,
         tasks: Tasks,
         stop: CancellationToken,
@@ -309,7 +311,7 @@ impl Core {
             .max_concurrent_streams(4)
             .serve_connection(TokioIo::new(connection.stream), service);
         // Enrolment is two calls; nobody needs the connection for longer.
-        let expiry = tokio::time::sleep_until(tokio::time::Instant::now() + ENROL_CONNECTION);
+        let expiry = Instant::now() + ENROL_CONNECTION;
         let never = CancellationToken::new();
         let end = end(Box::pin(serving), &never, expiry, &stop, |serving| {
             serving.graceful_shutdown();
@@ -320,7 +322,7 @@ impl Core {
 
     async fn serve_facade(
         self: Arc<Self>,
-        mut connection: Connection,
+        mut connection: Box<Connection>,
         tasks: Tasks,
         stop: CancellationToken,
     ) {
@@ -387,10 +389,10 @@ impl Core {
         tasks.cancel();
     }
 
-    /// Ends at `time`.
-    fn until(&self, time: std::time::SystemTime) -> tokio::time::Sleep {
+    /// When `time` is.
+    fn until(&self, time: std::time::SystemTime) -> Instant {
         let left = time.duration_since(self.clock.now()).unwrap_or_default();
-        tokio::time::sleep_until(tokio::time::Instant::now() + left)
+        Instant::now() + left
     }
 }
 
@@ -461,13 +463,14 @@ fn http2(tasks: &Tasks) -> hyper::server::conn::http2::Builder<Bound> {
 async fn end<C, E>(
     mut serving: Pin<Box<C>>,
     kill: &CancellationToken,
-    expiry: tokio::time::Sleep,
+    expiry: Instant,
     drain: &CancellationToken,
     shut_down: impl Fn(Pin<&mut C>),
 ) -> &'static str
 where
     C: Future<Output = Result<(), E>>,
 {
+    let expiry = tokio::time::sleep_until(expiry);
     tokio::pin!(expiry);
     let mut draining = false;
     loop {
