@@ -31,8 +31,9 @@ pub const FILE: &str = "sortie.redb";
 const COPY_BYTES: usize = 8 * 1024 * 1024;
 
 /// Bytes of the file that the engine keeps in memory; its own default is a gigabyte. The views
-/// hold what is asked for, so this only has to carry the writing.
-const CACHE_BYTES: usize = 16 * 1024 * 1024;
+/// hold what is asked for, so this only has to carry the writing, and sixteen times as much did not
+/// make that faster. It fills with every page that was ever written, those that are gone included.
+const CACHE_BYTES: usize = 2 * 1024 * 1024;
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const REGISTRY: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("registry");
