@@ -35,13 +35,45 @@ const BURST_PER_SESSION: usize = 128 * 1024;
 /// Fewer bytes of changes at once are such a pause.
 const QUIET: usize = 256 * 1024;
 
+/// After this many such pauses in a row, half a minute, what a burst set off has happened as well:
+/// stores, first heartbeats, answers to them.
+const SETTLED: u32 = 120;
+
+/// Tells when free memory is worth giving back.
+#[derive(Debug, Default)]
+struct Burst {
+    bytes: usize,
+    /// Pauses until it has settled; none if there was no burst.
+    settling: u32,
+}
+
+impl Burst {
+    fn add(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    /// Whether a burst has ended with this round, or has settled: what a first sync inflated,
+    /// compressed and wrote is half as much again as what stays.
+    const fn is_over(&mut self, quiet: bool) -> bool {
+        if quiet && self.bytes >= BURST {
+            (self.bytes, self.settling) = (0, SETTLED);
+            return true;
+        }
+        if self.settling == 0 {
+            return false;
+        }
+        self.settling = if quiet { self.settling - 1 } else { SETTLED };
+        self.settling == 0
+    }
+}
+
 impl Core {
     /// Stores changes until told to stop, and once more then.
     pub(super) async fn checkpoints(self: Arc<Self>, stop: CancellationToken) {
         let mut tick = tokio::time::interval(EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut round, mut failing) = (0, false);
-        let (mut burst, mut sessions) = (0_usize, 0);
+        let (mut burst, mut sessions) = (Burst::default(), 0);
         loop {
             let stopped = tokio::select! {
                 () = stop.cancelled() => true,
@@ -56,7 +88,7 @@ impl Core {
                 .sum();
             if stopped || round >= ROUNDS || bytes >= BYTES {
                 round = 0;
-                burst = burst.saturating_add(bytes);
+                burst.add(bytes);
                 let stored = self.checkpoint().await;
                 if stored.is_ok() {
                     let now = unix_seconds(self.clock.now());
@@ -66,10 +98,8 @@ impl Core {
             }
             let here = self.sessions.count();
             let came = here.saturating_sub(mem::replace(&mut sessions, here));
-            burst = burst.saturating_add(came.saturating_mul(BURST_PER_SESSION));
-            // What a first sync inflated, compressed and wrote is half as much again as what stays.
-            if burst >= BURST && bytes < QUIET && came == 0 {
-                burst = 0;
+            burst.add(came.saturating_mul(BURST_PER_SESSION));
+            if burst.is_over(bytes < QUIET && came == 0) {
                 let freed = secret::return_free_pages();
                 tracing::debug!(freed, "a burst is over; free memory was given back");
             }
@@ -142,5 +172,23 @@ fn report(outcome: Result<(), StoreError>, failing: &mut bool) {
             *failing = true;
         }
         Ok(()) | Err(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_given_back_after_a_burst_and_once_more_when_it_has_settled() {
+        let mut burst = Burst::default();
+        burst.add(BURST);
+        assert!(!burst.is_over(false));
+        assert!(burst.is_over(true));
+        let rounds = |burst: &mut Burst| (0..3 * SETTLED).filter(|_| burst.is_over(true)).count();
+        assert!(!burst.is_over(false));
+        assert_eq!(rounds(&mut burst), 1);
+        burst.add(BURST - 1);
+        assert_eq!(rounds(&mut burst), 0);
     }
 }
