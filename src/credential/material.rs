@@ -11,6 +11,7 @@ use secrecy::ExposeSecret;
 
 use super::certificate::ends_at;
 use super::{Auth, Proxy, Server};
+use crate::secret::clear_traces;
 
 /// What is needed to speak to one API server: where it is, whom to trust, who is asking.
 ///
@@ -96,6 +97,14 @@ impl Credential {
     /// HMAC-SHA-256 of everything that makes a connection differ. A token file counts by its path:
     /// it is read per request.
     pub(super) fn fingerprint(&self, key: &hmac::Key) -> Fingerprint {
+        let digest = self.digest(key);
+        // What of a token did not fill a block stands in the context, and wherever that was moved.
+        clear_traces();
+        digest
+    }
+
+    #[inline(never)]
+    fn digest(&self, key: &hmac::Key) -> Fingerprint {
         let mut context = hmac::Context::with_key(key);
         let mut add = |part: &[u8]| {
             context.update(&part.len().to_le_bytes());
