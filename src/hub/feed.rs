@@ -206,6 +206,10 @@ impl Core {
                         .with("account", &account.name)
                         .with("why", &why)
                         .refuse("Malformed");
+                    // Until its agent feeds it again, nobody may take it for up to date.
+                    if account.owner().as_ref() == Some(owner) {
+                        self.release(session, &account.name);
+                    }
                     let _gone = answers.send(Err(Status::invalid_argument(why))).await;
                     return;
                 }

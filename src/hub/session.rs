@@ -442,7 +442,7 @@ impl Core {
     }
 
     /// Takes an account from an instance that does not serve it any more.
-    fn release(self: &Arc<Self>, session: &Session, name: &str) {
+    pub(super) fn release(self: &Arc<Self>, session: &Session, name: &str) {
         if let Some(account) = self.accounts.get(name)
             && account.release(&session.agent, session.instance)
         {

@@ -7,13 +7,16 @@ use sortie::wire::v1;
 use sortie::wire::v1::feed_down::Message as Down;
 use sortie::wire::v1::session_server::Session;
 use tokio::sync::mpsc;
+use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::support::between::{self, Between};
 use crate::support::double::{Double, Settings};
-use crate::support::eventually::eventually;
+use crate::support::eventually::{eventually, eventually_async};
+
 use crate::support::fake::Fake;
+use crate::support::sortie::http_get;
 use crate::support::stand::{self, Plan, account_yaml};
 
 /// The account that is taken away, and given back.
@@ -35,6 +38,48 @@ async fn a_feed_that_the_hub_does_not_accept_ends_by_itself() {
         "{first:?}"
     );
     let decision = session.offer(AWAY, "uid-2").await;
+    assert_eq!(decision.admission(), v1::Admission::Accepted);
+}
+
+#[tokio::test]
+async fn a_feed_that_makes_no_sense_ends_by_itself_and_its_account_counts_as_away() {
+    let hub = stand::hub("24h").await;
+    let agent = Fake::enrol(&hub, "lab", &[STAYS]).await;
+    let mut session = agent.hello(1).await.unwrap();
+    session.offer(STAYS, "uid-1").await;
+    let attach = v1::Attach {
+        session: session.id.clone(),
+        account: STAYS.to_owned(),
+        generation: 1,
+        cluster_uid: "uid-1".to_owned(),
+        policy_digest: vec![1; 32].into(),
+        streams: Vec::new(),
+    };
+    let message = Some(v1::feed_up::Message::Attach(attach));
+    let twice = [
+        v1::FeedUp {
+            message: message.clone(),
+        },
+        v1::FeedUp { message },
+    ];
+    let open = tokio_stream::iter(twice).chain(tokio_stream::pending());
+    let mut down = session.client.feed(open).await.unwrap().into_inner();
+    let first = down.message().await.unwrap().unwrap();
+    assert!(
+        matches!(first.message, Some(Down::Attached(_))),
+        "{first:?}"
+    );
+    let refused = down.message().await.unwrap_err();
+    assert!(refused.message().contains("a second attach"), "{refused}");
+    let metrics = hub.address("metrics").await;
+    eventually_async("nobody feeds the account", async || {
+        let text = http_get(metrics, "/metrics").await?;
+        let away = format!("sortie_hub_account_connected{{account=\"{STAYS}\"}} 0");
+        text.contains(&away).then_some(())
+    })
+    .await;
+    // The link goes on.
+    let decision = session.offer(STAYS, "uid-1").await;
     assert_eq!(decision.admission(), v1::Admission::Accepted);
 }
 
