@@ -14,7 +14,6 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::support::between::{self, Between};
 use crate::support::double::{Double, Settings};
 use crate::support::eventually::{eventually, eventually_async};
-
 use crate::support::fake::Fake;
 use crate::support::sortie::http_get;
 use crate::support::stand::{self, Plan, account_yaml};
