@@ -249,7 +249,8 @@ pub(super) async fn read_file(path: &Path, max: usize) -> std::io::Result<Zeroiz
     let path = path.to_owned();
     let reading = tokio::task::spawn_blocking(move || {
         let bytes = read_blocking(&path, max);
-        // Bytes that the standard library reads to see whether that was all, and what copies went through.
+        // Bytes that the standard library reads to see whether that was all, and what copies went
+        // through.
         clear_traces();
         bytes
     });

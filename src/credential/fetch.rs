@@ -47,9 +47,9 @@ pub trait Engine: fmt::Debug + Send + Sync {
     /// Whether the store can be reached and works; no credential is sent.
     fn probe(&self) -> Asking<'_, ()>;
 
-    /// Ends when the store has another version than `version`, which is empty if it had none; `None` where it does not tell, and
-    /// has to be asked from time to time. What it asks for meanwhile takes one of `places`, like
-    /// every errand; what it only listens to takes none.
+    /// Ends when the store has another version than `version`, which is empty if it had none;
+    /// `None` where it does not tell, and has to be asked from time to time. What it asks for
+    /// meanwhile takes one of `places`, like every errand; what it only listens to takes none.
     fn changed<'a>(
         &'a self,
         _reference: &'a Reference,

@@ -274,12 +274,9 @@ impl Link {
         if !self.shared.has_decided(&self.welcome.session) {
             return;
         }
-        let (feeds, decisions) = (self.shared.feeds.borrow(), self.shared.decisions());
-        let decisions = decisions.borrow();
-        self.carried.follow(&feeds, |account| {
-            let decision = decisions.get(account);
-            decision.is_some_and(|decision| decision.admission == v1::Admission::Accepted)
-        });
+        let feeds = self.shared.feeds.borrow();
+        self.carried
+            .follow(&feeds, |account| self.shared.is_accepted(account));
     }
 
     // ------------------------------------------------------------ operations

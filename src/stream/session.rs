@@ -104,6 +104,13 @@ impl Shared {
         *decided.unwrap_or_else(PoisonError::into_inner) == session
     }
 
+    /// Whether the hub takes the feed of an account, by its last decision.
+    pub(super) fn is_accepted(&self, account: &str) -> bool {
+        let decisions = self.decisions.borrow();
+        let decision = decisions.get(account);
+        decision.is_some_and(|decision| decision.admission == v1::Admission::Accepted)
+    }
+
     pub(super) fn hello(&self, generation: u64) -> v1::AgentHello {
         v1::AgentHello {
             versions: wire::VERSIONS.to_vec(),

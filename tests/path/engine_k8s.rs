@@ -213,6 +213,20 @@ fn stand_plan(accounts: &[&str], yaml: String, folder: &Path) -> Plan {
     }
 }
 
+/// A stand whose account `shop` has its kubeconfig in the Secret `shop`, which the engine reads as a
+/// `ServiceAccount` of its own, from a kubeconfig in `folder`; and that one's token.
+async fn stand_of_shop(cluster: &Cluster, namespace: &str, folder: &Path) -> (Stand, String) {
+    let api = cluster.api();
+    let reader = account(&api, namespace, "reader", &on_shop(&["get", "watch"])).await;
+    let path = folder.join("engine.kubeconfig");
+    fs::write(&path, kubeconfig(cluster, &reader)).expect("written");
+    let yaml = format!(
+        "  - name: shop\n    credential: {{ secret: \"encryptedFile:k8s!n:Shop!k:config!ns:{namespace}\" }}\n"
+    );
+    let stand = Stand::start(stand_plan(&["shop"], yaml, folder)).await;
+    (stand, reader)
+}
+
 /// A new Service comes through the hub.
 pub(crate) async fn streams(stand: &Stand, api: &Api, namespace: &str, account: &str) {
     let client = Client::read(
@@ -265,15 +279,8 @@ async fn an_account_streams_from_a_secret_and_uses_the_new_one_after_a_change() 
     let second = api.token(&namespace, "second", &json!({})).await;
     let text = kubeconfig(cluster, &first);
     create_secret(&api, &namespace, "shop", &[("config", &text)]).await;
-    let reader = account(&api, &namespace, "reader", &on_shop(&["get", "watch"])).await;
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("engine.kubeconfig");
-    fs::write(&path, kubeconfig(cluster, &reader)).unwrap();
-
-    let yaml = format!(
-        "  - name: shop\n    credential: {{ secret: \"encryptedFile:k8s!n:Shop!k:config!ns:{namespace}\" }}\n"
-    );
-    let stand = Stand::start(stand_plan(&["shop"], yaml, folder.path())).await;
+    let (stand, reader) = stand_of_shop(cluster, &namespace, folder.path()).await;
     streams(&stand, &api, &namespace, "shop").await;
 
     let text = kubeconfig(cluster, &second);
@@ -313,14 +320,8 @@ async fn a_secret_that_is_gone_or_of_no_use_is_left_alone_until_it_changes() {
     let namespace = api.namespace("gone").await;
     let good = fs::read_to_string(&cluster.kubeconfig).unwrap();
     create_secret(&api, &namespace, "shop", &[("config", &good)]).await;
-    let reader = account(&api, &namespace, "reader", &on_shop(&["get", "watch"])).await;
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("engine.kubeconfig");
-    fs::write(&path, kubeconfig(cluster, &reader)).unwrap();
-    let yaml = format!(
-        "  - name: shop\n    credential: {{ secret: \"encryptedFile:k8s!n:Shop!k:config!ns:{namespace}\" }}\n"
-    );
-    let stand = Stand::start(stand_plan(&["shop"], yaml, folder.path())).await;
+    let (stand, _reader) = stand_of_shop(cluster, &namespace, folder.path()).await;
 
     let secret = format!("/api/v1/namespaces/{namespace}/secrets/shop");
     let by_reader = format!("system:serviceaccount:{namespace}:reader");

@@ -233,10 +233,7 @@ impl Session for Fickle {
         request: Request<Streaming<v1::FeedUp>>,
     ) -> Result<Response<Self::FeedStream>, Status> {
         let mut up = request.into_inner();
-        let first = up.message().await?.and_then(|first| first.message);
-        let Some(v1::feed_up::Message::Attach(attach)) = first else {
-            panic!("{first:?}");
-        };
+        let attach = between::attach_of(&mut up).await?;
         self.seen().attached.push(attach.account.clone());
         let (down, receiver) = mpsc::channel(16);
         let say = |message| {

@@ -17,11 +17,12 @@ use sortie::identity::{
 };
 use sortie::limits;
 use sortie::tasks::Tasks;
+use sortie::wire::v1;
 use sortie::wire::v1::session_server::{Session, SessionServer};
 use tokio::net::TcpListener;
 use tokio_stream::Stream;
-use tonic::Status;
 use tonic::service::Routes;
+use tonic::{Status, Streaming};
 use tower::Service as _;
 
 /// The trust domain of `stand::hub_yaml`.
@@ -32,6 +33,15 @@ const TTL: Duration = Duration::from_hours(1);
 
 /// What a hub sends down a stream.
 pub(crate) type Down<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// The attach with which an agent opens a feed.
+pub(crate) async fn attach_of(up: &mut Streaming<v1::FeedUp>) -> Result<v1::Attach, Status> {
+    let first = up.message().await?.and_then(|first| first.message);
+    match first {
+        Some(v1::feed_up::Message::Attach(attach)) => Ok(attach),
+        other => panic!("{other:?}"),
+    }
+}
 
 /// A listener that runs.
 pub(crate) struct Between {

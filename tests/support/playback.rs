@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::between::Down;
+use super::between::{Down, attach_of};
 use super::recording::Recording;
 
 /// A hub that says what was recorded, each message once the agent has said what came before it.
@@ -186,10 +186,7 @@ impl Session for Playback {
         request: Request<Streaming<v1::FeedUp>>,
     ) -> Result<Response<Self::FeedStream>, Status> {
         let mut up = request.into_inner();
-        let first = up.message().await?.and_then(|first| first.message);
-        let Some(v1::feed_up::Message::Attach(attach)) = first else {
-            panic!("{first:?}");
-        };
+        let attach = attach_of(&mut up).await?;
         // Of another shape, the recorded answer would be about other streams.
         assert_eq!(shape(&attach), shape(&self.recorded_attach()));
         let (down, receiver) = mpsc::channel(16);
