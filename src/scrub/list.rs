@@ -177,14 +177,13 @@ impl ListScanner {
         let mut reader = Reader::new(filled.get(key.clone()).unwrap_or_default())?;
         let name = reader.string()?;
         let name = reader.decoded_key(name);
-        if name.as_ref() == b"items" {
-            if std::mem::replace(&mut self.seen_items, true) {
-                return Err(Flaw::Duplicate);
-            }
-            if filled.get(start) == Some(&b'[') {
-                self.phase = Phase::Items;
-                return Ok(ListStep::ItemsBegin { consume: start + 1 });
-            }
+        let is_items = name.as_ref() == b"items";
+        if is_items && self.seen_items {
+            return Err(Flaw::Duplicate);
+        }
+        if is_items && filled.get(start) == Some(&b'[') {
+            (self.phase, self.seen_items) = (Phase::Items, true);
+            return Ok(ListStep::ItemsBegin { consume: start + 1 });
         }
         let Some(end) = self.value_end(filled, start)? else {
             return Ok(ListStep::More);
@@ -195,8 +194,11 @@ impl ListScanner {
                 return Err(Flaw::Duplicate);
             }
             self.end = Some(list_metadata(value)?);
-        } else if name.as_ref() == b"items" && value != b"null" {
-            return Err(Flaw::Shape);
+        } else if is_items {
+            if value != b"null" {
+                return Err(Flaw::Shape);
+            }
+            self.seen_items = true;
         }
         self.comma_due = true;
         Ok(ListStep::Member {

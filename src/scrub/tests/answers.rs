@@ -106,6 +106,13 @@ fn a_list_is_filtered_item_by_item() {
 }
 
 #[test]
+fn a_list_without_items_may_say_null_and_may_be_cut_there() {
+    let list = json!({ "kind": "SecretList", "apiVersion": "v1", "items": null, "metadata": {} });
+    let expected = json!({ "kind": "SecretList", "apiVersion": "v1", "metadata": {} });
+    assert_eq!(filtered(LIST, 200, &list), expected);
+}
+
+#[test]
 fn items_leave_before_the_list_has_ended() {
     let target = Target::parse("GET", LIST).unwrap();
     let mut filter = AnswerFilter::new(rules(), &target, 200, None).unwrap();
