@@ -20,11 +20,20 @@ pub(super) enum Change {
 }
 
 impl Change {
-    fn weight(&self) -> usize {
+    const fn object(&self) -> &Arc<Object> {
         match self {
-            Self::Put { after, .. } => after.weight(),
-            Self::Delete(object) => object.weight(),
+            Self::Put { after, .. } => after,
+            Self::Delete(object) => object,
         }
+    }
+
+    fn weight(&self) -> usize {
+        self.object().weight()
+    }
+
+    /// The version that a watch tells with it.
+    fn told(&self) -> ResourceVersion {
+        self.object().identity().resource_version
     }
 }
 
@@ -87,16 +96,22 @@ impl History {
     /// The position from which a client reads on that knows the state at `version`.
     ///
     /// Versions grow within a stream, but not between streams. A client whose last event was one
-    /// at exactly `version` has seen what was applied before it, whatever its version; any other
+    /// told at exactly `version` has seen what was applied to its stream before it; any other
     /// version was given out as the lowest of all streams, so what is unknown is newer. All entries
-    /// of a stream's first snapshot have the snapshot's version, and are known together.
+    /// of a snapshot's end that were not told as of their own version have the snapshot's, and are
+    /// known together.
     pub(super) fn after(&self, version: ResourceVersion, of: impl Fn(&Scope) -> bool) -> u64 {
-        let of_these = |entry: &Entry| of(&entry.scope);
-        let newer = |entry: &Entry| of_these(entry) && entry.version > version;
-        let exact = |entry: &Entry| of_these(entry) && entry.version == version;
-        let newer = self.entries.iter().position(newer);
-        let after_exact = self.entries.iter().rposition(exact).map(|at| at + 1);
-        let skip = match (newer, after_exact) {
+        let mut entries = self.entries.iter().enumerate();
+        let told = entries.find(|(_, entry)| of(&entry.scope) && entry.change.told() == version);
+        let is_seen = |at: usize, entry: &Entry| {
+            told.is_some_and(|(last, told)| at <= last && entry.scope == told.scope)
+        };
+        let newer = |(at, entry): (usize, &Entry)| {
+            of(&entry.scope) && entry.version > version && !is_seen(at, entry)
+        };
+        let newer = self.entries.iter().enumerate().position(newer);
+        let after_told = told.map(|(at, _)| at + 1);
+        let skip = match (newer, after_told) {
             (Some(newer), Some(after)) => newer.min(after),
             (Some(at), None) | (None, Some(at)) => at,
             (None, None) => self.entries.len(),

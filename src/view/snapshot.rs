@@ -72,6 +72,7 @@ impl Kind {
             .iter()
             .any(|object| object.identity().resource_version <= before)
             || (!gone.is_empty() && version <= before);
+        let newest = puts.last().map(|object| object.identity().resource_version);
         for object in puts {
             ledger.remove(object.weight());
             let at = if first {
@@ -81,9 +82,8 @@ impl Kind {
             };
             self.replace(scope, object, at, ledger);
         }
-        for name in gone {
-            self.remove(scope, &name, version, ledger);
-        }
+        let told = newest.unwrap_or(before).max(before);
+        self.remove_unseen(scope, gone, told, version, ledger);
         if let Some(stream) = self.streams.get_mut(scope) {
             stream.complete = true;
             stream.interrupted = None;
@@ -99,6 +99,27 @@ impl Kind {
         self.keep_within(ledger);
         self.notify();
         SnapshotEnd::Applied
+    }
+}
+
+impl Kind {
+    /// Takes away what a snapshot at `version` did not name. Each is told as of a version of its
+    /// own, after `told`, as long as there are so many: a watch that is cut between two of them goes
+    /// on with the next.
+    fn remove_unseen(
+        &mut self,
+        scope: &Scope,
+        gone: Vec<Name>,
+        told: ResourceVersion,
+        version: ResourceVersion,
+        ledger: &mut Ledger,
+    ) {
+        let mut left = gone.len() as u64;
+        for name in gone {
+            left -= 1;
+            let own = ResourceVersion(version.0.saturating_sub(left));
+            self.remove(scope, &name, own.max(told), version, ledger);
+        }
     }
 }
 

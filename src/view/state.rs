@@ -209,7 +209,7 @@ impl Kind {
         let known = known.is_some_and(|known| is_of_the_past(known.identity(), identity));
         let version = identity.resource_version;
         if known {
-            self.remove(scope, &name, version, ledger);
+            self.remove(scope, &name, version, version, ledger);
         }
         self.advance(scope, version);
         if known {
@@ -256,8 +256,11 @@ impl Kind {
         let same = |before: &Arc<Object>| before.identity().uid == object.identity().uid;
         let before = match before {
             Some(before) if !same(&before) => {
-                let gone = Arc::new(before.at_version(object.identity().resource_version));
-                self.record(scope, version, Change::Delete(gone), ledger);
+                // As of an older version than what took its place: a watch that is cut between the
+                // two goes on with the other.
+                let earlier = ResourceVersion(version.0.saturating_sub(1));
+                let gone = Change::Delete(Arc::new(before.at_version(earlier)));
+                self.record(scope, version, gone, ledger);
                 None
             }
             before => before,
@@ -266,10 +269,13 @@ impl Kind {
         self.record(scope, version, Change::Put { before, after }, ledger);
     }
 
+    /// Takes an object away and tells the watchers, as of version `told`, that it is gone; who knows
+    /// the state at `version` knows of it.
     pub(super) fn remove(
         &mut self,
         scope: &Scope,
         name: &Name,
+        told: ResourceVersion,
         version: ResourceVersion,
         ledger: &mut Ledger,
     ) {
@@ -279,7 +285,7 @@ impl Kind {
         if let Some(object) = stream.objects.remove(name) {
             ledger.remove(object.weight());
             stream.soil(name.clone(), 0);
-            let gone = Arc::new(object.at_version(version));
+            let gone = Arc::new(object.at_version(told));
             self.record(scope, version, Change::Delete(gone), ledger);
         }
     }

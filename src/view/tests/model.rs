@@ -1,5 +1,7 @@
 //! Random events against a naive model.
 
+use futures_util::FutureExt as _;
+
 use super::*;
 
 /// What the random streams do: one of few names, under one of few uids.
@@ -10,7 +12,7 @@ enum Step {
     Delete(u8),
     Replay(u8),
     Bookmark,
-    /// The object is replaced unseen, then there is a snapshot.
+    /// Objects, one per bit, go or are replaced unseen, then there is a snapshot.
     Missed(u8, bool),
     Snapshot,
     LostEnd,
@@ -23,7 +25,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (0..4u8).prop_map(Step::Delete),
         2 => (0..20u8).prop_map(Step::Replay),
         1 => Just(Step::Bookmark),
-        1 => (0..4u8, any::<bool>()).prop_map(|(name, again)| Step::Missed(name, again)),
+        1 => (1..16u8, any::<bool>()).prop_map(|(names, again)| Step::Missed(names, again)),
         1 => Just(Step::Snapshot),
         1 => Just(Step::LostEnd),
     ];
@@ -75,13 +77,9 @@ impl Model {
                 }
             }
             Step::Bookmark => view.bookmark(stream, version(self.now)),
-            Step::Missed(name, again) => {
-                let name = format!("n{name}");
-                let at = self.next();
-                self.objects.remove(&name);
-                if *again {
-                    let new = identity(&name, &format!("uid-{at}"), at);
-                    self.objects.insert(name, (new, "t1".into()));
+            Step::Missed(names, again) => {
+                for name in (0..4).filter(|name| names >> name & 1 == 1) {
+                    self.miss(&format!("n{name}"), *again);
                 }
                 self.run(view, stream, &Step::Snapshot);
             }
@@ -95,6 +93,16 @@ impl Model {
                 self.list(view, stream, usize::MAX);
                 view.snapshot_end(stream, version(self.now));
             }
+        }
+    }
+
+    /// The object goes, and perhaps another takes its place.
+    fn miss(&mut self, name: &str, again: bool) {
+        let _deleted = self.next();
+        if self.objects.remove(name).is_some() && again {
+            let at = self.next();
+            let new = identity(name, &format!("uid-{at}"), at);
+            self.objects.insert(name.to_owned(), (new, "t1".into()));
         }
     }
 
@@ -125,22 +133,30 @@ fn selected(view: &View, selector: &Selector) -> (BTreeMap<String, u64>, Resourc
 
 /// Applies what a watcher is told, until it has nothing more to tell; false if it is gone.
 fn follow(watcher: &mut Watcher, known: &mut BTreeMap<String, u64>) -> bool {
-    use futures_util::FutureExt as _;
     loop {
-        let Some(event) = watcher.next().now_or_never() else {
-            return true;
-        };
-        match event {
-            Err(_) => return false,
-            Ok(Event::Added(object) | Event::Modified(object)) => {
-                let identity = object.identity();
-                known.insert(identity.name.clone(), identity.resource_version.0);
+        match watcher.next().now_or_never() {
+            None => return true,
+            Some(Err(_)) => return false,
+            Some(Ok(event)) => {
+                apply(event, known);
             }
-            Ok(Event::Deleted(object)) => {
-                known.remove(&object.identity().name);
-            }
-            Ok(Event::Bookmark(_)) => {}
         }
+    }
+}
+
+/// Applies an event; its version.
+fn apply(event: Event, known: &mut BTreeMap<String, u64>) -> ResourceVersion {
+    match event {
+        Event::Added(object) | Event::Modified(object) => {
+            let identity = object.identity();
+            known.insert(identity.name.clone(), identity.resource_version.0);
+            identity.resource_version
+        }
+        Event::Deleted(object) => {
+            known.remove(&object.identity().name);
+            object.identity().resource_version
+        }
+        Event::Bookmark(version) => version,
     }
 }
 
@@ -199,6 +215,32 @@ proptest! {
                 }
                 prop_assert_eq!(&known, &model.state(Some("t1")), "after {:?}", step);
             }
+        }
+    }
+
+    #[test]
+    fn a_watch_that_is_cut_after_each_event_tells_the_state(steps in steps()) {
+        let (view, _) = view();
+        let stream = key(Scope::Cluster);
+        snapshot(&view, &stream, &[], 1);
+        let mut model = Model { now: 1, objects: BTreeMap::new(), told: Vec::new() };
+        let everything = Selector::default;
+        let (mut known, mut from) = selected(&view, &everything());
+        for step in &steps {
+            model.run(&view, &stream, step);
+            // Each event at most twice; none would end where it begins.
+            for _ in 0..1000 {
+                let Ok(mut watcher) = view.watch(&pods(), None, everything(), From::Version(from))
+                else {
+                    (known, from) = selected(&view, &everything());
+                    break;
+                };
+                let Some(event) = watcher.next().now_or_never() else {
+                    break;
+                };
+                from = apply(event.unwrap(), &mut known);
+            }
+            prop_assert_eq!(&known, &model.state(None), "after {:?}", step);
         }
     }
 }

@@ -32,7 +32,7 @@ async fn a_watcher_sees_objects_enter_and_leave_its_selector() {
     let expected = [
         ("deleted", "1", 10),
         ("added", "1", 11),
-        ("deleted", "1", 12),
+        ("deleted", "1", 11),
         ("added", "9", 12),
         ("modified", "9", 13),
     ];
