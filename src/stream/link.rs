@@ -158,7 +158,6 @@ impl Link {
         let mut offers = self.shared.offers.clone();
         let mut feeds = self.shared.feeds.clone();
         let mut decisions = self.shared.decisions();
-        offers.mark_changed();
         feeds.mark_changed();
         let mut beat = tokio::time::interval(self.heartbeat());
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -166,6 +165,8 @@ impl Link {
         let closed = connection.closed();
         tokio::pin!(closed);
         let tasks = self.tasks.clone();
+        let up = self.up.clone();
+        let mut offers_are_due = true;
         let end = loop {
             tokio::select! {
                 biased;
@@ -188,7 +189,15 @@ impl Link {
                     self.carried.ended(&account, &end);
                     self.carry();
                 }
-                _ = offers.changed() => self.offer(&mut offers).await,
+                _ = offers.changed() => {
+                    offers.mark_unchanged();
+                    offers_are_due = true;
+                }
+                // A connection that is stuck must not keep the link from noticing its end.
+                Ok(place) = up.reserve(), if offers_are_due => {
+                    place.send(control(offered(&mut offers)));
+                    offers_are_due = false;
+                }
                 _ = feeds.changed() => {
                     feeds.borrow_and_update();
                     self.carry();
@@ -232,13 +241,6 @@ impl Link {
         };
         // A full queue means that the connection is stuck: the hub's silence will tell.
         let _full = self.up.try_send(control(Message::Heartbeat(beat)));
-    }
-
-    async fn offer(&self, offers: &mut watch::Receiver<Arc<Offers>>) {
-        let accounts = offers.borrow_and_update().values().cloned().collect();
-        let message = Message::Accounts(v1::AccountOffers { accounts });
-        // Fails only when the stream is gone, which the loop sees by itself.
-        let _gone = self.up.send(control(message)).await;
     }
 
     /// Takes a message of the hub; true if it has decided on the accounts.
@@ -287,6 +289,10 @@ impl Link {
             return self.refuse(dispatch.operation);
         }
         let operation = dispatch.operation.to_vec();
+        if self.running.contains_key(&operation) {
+            tracing::warn!("the hub sent an operation twice, which runs once");
+            return;
+        }
         let stop = CancellationToken::new();
         self.running.insert(operation.clone(), stop.clone());
         let (client, ended) = (self.client.clone(), ended.clone());
@@ -319,8 +325,10 @@ impl Link {
     async fn finish(mut self, end: LinkEnd) -> LinkEnd {
         self.carried.stop();
         if matches!(end, LinkEnd::Drained) {
-            let draining = Message::Draining(v1::Draining {});
-            let _gone = self.up.send(control(draining)).await;
+            // If even this does not fit, the connection is stuck, and nobody would hear it.
+            let _full = self
+                .up
+                .try_send(control(Message::Draining(v1::Draining {})));
             // The feeds were told to stop; what is left are operations.
             let _in_time = self.tasks.drain_after(DRAIN_OPERATIONS).await;
         }
@@ -328,6 +336,11 @@ impl Link {
         let _all_ended = self.tasks.drain(Duration::from_secs(1)).await;
         end
     }
+}
+
+fn offered(offers: &mut watch::Receiver<Arc<Offers>>) -> Message {
+    let accounts = offers.borrow_and_update().values().cloned().collect();
+    Message::Accounts(v1::AccountOffers { accounts })
 }
 
 const fn control(message: Message) -> v1::AgentControl {
