@@ -18,6 +18,12 @@ use crate::resource::{Identity, ResourceVersion};
 use crate::scrub;
 use crate::wire::v1;
 
+/// What an item takes beside its object, with names as long as they mostly are.
+const ITEM_BYTES: usize = 160;
+
+/// What of it are namespace, name and uid.
+const NAMES_BYTES: usize = 80;
+
 /// Something a stream has to tell.
 #[derive(Debug)]
 pub(super) enum Item {
@@ -58,7 +64,10 @@ impl Item {
             Self::Upsert(object) => object.bytes.as_bytes().len(),
             _ => 0,
         };
-        object + 160
+        let names = self.identity().map_or(0, |identity| {
+            identity.namespace.len() + identity.name.len() + identity.uid.len()
+        });
+        object + ITEM_BYTES + names.saturating_sub(NAMES_BYTES)
     }
 }
 

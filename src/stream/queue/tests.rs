@@ -84,6 +84,22 @@ fn bytes_are_counted_by_what_is_held_not_by_what_was_said() {
 }
 
 #[test]
+fn names_longer_than_usual_count() {
+    let queue = started();
+    let name = "n".repeat(1_000);
+    push(
+        &queue,
+        Item::Touch(Identity {
+            name,
+            ..identity(1, 10)
+        }),
+    );
+    assert!(queue.pending_bytes() > 1_000);
+    assert!(queue.next_batch(1, 1).is_some());
+    assert_eq!(queue.pending_bytes(), 0);
+}
+
+#[test]
 fn an_object_named_by_a_snapshot_stays_inside_it() {
     let queue = started();
     push(&queue, Item::SnapshotBegin);
