@@ -11,8 +11,9 @@ use futures_util::stream::{self, StreamExt as _};
 use tokio::sync::watch;
 
 use super::fan_out;
+use super::kinds::scopes;
 use super::uplink::server_name;
-use super::worker::{git_version, scopes};
+use super::worker::git_version;
 use super::{AccountSettings, Settings, bind};
 use crate::clock::SharedClock;
 use crate::cluster::{ApiRequest, Cluster, ClusterError, Reason, Transport};

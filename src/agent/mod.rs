@@ -22,6 +22,7 @@ mod certificate;
 mod check;
 mod evidence;
 mod fan_out;
+mod kinds;
 mod memory;
 mod metrics;
 mod operations;

@@ -8,6 +8,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::accounts::{Accounts, Status};
+use super::kinds::{Chosen, LeftOut, TOO_MANY_STREAMS, choose, discovery, scopes};
 use super::trial::{self, CREDENTIAL_REJECTED, Taken, Trial, told, without_credential};
 use super::{AccountSettings, certificate};
 use crate::clock::SharedClock;
@@ -16,8 +17,8 @@ use crate::credential::{Published, Store};
 use crate::entropy::SharedEntropy;
 use crate::fault::Chain;
 use crate::ops::{self, Kinds};
-use crate::policy::{AccountPolicy, AllowedKind, Level};
-use crate::resource::{Gvr, Scope};
+use crate::policy::{AccountPolicy, Level};
+use crate::resource::Gvr;
 use crate::retry::{Backoff, pause_unless};
 use crate::stream::{Feed, FeedSettings, Follow, Quota};
 use crate::tasks::Tasks;
@@ -370,7 +371,7 @@ impl Serving<'_> {
             ("uid", known.uid.clone()),
             ("version", git_version(&known.version)),
         ]);
-        self.follow_kinds(&known.found, &known.version);
+        let mut left_out = self.follow_kinds(&known.found, &known.version);
         self.worker
             .accounts
             .set_feed(&self.worker.settings.name, Some(Arc::clone(&self.feed)));
@@ -382,7 +383,7 @@ impl Serving<'_> {
         discover.reset();
         let mut version = known.version;
         loop {
-            self.tell_state(&facts, &credential.borrow(), &trial);
+            self.tell_state(&facts, &credential.borrow(), &trial, left_out.as_ref());
             tokio::select! {
                 () = stop.cancelled() => return Next::Stop,
                 changed = credential.changed() => {
@@ -411,7 +412,7 @@ impl Serving<'_> {
                 }
                 _ = discover.tick() => {
                     if let Some(known) = self.discover().await {
-                        self.follow_kinds(&known.found, &known.version);
+                        left_out = self.follow_kinds(&known.found, &known.version);
                         version = known.version;
                     } else {
                         tracing::debug!(bytes = version.len(), "kinds stay as they were");
@@ -423,7 +424,13 @@ impl Serving<'_> {
 
     /// ACTIVE once every stream has been read once, STALE while none can be; a failing engine does
     /// not end that.
-    fn tell_state(&self, facts: &BTreeMap<&str, String>, credential: &Published, trial: &Trial) {
+    fn tell_state(
+        &self,
+        facts: &BTreeMap<&str, String>,
+        credential: &Published,
+        trial: &Trial,
+        left_out: Option<&LeftOut>,
+    ) {
         let outage = self.feed.outage();
         let state = match (self.feed.is_ready(), &outage) {
             (true, None) => v1::AccountState::Active,
@@ -443,6 +450,9 @@ impl Serving<'_> {
             status.reason = reason.as_str();
             status.message.clone_from(&credential.message);
             status.next_retry = credential.next_try;
+        } else if let Some(left_out) = left_out {
+            status.reason = TOO_MANY_STREAMS;
+            status.message = left_out.to_string();
         }
         self.worker.tell(facts, &status);
     }
@@ -501,20 +511,12 @@ impl Serving<'_> {
         Next::GoOn
     }
 
-    /// Starts streams of kinds that came, ends those of kinds that went. A kind of a group that the
-    /// API server could not tell stays as it was.
-    fn follow_kinds(&self, found: &Discovery, version: &[u8]) {
+    /// Starts streams of kinds that came, ends those of kinds that went; what is left out.
+    fn follow_kinds(&self, found: &Discovery, version: &[u8]) -> Option<LeftOut> {
         let policy = &self.worker.policy;
         let before = Arc::clone(&self.kinds_now.borrow());
-        let is_told = |gvr: &Gvr| {
-            let group_is_told = !found.incomplete.contains(&gvr.api_version());
-            group_is_told || found.kinds.iter().any(|kind| kind.gvr == *gvr)
-        };
-        let stay = before.iter().filter(|(gvr, _)| !is_told(gvr));
-        let stay: Vec<AllowedKind> = stay.map(|(_, kind)| kind.clone()).collect();
-        let allowed = found.kinds.iter().filter_map(|kind| policy.allow(kind));
-        let ordered: Vec<AllowedKind> = allowed.chain(stay).collect();
-        let by_gvr = ordered
+        let Chosen { kinds, left_out } = choose(found, &before, policy);
+        let by_gvr = kinds
             .iter()
             .map(|kind| (kind.kind().gvr.clone(), kind.clone()));
         let allowed: Kinds = by_gvr.collect();
@@ -531,61 +533,9 @@ impl Serving<'_> {
                 }
             }
         }
-        self.feed
-            .set_discovery(discovery(&ordered, policy, version));
+        self.feed.set_discovery(discovery(&kinds, policy, version));
         self.kinds_now.send_replace(Arc::new(allowed));
-    }
-}
-
-/// Which streams a kind needs when the account is limited to `namespaces`.
-pub(super) fn scopes(kind: &AllowedKind, namespaces: &[String]) -> Vec<Scope> {
-    let limited = kind.kind().namespaced || kind.kind().gvr.is_namespaces();
-    if namespaces.is_empty() || !limited {
-        return vec![Scope::Cluster];
-    }
-    namespaces.iter().cloned().map(Scope::Namespace).collect()
-}
-
-fn discovery(allowed: &[AllowedKind], policy: &AccountPolicy, version: &[u8]) -> v1::Discovery {
-    let kinds = allowed.iter().map(|allowed| {
-        let kind = allowed.kind();
-        let subresources =
-            policy
-                .subresources(allowed)
-                .into_iter()
-                .map(|part| v1::DiscoveredSubresource {
-                    name: part.name,
-                    kind: part.kind,
-                    group: part.group,
-                    version: part.version,
-                    verbs: part.verbs,
-                });
-        let level = match allowed.level() {
-            Level::Cached => v1::Level::Cached,
-            Level::Live => v1::Level::Live,
-        };
-        v1::DiscoveredKind {
-            resource: Some(v1::Gvr {
-                group: kind.gvr.group.clone(),
-                version: kind.gvr.version.clone(),
-                resource: kind.gvr.resource.clone(),
-            }),
-            kind: kind.kind.clone(),
-            singular: kind.singular.clone(),
-            short_names: kind.short_names.clone(),
-            categories: kind.categories.clone(),
-            namespaced: kind.namespaced,
-            verbs: policy.verbs(allowed),
-            subresources: subresources.collect(),
-            level: level.into(),
-            masked: allowed.masked(),
-            preferred_version: kind.preferred_version,
-        }
-    });
-    v1::Discovery {
-        kinds: kinds.collect(),
-        version_json: version.to_vec().into(),
-        namespaces: policy.namespaces().to_vec(),
+        left_out
     }
 }
 

@@ -9,14 +9,15 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
-/// Reasons that stand in no enum: they are the hub's, or of a task that died.
-const OTHER_REASONS: [&str; 6] = [
+/// Reasons that stand in no enum: they are the hub's, a worker's, or of a task that died.
+const OTHER_REASONS: [&str; 7] = [
     "AccountTaken",
     "AgentAway",
     "ClusterChanged",
     "CredentialRejected",
     "Internal",
     "Revoked",
+    "TooManyStreams",
 ];
 
 fn read(path: &str) -> String {
