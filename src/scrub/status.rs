@@ -34,7 +34,10 @@ const OTHER_REASONS: [&str; 8] = [
 
 /// What admission webhooks answer with stands behind the first, what the policies of an API server do
 /// behind the second; either may quote the object.
-const DENIED: [&str; 2] = ["denied the request:", "denied request:"];
+const DENIED: [&str; 2] = ["denied the request", "denied request"];
+
+/// Causes whose messages are made of names only.
+const SAFE_CAUSE: &str = "FieldManagerConflict";
 
 /// Causes that are kept of one Status.
 const CAUSES: usize = 64;
@@ -100,21 +103,18 @@ pub(super) fn filter(json: &[u8]) -> Result<Vec<u8>, Flaw> {
     status.reason = status.reason.map(|reason| known(&reason).to_owned());
     let is_safe = |reason: &str| SAFE_REASONS.contains(&reason);
     let is_safe = status.reason.as_deref().is_some_and(is_safe);
-    if let Some(details) = &mut status.details {
-        details.causes.truncate(CAUSES);
-        for cause in &mut details.causes {
-            cause.message = cause
-                .message
-                .take()
-                .filter(|_| is_safe)
-                .map(without_webhook);
-            let is_word = |text: &String| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
-            cause.reason = cause.reason.take().filter(is_word);
-            cause.field = cause.field.take().map(path_only);
-        }
-    }
+    let denial = status.message.as_deref().and_then(end_of_denial);
+    status.details = match status.details.take() {
+        // The API server writes the message, and passes on what the webhook says besides.
+        Some(details) if denial.is_some() => Some(Details {
+            retry_after_seconds: details.retry_after_seconds,
+            ..Details::default()
+        }),
+        Some(details) => Some(without_values(details)),
+        None => None,
+    };
     status.message = match status.message.take() {
-        Some(message) if is_safe => Some(without_webhook(message)),
+        Some(message) if is_safe => Some(without_denial(message, denial)),
         Some(_) => Some(sentence(&status)),
         None => None,
     };
@@ -144,13 +144,30 @@ fn known(reason: &str) -> &'static str {
         .unwrap_or("Unknown")
 }
 
-fn without_webhook(mut message: String) -> String {
-    let found = DENIED
+fn without_values(mut details: Details) -> Details {
+    details.causes.truncate(CAUSES);
+    for cause in &mut details.causes {
+        let is_word = |text: &String| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        cause.reason = cause.reason.take().filter(is_word);
+        let is_safe = cause.reason.as_deref() == Some(SAFE_CAUSE);
+        cause.message = cause.message.take().filter(|_| is_safe);
+        cause.field = cause.field.take().map(path_only);
+    }
+    details
+}
+
+/// The end of the words that say that somebody else has refused the request, if it was that.
+fn end_of_denial(message: &str) -> Option<usize> {
+    let ends = DENIED
         .iter()
         .filter_map(|words| Some(message.find(words)? + words.len()));
-    if let Some(end) = found.min() {
+    ends.min()
+}
+
+fn without_denial(mut message: String, denial: Option<usize>) -> String {
+    if let Some(end) = denial {
         message.truncate(end);
-        message.push_str(" (text withheld)");
+        message.push_str(" (its text is withheld)");
     }
     message
 }

@@ -203,7 +203,7 @@ fn a_status_says_what_failed_without_quoting_it() {
     );
     assert_eq!(
         denied["message"],
-        "webhook \"w\" denied the request: (text withheld)"
+        "webhook \"w\" denied the request (its text is withheld)"
     );
     let by_policy = status(
         "Forbidden",
@@ -211,10 +211,50 @@ fn a_status_says_what_failed_without_quoting_it() {
     );
     assert_eq!(
         by_policy["message"],
-        "ValidatingAdmissionPolicy 'p' with binding 'b' denied request: (text withheld)"
+        "ValidatingAdmissionPolicy 'p' with binding 'b' denied request (its text is withheld)"
     );
     let strange = status(PLANTED, PLANTED);
     assert_eq!(strange["reason"], "Unknown");
+}
+
+#[test]
+fn what_a_webhook_says_besides_its_message_is_withheld() {
+    for reason in ["Forbidden", "Conflict", "Invalid", "TooManyRequests"] {
+        let body = json!({
+            "kind": "Status", "status": "Failure", "reason": reason, "code": 403,
+            "message": "admission webhook \"w\" denied the request without explanation",
+            "details": {
+                "name": PLANTED, "kind": PLANTED, "group": PLANTED, "uid": PLANTED,
+                "retryAfterSeconds": 7,
+                "causes": [{
+                    "reason": "FieldManagerConflict", "message": PLANTED, "field": PLANTED,
+                }],
+            },
+        });
+        let withheld = filtered(ONE, 403, &body);
+        assert_eq!(withheld["details"], json!({ "retryAfterSeconds": 7 }), "{reason}");
+    }
+}
+
+#[test]
+fn only_the_owners_of_conflicting_fields_are_told_of_causes() {
+    let conflict = |reason: &str, message: &str| {
+        let body = json!({
+            "kind": "Status", "status": "Failure", "reason": "Conflict", "code": 409,
+            "message": "Apply failed with 1 conflict: conflict with \"helm\": .data.a",
+            "details": { "causes": [{ "reason": reason, "message": message, "field": ".data.a" }] },
+        });
+        filtered(ONE, 409, &body)["details"]["causes"].clone()
+    };
+    let owner = "conflict with \"helm\" using v1";
+    assert_eq!(
+        conflict("FieldManagerConflict", owner),
+        json!([{ "reason": "FieldManagerConflict", "message": owner, "field": ".data.a" }])
+    );
+    assert_eq!(
+        conflict("FieldValueInvalid", PLANTED),
+        json!([{ "reason": "FieldValueInvalid", "field": ".data.a" }])
+    );
 }
 
 #[test]
