@@ -34,6 +34,7 @@ mod kubeconfig_users;
 mod kubeconfigs;
 mod kubectl;
 #[cfg(test)]
+mod ladder;
 mod leaks;
 mod matrix;
 #[cfg(test)]

@@ -232,7 +232,11 @@ fn what_a_webhook_says_besides_its_message_is_withheld() {
             },
         });
         let withheld = filtered(ONE, 403, &body);
-        assert_eq!(withheld["details"], json!({ "retryAfterSeconds": 7 }), "{reason}");
+        assert_eq!(
+            withheld["details"],
+            json!({ "retryAfterSeconds": 7 }),
+            "{reason}"
+        );
     }
 }
 

@@ -65,9 +65,11 @@ impl Watcher {
                 buffer.clear();
                 searched = 0;
                 self.event(refused, initial.is_some()).await?;
-                if !skip_line(body, &mut buffer).await? {
-                    return ended(initial.is_some(), &mut self.forced_ends);
+                if !skip_line(body, &mut buffer, self.pulse.silence()).await? {
+                    return ended(initial.is_some());
                 }
+                // What came behind it may be whole already.
+                continue;
             }
             let reading = tokio::time::timeout(self.pulse.silence(), body.read(&mut buffer));
             let read = tokio::select! {
@@ -77,10 +79,10 @@ impl Watcher {
             };
             let Ok(read) = read else {
                 self.silent();
-                return ended(initial.is_some(), &mut self.forced_ends);
+                return ended(initial.is_some());
             };
             if read? == 0 {
-                return ended(initial.is_some(), &mut self.forced_ends);
+                return ended(initial.is_some());
             }
         }
     }
@@ -219,9 +221,8 @@ impl Watcher {
 }
 
 /// A watch that ended: normal, unless its snapshot was not complete.
-fn ended(initial: bool, forced_ends: &mut u32) -> Result<(), Failure> {
+fn ended(initial: bool) -> Result<(), Failure> {
     if initial {
-        *forced_ends += 1;
         return Err(Failure::Broken(
             "the streaming list was ended before it was complete".into(),
         ));

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! resume from the hub's version ─▶ streaming list ─▶ list at resourceVersion=0 ─▶ paged list
-//!        ▲  410 ──────────────────────▲   2 forced ends ──▲         4xx, 5xx ──────▲
+//!                   410 ──────────────▲     4xx, or broken off twice ─▲──────────────▲
 //! ```
 //! A watch that ends is normal: it is opened again at the last version, which costs the API server
 //! nothing. Only 410 leads back to a snapshot.
@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::events::moved;
@@ -53,8 +54,11 @@ const WATCH_SECONDS: f64 = 1800.0;
 /// Objects per page of the last rung of the ladder.
 const PAGE: usize = 500;
 
-/// Forced ends of a streaming list after which a plain list is tried.
+/// Lists that broke off, in a row, after which the next way of listing is tried.
 const FORCED_ENDS: u32 = 2;
+
+/// A watch that ends sooner than this and told nothing new has not worked: the next one waits.
+const SHORT_WATCH: Duration = Duration::from_secs(1);
 
 /// Why a step ended without its result.
 #[derive(Debug)]
@@ -109,6 +113,9 @@ pub(super) struct Watcher {
     complete: bool,
     /// Whether only a snapshot tells what there is: nothing is known, or the known version expired.
     needs_snapshot: bool,
+    /// Whether the API server has begun to answer the snapshot.
+    answered: bool,
+    /// Snapshots in a row that were answered and not completed.
     forced_ends: u32,
     /// Lines in a row that could not be read.
     unreadable: u32,
@@ -152,6 +159,7 @@ impl Watcher {
             version: ResourceVersion::ZERO,
             complete: false,
             needs_snapshot: true,
+            answered: false,
             forced_ends: 0,
             unreadable: 0,
             rung,
@@ -211,15 +219,21 @@ impl Watcher {
         let entropy = Arc::clone(&self.shared.entropy);
         let mut backoff = Backoff::new(RETRY.0, RETRY.1, entropy);
         loop {
-            let step = if self.needs_snapshot {
+            let (since, version, lists) = (Instant::now(), self.version, self.needs_snapshot);
+            let step = if lists {
                 self.snapshot().await
             } else {
                 self.watch().await
             };
+            let short = since.elapsed() < SHORT_WATCH && self.version == version;
             match step {
                 Ok(()) => {
-                    backoff.reset();
                     self.stream.count(|counts| counts.resumed += 1);
+                    if !short {
+                        backoff.reset();
+                    } else if !lists && !backoff.wait(stop).await {
+                        return;
+                    }
                 }
                 Err(Failure::OtherEpoch) => return,
                 Err(_) if stop.is_cancelled() => return,
@@ -227,9 +241,12 @@ impl Watcher {
                     self.stream.count(|counts| counts.expired += 1);
                     self.needs_snapshot = true;
                     self.rung = Rung::StreamingList;
+                    if short && !backoff.wait(stop).await {
+                        return;
+                    }
                 }
                 Err(Failure::Unsupported(status)) if self.rung != Rung::PagedList => {
-                    self.descend(status);
+                    self.descend(&format!("the API server answered {status}"));
                     if !backoff.wait(stop).await {
                         return;
                     }
@@ -261,12 +278,12 @@ impl Watcher {
     }
 
     /// Goes one rung down the ladder.
-    fn descend(&mut self, status: u16) {
+    fn descend(&mut self, why: &str) {
         let next = match self.rung {
             Rung::StreamingList => Rung::List,
             Rung::List | Rung::PagedList => Rung::PagedList,
         };
-        tracing::debug!(stream = %self.stream.gvr, status, rung = ?next, "snapshot goes down a rung");
+        tracing::debug!(stream = %self.stream.gvr, why, rung = ?next, "snapshot goes down a rung");
         self.rung = next;
     }
 
@@ -346,6 +363,7 @@ impl Watcher {
             return Err(Failure::Broken("the API server does not answer".into()));
         };
         let answer = answer?;
+        self.answered = answer.status == 200;
         match answer.status {
             200 => Ok(answer.body),
             401 => Err(Failure::Cluster(ClusterError::Unauthorized)),

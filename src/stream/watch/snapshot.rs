@@ -20,9 +20,11 @@ impl Watcher {
             return Err(Failure::OtherEpoch);
         };
         let watchdog = turn.watchdog(&self.shared.feed, &self.stream);
-        if self.forced_ends >= FORCED_ENDS && self.rung == Rung::StreamingList {
-            self.rung = Rung::List;
+        if self.forced_ends >= FORCED_ENDS && self.rung != Rung::PagedList {
+            self.descend("the list broke off again and again");
+            self.forced_ends = 0;
         }
+        self.answered = false;
         self.stream.count(|counts| counts.snapshots += 1);
         // While a snapshot runs, versions of its objects are not what the stream has reached.
         self.complete = false;
@@ -35,6 +37,8 @@ impl Watcher {
             }
         };
         self.complete |= had;
+        let broke_off = matches!(step, Err(Failure::Broken(_) | Failure::Cluster(_)));
+        self.forced_ends += u32::from(broke_off && self.answered && self.needs_snapshot);
         step
     }
 

@@ -41,6 +41,10 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// How a request is made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
+    /// Lists break off amid their items, except pages; streaming lists are not served.
+    BrokenLists,
+    /// Watches end as soon as they have begun.
+    EmptyWatches,
     /// 200 and bytes that are no JSON.
     Garbage,
     /// 200 and lines that are no JSON, without an end.
@@ -249,6 +253,15 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Bo
         (Some(Fault::GarbageLines), _) => stream_body(stream::repeat(Bytes::from_static(
             b"{\"type\":\"ADDED\",<html>, not JSON\n",
         ))),
+        (Some(Fault::BrokenLists), Some(target)) if target.flag("sendInitialEvents") => {
+            status(StatusCode::BAD_REQUEST)
+        }
+        (Some(Fault::BrokenLists), Some(target))
+            if verb == "list" && !target.query.contains_key("limit") =>
+        {
+            json_body("{\"kind\":\"List\",\"metadata\":{\"resourceVersion\":\"1\"},\"items\":[")
+        }
+        (Some(Fault::EmptyWatches), Some(_)) if verb == "watch" => json_body(""),
         (Some(Fault::Huge(bytes)), Some(target)) => huge(&target, &verb, bytes),
         (Some(Fault::Status(code)), _) => {
             status(StatusCode::from_u16(code).expect("a fault has a valid status"))
