@@ -146,8 +146,16 @@ async fn prepare(
             let message = format!("the account does not offer `{}`", target.gvr);
             Failure::new(Kind::Policy, message)
         })?;
-    if let Decision::Deny(denial) = context.policy.permits(&target, &kind) {
-        return Err(Failure::new(Kind::Policy, denial.to_string()));
+    let content_type = headers::value(&head.headers, "content-type");
+    let policy = &context.policy;
+    let decisions = [
+        policy.permits(&target, &kind),
+        policy.permits_creation(&target, &kind, content_type),
+    ];
+    for decision in decisions {
+        if let Decision::Deny(denial) = decision {
+            return Err(Failure::new(Kind::Policy, denial.to_string()));
+        }
     }
     let query = head
         .target

@@ -13,6 +13,22 @@ const DEFAULT_SUBRESOURCES: [&str; 3] = ["scale", "status", "log"];
 /// Subresources that are upgraded connections: never tunnelled, whatever is configured.
 const TUNNELS: [&str; 4] = ["attach", "exec", "portforward", "proxy"];
 
+/// Kinds that an API server creates by an update of what is not there (group, resource): seen on a
+/// real one (`tests/path/creation.rs`). Those of a custom resource are not.
+pub const CREATED_BY_UPDATE: [(&str, &str); 11] = [
+    ("", "endpoints"),
+    ("", "events"),
+    ("", "limitranges"),
+    ("", "services"),
+    ("coordination.k8s.io", "leases"),
+    ("events.k8s.io", "events"),
+    ("node.k8s.io", "runtimeclasses"),
+    ("rbac.authorization.k8s.io", "clusterrolebindings"),
+    ("rbac.authorization.k8s.io", "clusterroles"),
+    ("rbac.authorization.k8s.io", "rolebindings"),
+    ("rbac.authorization.k8s.io", "roles"),
+];
+
 /// How a kind is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Level {
@@ -156,7 +172,8 @@ impl AccountPolicy {
     /// Whether the account may read `kind` at all, and how.
     ///
     /// `*` opens every kind except the masked ones; those must be named. A kind in both lists is
-    /// cached, unless the API server cannot watch it.
+    /// cached, unless the API server cannot watch it, or the rules limit its reads: the hub answers
+    /// from what is watched without asking them.
     pub fn allow(&self, kind: &Kind) -> Option<AllowedKind> {
         let masked = self.scrub.masked(&kind.gvr).is_some();
         let names = |patterns: &[KindPattern]| {
@@ -165,7 +182,8 @@ impl AccountPolicy {
         };
         let can = |verb: Verb| kind.verbs.iter().any(|known| known == verb.as_str());
         let cached = names(&self.cached);
-        let level = if cached && can(Verb::List) && can(Verb::Watch) {
+        let watches = can(Verb::List) && can(Verb::Watch) && self.reads_everywhere(kind);
+        let level = if cached && watches {
             Level::Cached
         } else if cached || names(&self.live) {
             Level::Live
@@ -207,6 +225,48 @@ impl AccountPolicy {
                 kind,
                 subresource: part.to_owned(),
             },
+        })
+    }
+
+    /// Whether a request may be sent on that creates what it names where that is not there: a
+    /// server-side apply, and an update of some kinds. API servers ask for `create` besides, but of
+    /// the agent's own credential.
+    pub fn permits_creation(
+        &self,
+        target: &Target,
+        allowed: &AllowedKind,
+        content_type: Option<&str>,
+    ) -> Decision {
+        if target.subresource.is_some() || !creates(target, content_type) {
+            return Decision::Allow;
+        }
+        let creation = Target {
+            verb: Verb::Create,
+            ..target.clone()
+        };
+        self.permits(&creation, allowed)
+    }
+
+    /// Whether the rules allow each read of `kind` in all namespaces of the account, or in none.
+    fn reads_everywhere(&self, kind: &Kind) -> bool {
+        let is_everywhere = |rule: &&OperationRule| {
+            let in_namespaces = kind.namespaced || kind.gvr.is_namespaces();
+            let all_named = |namespace: &String| {
+                let mut named = rule.namespaces.iter();
+                named.any(|known| known.matches(Some(namespace)))
+            };
+            rule.namespaces.contains(&NamespacePattern::Any)
+                || (in_namespaces
+                    && !self.namespaces.is_empty()
+                    && self.namespaces.iter().all(all_named))
+        };
+        [Verb::Get, Verb::List, Verb::Watch].iter().all(|verb| {
+            let covering = || {
+                self.operations
+                    .iter()
+                    .filter(|rule| rule.covers(kind, *verb))
+            };
+            covering().next().is_none() || covering().any(|rule| is_everywhere(&rule))
         })
     }
 
@@ -305,6 +365,21 @@ impl AccountPolicy {
         let mut digest = [0; 32];
         digest.copy_from_slice(context.finish().as_ref());
         digest
+    }
+}
+
+fn creates(target: &Target, content_type: Option<&str>) -> bool {
+    match target.verb {
+        Verb::Patch => content_type.is_some_and(|text| {
+            text.trim_start()
+                .to_ascii_lowercase()
+                .starts_with("application/apply-patch")
+        }),
+        Verb::Update => {
+            let kind = (target.gvr.group.as_str(), target.gvr.resource.as_str());
+            CREATED_BY_UPDATE.contains(&kind)
+        }
+        _ => false,
     }
 }
 

@@ -255,3 +255,77 @@ fn the_digest_follows_what_a_feed_holds() {
     assert_ne!(with(&["Pod"], &["a"]), with(&["Pod"], &[]));
     assert_ne!(with(&["Pod"], &["ab"]), with(&["Pod"], &["a", "b"]));
 }
+
+/// A rule of its reads in `namespace`.
+fn reads(verbs: &[Verb], namespace: &str) -> OperationRule {
+    OperationRule {
+        verbs: verbs.to_vec(),
+        subresources: None,
+        kinds: patterns(&["*"]),
+        namespaces: vec![NamespacePattern::parse(namespace)],
+    }
+}
+
+#[test]
+fn a_kind_whose_reads_the_rules_limit_is_not_watched() {
+    const READS: [Verb; 3] = [Verb::Get, Verb::List, Verb::Watch];
+    let level = |kind: &Kind, namespaces: &[&str], rules: Vec<OperationRule>| {
+        let policy = policy(AccountSettings {
+            cached: Some(patterns(&["Pod", "Node"])),
+            operations: Some(rules),
+            namespaces: namespaces.iter().map(|text| (*text).to_owned()).collect(),
+            ..AccountSettings::default()
+        });
+        policy.allow(kind).unwrap().level()
+    };
+    let (pod, node) = (kind("", "pods", "Pod"), kind("", "nodes", "Node"));
+    let (shop, any) = (|| reads(&READS, "shop"), || reads(&READS, "*"));
+    assert_eq!(level(&pod, &[], vec![shop()]), Level::Live);
+    assert_eq!(level(&pod, &[], vec![shop(), any()]), Level::Cached);
+    assert_eq!(level(&pod, &["shop"], vec![shop()]), Level::Cached);
+    assert_eq!(level(&pod, &["shop", "bank"], vec![shop()]), Level::Live);
+    assert_eq!(level(&node, &["shop"], vec![shop()]), Level::Live);
+    let one_verb = vec![reads(&READS[..2], "*"), reads(&READS[2..], "shop")];
+    assert_eq!(level(&pod, &[], one_verb), Level::Live);
+    assert_eq!(
+        level(&pod, &[], Vec::new()),
+        Level::Cached,
+        "nothing is read"
+    );
+}
+
+#[test]
+fn what_creates_by_another_verb_needs_the_right_to_create() {
+    let with = |verbs: &[Verb]| {
+        policy(AccountSettings {
+            live: Some(patterns(&["ConfigMap", "Service"])),
+            operations: Some(vec![reads(verbs, "*")]),
+            ..AccountSettings::default()
+        })
+    };
+    let some = with(&[Verb::Patch, Verb::Update]);
+    let all = with(&[Verb::Create, Verb::Patch, Verb::Update]);
+    let (map, service) = (
+        kind("", "configmaps", "ConfigMap"),
+        kind("", "services", "Service"),
+    );
+    let asked = |policy: &AccountPolicy, kind: &Kind, method: &str, content_type: &str| {
+        let path = format!("/api/v1/namespaces/shop/{}/a", kind.gvr.resource);
+        let target = Target::parse(method, &path).unwrap();
+        let allowed = policy.allow(kind).unwrap();
+        assert!(policy.permits(&target, &allowed).is_allowed());
+        let decision = policy.permits_creation(&target, &allowed, Some(content_type));
+        decision.is_allowed()
+    };
+    for apply in [
+        "application/apply-patch+yaml",
+        "Application/Apply-Patch+CBOR; x=y",
+    ] {
+        assert!(!asked(&some, &map, "PATCH", apply), "{apply}");
+        assert!(asked(&all, &map, "PATCH", apply), "{apply}");
+    }
+    assert!(asked(&some, &map, "PATCH", "application/merge-patch+json"));
+    assert!(asked(&some, &map, "PUT", "application/json"));
+    assert!(!asked(&some, &service, "PUT", "application/json"));
+    assert!(asked(&all, &service, "PUT", "application/json"));
+}

@@ -32,7 +32,8 @@ mod rights;
 mod rules;
 
 pub use account::{
-    AccountPolicy, AccountSettings, AllowedKind, Level, NamespacePattern, OperationRule,
+    AccountPolicy, AccountSettings, AllowedKind, CREATED_BY_UPDATE, Level, NamespacePattern,
+    OperationRule,
 };
 pub use bindings::{Bindings, Question, authorize};
 pub use decision::{Decision, Denial};

@@ -11,6 +11,7 @@ mod check;
 #[cfg(all(feature = "aws", feature = "google"))]
 #[cfg(test)]
 mod cold;
+mod creation;
 mod crowded;
 #[cfg(test)]
 mod cut_over;

@@ -7,6 +7,7 @@ use http::Method;
 use serde_json::Value;
 
 use super::fake::Client;
+use super::https::Answer;
 use super::kube::{Api, Watch};
 
 /// One account, as its kubeconfig reaches it.
@@ -44,6 +45,18 @@ impl Facade {
         let answer = self.api.ask(Method::GET, &path, None).await;
         assert!(answer.status.is_success(), "{path}: {}", answer.status);
         answer.body
+    }
+
+    /// Sends a body of this type.
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        kind: &str,
+        body: &Value,
+    ) -> Answer {
+        let path = format!("{}{path}", self.prefix);
+        self.api.send(method, &path, kind, Some(body)).await
     }
 
     /// Watches a collection.

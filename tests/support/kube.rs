@@ -53,7 +53,14 @@ impl Api {
         self.send(method, path, JSON, body).await
     }
 
-    async fn send(&self, method: Method, path: &str, kind: &str, body: Option<&Value>) -> Answer {
+    /// As [`Api::ask`], with a body of another type than JSON's own.
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        kind: &str,
+        body: Option<&Value>,
+    ) -> Answer {
         let bytes = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
         self.0
             .send(method, path, kind, bytes)
