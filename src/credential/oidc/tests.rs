@@ -1,7 +1,12 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use rustls_pki_types::pem::PemObject;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::clock;
+use crate::clock::{self, ManualClock};
+use crate::credential::Minted;
 use crate::credential::testkit::{Authority, Logged, Reply, Scripted};
 
 const KEPT: [&str; 3] = ["planted-refresh", "planted-secret", "planted-answer"];
@@ -224,6 +229,51 @@ async fn the_token_of_the_kubeconfig_is_used_while_it_lasts() {
         .map(|(_, token)| token)
         .collect();
     assert_eq!(forms, ["planted-refresh", "planted-refresh-2"]);
+}
+
+/// An issuer that takes each refresh token once, and tells by `asked` when it is asked for the first.
+async fn rotating(authority: &Authority, asked: CancellationToken) -> Scripted {
+    let renewals = AtomicUsize::new(1);
+    Scripted::start(authority.tls(&[b"http/1.1"]), move |request| {
+        if let Some(configuration) = configuration(request) {
+            return configuration;
+        }
+        asked.cancel();
+        let number = renewals.fetch_add(1, Ordering::Relaxed);
+        let good = match number {
+            1 => "refresh_token=planted-refresh".to_owned(),
+            number => format!("refresh_token=planted-refresh-{number}"),
+        };
+        if !request.ends_with(&good) {
+            return Reply::json(400, r#"{"error":"invalid_grant"}"#);
+        }
+        let (token, next) = (id_token(FAR), number + 1);
+        let body = format!(r#"{{"id_token":"{token}","refresh_token":"planted-refresh-{next}"}}"#);
+        Reply::json(200, &body)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_next_refresh_token_is_kept_although_whoever_asked_for_it_has_gone_away() {
+    let authority = Authority::new();
+    let asked = CancellationToken::new();
+    let server = rotating(&authority, asked.clone()).await;
+    let clock = Arc::new(ManualClock::new(clock::system().now()));
+    let user = oidc(format!("https://{}", server.address), &authority, None);
+    let minted = Minted::new(Arc::new(user), Arc::<ManualClock>::clone(&clock));
+    tokio::select! {
+        biased;
+        () = asked.cancelled() => {}
+        made = minted.current() => panic!("{made:?}"),
+    }
+    for renewed in 1..=3 {
+        minted.current().await.unwrap();
+        let requests = server.requests();
+        let asked = requests.iter().filter(|one| one.starts_with("POST /token"));
+        assert_eq!(asked.count(), renewed);
+        clock.advance(Duration::from_hours(24));
+    }
 }
 
 #[tokio::test]
