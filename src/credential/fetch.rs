@@ -72,8 +72,46 @@ pub struct Fetched {
     pub document: SecretBytes,
     /// The store's version of it.
     pub version: Option<String>,
-    /// For how long it may be used, where the store lends it.
-    pub lease: Option<Duration>,
+    /// How it is lent, where the store lends it.
+    pub lease: Option<Lease>,
+}
+
+/// How a store lends something.
+#[derive(Debug)]
+pub struct Lease {
+    /// For how long it may be used.
+    pub time: Duration,
+    /// Ends with whatever it is kept beside.
+    pub in_use: InUse,
+}
+
+/// That what a store lent is in use. The store is told when this is dropped, and takes it back.
+pub struct InUse(Option<Box<dyn FnOnce() + Send + Sync>>);
+
+impl InUse {
+    /// Does `over` at its end: at once, and from wherever that happens to be.
+    pub fn new(over: impl FnOnce() + Send + Sync + 'static) -> Self {
+        Self(Some(Box::new(over)))
+    }
+
+    /// Leaves it lent until its time is over, or the store is closed.
+    pub(super) fn left_lent(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        if let Some(over) = self.0.take() {
+            over();
+        }
+    }
+}
+
+impl fmt::Debug for InUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("InUse")
+    }
 }
 
 /// The names of the fields of a document.

@@ -164,9 +164,14 @@ impl Keeper {
             if let Some(resolved) = resolved {
                 published.version = resolved.version;
                 published.lease_ends = lease_ends;
+                let mut credential = resolved.credential;
                 if is_new {
-                    published.credential = Some(Arc::new(resolved.credential));
+                    published.credential = Some(Arc::new(credential));
                     published.generation += 1;
+                } else if let Some(lent) = credential.lent.take() {
+                    // The same, which stays in use, was lent once more: whether giving that back
+                    // would end it is the engine's to say.
+                    lent.left_lent();
                 }
             }
             published.suspended = false;

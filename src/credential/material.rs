@@ -10,7 +10,7 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use secrecy::ExposeSecret;
 
 use super::certificate::ends_at;
-use super::{Auth, Proxy, Server};
+use super::{Auth, InUse, Proxy, Server};
 use crate::secret::clear_traces;
 
 /// What is needed to speak to one API server: where it is, whom to trust, who is asking.
@@ -25,6 +25,8 @@ pub struct Credential {
     pub(super) auth: Auth,
     pub(super) impersonation: Vec<(HeaderName, HeaderValue)>,
     pub(super) namespace: Option<String>,
+    /// Where its store lends it: given back when nobody can use it any more.
+    pub(super) lent: Option<InUse>,
 }
 
 /// Whom a connection to an API server trusts.

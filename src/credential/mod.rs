@@ -65,7 +65,9 @@ use std::fmt;
 pub(crate) use authorization::basic;
 pub use authorization::{Auth, AuthorizationError, TokenFile};
 pub use engines::{Engines, Figures};
-pub use fetch::{Asking, Engine, Failure, FetchError, FetchErrorKind, Fetched, Keys, Waiting};
+pub use fetch::{
+    Asking, Engine, Failure, FetchError, FetchErrorKind, Fetched, InUse, Keys, Lease, Waiting,
+};
 pub use keeper::Published;
 pub use kubeconfig::{KubeconfigError, Minting, Profile, Purpose, Relaxation, Rules};
 pub use material::{Credential, Trust};

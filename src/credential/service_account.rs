@@ -43,5 +43,6 @@ pub(super) async fn read(host: &str, port: u16, mount: &Path) -> Result<Credenti
         auth,
         impersonation: Vec::new(),
         namespace,
+        lent: None,
     })
 }

@@ -167,11 +167,17 @@ impl Source {
                 let document = fetched.document.expose_secret();
                 let profile = engines.profile(None, rules, clock, purpose);
                 let read = kubeconfig::read(document, context.as_deref(), &profile);
+                let mut credential =
+                    read.map_err(|error| Problem::kubeconfig("of the secret", &error))?;
+                let (lease, lent) = match fetched.lease {
+                    Some(lease) => (Some(lease.time), Some(lease.in_use)),
+                    None => (None, None),
+                };
+                credential.lent = lent;
                 Ok(Resolved {
-                    credential: read
-                        .map_err(|error| Problem::kubeconfig("of the secret", &error))?,
+                    credential,
                     version: fetched.version,
-                    lease: fetched.lease,
+                    lease,
                 })
             }
             Self::ServiceAccount { host, port, mount } => {

@@ -160,6 +160,11 @@ impl Scripted {
         self.open.most.load(Ordering::Relaxed)
     }
 
+    /// Connections that are open.
+    pub(crate) fn open(&self) -> usize {
+        self.open.now.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
     }

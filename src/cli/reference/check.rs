@@ -73,10 +73,8 @@ async fn look(
         fetched.version.unwrap_or_else(|| "not told".to_owned()),
     ));
     lines.push(("fetched", format!("{}, just now", rfc3339(now))));
-    lines.push((
-        "lease",
-        fetched.lease.map_or_else(|| "none".to_owned(), spoken),
-    ));
+    let lease = fetched.lease.as_ref().map(|lease| spoken(lease.time));
+    lines.push(("lease", lease.unwrap_or_else(|| "none".to_owned())));
     let shape = shape(&fetched.document, context, &Profile::sealed());
     if let Ok(shape) = &shape {
         lines.extend(seen(shape, now));

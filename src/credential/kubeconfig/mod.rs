@@ -174,6 +174,7 @@ fn document(
             Some(namespace) => Some(namespace.text()?.to_owned()),
             None => None,
         },
+        lent: None,
     })
 }
 

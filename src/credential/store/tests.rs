@@ -1,13 +1,14 @@
 //! The life of credentials, against a server that speaks Vault's protocol over TLS.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::future::join_all;
 use rustls::ServerConfig;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
@@ -335,4 +336,96 @@ async fn what_nobody_follows_is_wiped_and_not_asked_for_again() {
     };
     assert!(held.upgrade().is_none());
     assert_eq!(tasks.running(), 0);
+}
+
+/// A server that lends kubeconfigs for a minute each, with the token that `token` says for the number
+/// of the lease.
+async fn lending(token: fn(usize) -> String) -> Bench {
+    let mut bench = Bench::start().await;
+    let answer: Value = serde_json::from_str(&bench.answer).unwrap();
+    let kubeconfig = answer["data"]["data"]["k"].as_str().unwrap().to_owned();
+    let lent = AtomicUsize::new(0);
+    let any = "127.0.0.1:0".parse().unwrap();
+    let script = move |request: &str| match request.split(' ').nth(1).unwrap_or_default() {
+        path if path.contains("internal/ui/mounts") => Reply::json(
+            200,
+            r#"{"request_id":"r","lease_id":"","lease_duration":0,"renewable":false,"warnings":null,"auth":null,"wrap_info":null,"data":{"options":null,"type":"database","path":"secret/"}}"#,
+        ),
+        path if path.contains("/secret/") => {
+            let number = lent.fetch_add(1, Ordering::Relaxed) + 1;
+            let kubeconfig = kubeconfig.replace("token: planted", &token(number));
+            let answer = json!({
+                "request_id": "r", "lease_id": format!("lease-{number}"), "lease_duration": 60,
+                "renewable": false, "warnings": null, "auth": null, "wrap_info": null,
+                "data": {"k": kubeconfig},
+            });
+            Reply::json(200, &answer.to_string())
+        }
+        _ => Reply::json(204, ""),
+    };
+    bench.server = Some(Scripted::start_at(any, Arc::clone(&bench.tls), script).await);
+    bench
+}
+
+/// The numbers of the leases that were given back.
+fn given_back(bench: &Bench) -> Vec<String> {
+    let requests = bench.server().requests();
+    let leases = requests
+        .iter()
+        .filter_map(|request| request.split_once(r#"{"lease_id":"lease-"#));
+    leases
+        .map(|(_, number)| number.trim_end_matches("\"}").to_owned())
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_lent_is_given_back_once_the_credential_that_came_with_it_is_not_used_any_more() {
+    let tasks = Tasks::new();
+    let still = Still::new(&tasks);
+    let bench = lending(|number| format!("token: planted-{number}")).await;
+    let clock = Arc::new(TestClock(tokio::time::Instant::now()));
+    let settings = vec![bench.settings("v", 5 * MINUTE, MAX_STALE)];
+    let store = store(settings, clock, &tasks);
+    let wanted = source("v", "shop");
+    let followed = store.follow(&wanted);
+    // As an account does until the next one works.
+    let in_use = store.get(&wanted).await.unwrap();
+    let published = followed.published();
+    while published.borrow().generation < 2 {
+        still.pass(Duration::from_secs(1)).await;
+    }
+    still.pass(Duration::from_secs(1)).await;
+    assert!(given_back(&bench).is_empty(), "it is still used");
+    drop(in_use);
+    let over = tokio::time::Instant::now();
+    while given_back(&bench).is_empty() {
+        // In small steps, because the answer takes its own time.
+        still.pass(Duration::from_millis(10)).await;
+        assert!(over.elapsed() <= Duration::from_secs(5), "not given back");
+    }
+    assert_eq!(given_back(&bench), ["1"]);
+    let engines = store.engines.load_full();
+    engines.close(None).await;
+    // The first one once more, if the answer to that was still on its way.
+    let all: BTreeSet<String> = given_back(&bench).into_iter().collect();
+    assert!(all.iter().eq(["1", "2"]), "{all:?}");
+    drop(still);
+    tasks.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_lent_once_more_while_it_is_used_is_not_given_back() {
+    let tasks = Tasks::new();
+    let still = Still::new(&tasks);
+    let bench = lending(|_| "token: planted".to_owned()).await;
+    let clock = Arc::new(TestClock(tokio::time::Instant::now()));
+    let settings = vec![bench.settings("v", 5 * MINUTE, MAX_STALE)];
+    let store = store(settings, clock, &tasks);
+    let followed = store.follow(&source("v", "shop"));
+    let published = followed.published();
+    still.pass(3 * MINUTE).await;
+    assert_eq!(published.borrow().generation, 1);
+    assert!(given_back(&bench).is_empty());
+    drop(still);
+    tasks.cancel();
 }

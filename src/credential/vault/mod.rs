@@ -5,7 +5,7 @@
 //! fetch ──Logins::current──▶ Stores::read ──▶ field
 //!            (one login,      │ what is mounted there? GET data, or the secret itself
 //!             renewed)        │ 403: once again with another login
-//!                             └─ lent: remembered in Leases until close
+//!                             └─ lent: remembered in Leases, given back when it is over, or at close
 //! ```
 //! The client library is contained: it makes the requests and reads the answers, over a transport of
 //! ours with its own TLS (exactly the configured authority, no resumption), no redirects (the token
@@ -32,13 +32,14 @@ mod requests;
 mod store;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::client::Client;
 use self::leases::Leases;
 use self::login::{Logins, Session};
 use self::store::{Content, Document, Stores};
-use super::fetch::{Asking, Engine, Failure, FetchErrorKind, Fetched, Waiting};
+use super::fetch::{Asking, Engine, Failure, FetchErrorKind, Fetched, Lease, Waiting};
 use super::own_certificate::OwnCertificate;
 use super::transport::Identity;
 use super::{Reference, document};
@@ -126,7 +127,7 @@ struct Access {
 /// A connection to one Vault or OpenBao.
 #[derive(Debug)]
 pub struct Vault {
-    access: Access,
+    access: Arc<Access>,
     logins: Logins,
     stores: Stores,
     leases: Leases,
@@ -136,10 +137,10 @@ impl Vault {
     /// Prepares a connection; nothing is dialled yet.
     pub fn new(settings: Settings, certificate: OwnCertificate) -> Self {
         Self {
-            access: Access {
+            access: Arc::new(Access {
                 settings,
                 certificate,
-            },
+            }),
             logins: Logins::default(),
             stores: Stores::default(),
             leases: Leases::default(),
@@ -170,10 +171,12 @@ impl Vault {
     async fn fetched(&self, reference: &Reference) -> Result<Fetched, Failure> {
         let (content, session) = self.read(&Document::of(reference)?).await?;
         let lease = content.lent.map(|lent| {
-            let lease = lent.lease;
-            self.leases.add(lent, &session.login);
-            // What was lent under a login ends with it.
-            session.left().map_or(lease, |left| left.min(lease))
+            let time = lent.lease;
+            Lease {
+                // What was lent under a login ends with it.
+                time: session.left().map_or(time, |left| left.min(time)),
+                in_use: self.leases.add(lent, &session.login, &self.access),
+            }
         });
         Ok(Fetched {
             document: document::field(content.fields, reference)?,
@@ -200,9 +203,9 @@ impl Engine for Vault {
     fn keys<'a>(&'a self, reference: &'a Reference) -> Asking<'a, Vec<String>> {
         Box::pin(async move {
             let (content, session) = self.read(&Document::of(reference)?).await?;
-            if let Some(lent) = content.lent {
-                self.leases.add(lent, &session.login);
-            }
+            let lend = |lent| self.leases.add(lent, &session.login, &self.access);
+            // Over at once: nothing of it but the names is used.
+            let _lent = content.lent.map(lend);
             document::names(content.fields)
         })
     }

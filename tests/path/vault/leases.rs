@@ -115,7 +115,7 @@ async fn what_was_lent_under_a_login_of_ours_is_given_back_with_it() {
     let vault = bench.with_login("userpass", proof);
     let first = fetch(&vault, &password()).await;
     // The lease is for a minute, but the login under which it was given for half of one.
-    let lease = first.lease.expect("it is lent");
+    let lease = first.lease.as_ref().expect("it is lent").time;
     assert!(
         lease <= Duration::from_secs(30) && !lease.is_zero(),
         "{lease:?}"
@@ -139,7 +139,8 @@ async fn what_was_lent_to_a_token_from_a_file_is_given_back_and_the_token_stays(
     bench.bao.policy("lent", &policy).await;
     let vault = bench.with_token(&["lent"]).await;
     let lent = fetch(&vault, &password()).await;
-    assert_eq!(lent.lease, Some(Duration::from_mins(1)));
+    let time = lent.lease.as_ref().map(|lease| lease.time);
+    assert_eq!(time, Some(Duration::from_mins(1)));
     assert_eq!(broker.users().len(), 1);
     vault.close().await;
     eventually("the user is gone", || {
@@ -158,14 +159,44 @@ async fn what_was_lent_stays_when_another_login_follows() {
     bench.bao.policy("reader", LEND).await;
     let proof = bench.enable_userpass(json!({})).await;
     let vault = bench.with_login("userpass", proof);
-    fetch(&vault, &password()).await;
+    let _first = fetch(&vault, &password()).await;
     // Denied: it logs in again, and may not end what the first login holds.
     refused(&vault, &reference("kv", "shop")).await;
-    fetch(&vault, &password()).await;
+    let _second = fetch(&vault, &password()).await;
     assert_eq!(broker.users().len(), 2);
     vault.close().await;
     eventually("the users are gone", || {
         broker.users().is_empty().then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_was_lent_is_given_back_when_it_is_over_where_the_policy_allows_it() {
+    let (bench, broker) = (Bench::start().await, Broker::start().await);
+    enable_broker(&bench, &broker).await;
+    let policy = format!("{LEND}\npath \"sys/leases/revoke\" {{ capabilities = [\"update\"] }}");
+    bench.bao.policy("reader", &policy).await;
+    let proof = bench.enable_userpass(json!({})).await;
+    for vault in [
+        bench.with_login("userpass", proof),
+        bench.with_token(&["reader"]).await,
+    ] {
+        let superseded = fetch(&vault, &password()).await;
+        let before = broker.users();
+        let in_use = fetch(&vault, &password()).await;
+        drop(superseded);
+        eventually("the user is gone that is not used", || {
+            let users = broker.users();
+            let is_gone = users.iter().all(|user| !before.contains(user));
+            (users.len() == 1 && is_gone).then_some(())
+        })
+        .await;
+        vault.close().await;
+        eventually("the other one is gone as well", || {
+            broker.users().is_empty().then_some(())
+        })
+        .await;
+        drop(in_use);
+    }
 }

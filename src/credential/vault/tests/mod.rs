@@ -1,3 +1,4 @@
+mod leases;
 mod logins;
 mod stores;
 
