@@ -54,6 +54,7 @@ mod rbac;
 #[cfg(test)]
 mod references;
 mod refusals;
+mod refused_again;
 mod reload;
 mod returns;
 mod revocation;

@@ -39,7 +39,8 @@ use crate::wire::v1;
 /// Time to connect to a listener of the hub.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// First and longest pause between attempts to reach the hub; full jitter in between.
+/// First and longest pause between attempts to reach the hub, with the same certificate or with one
+/// that it gave instead; full jitter in between.
 const REDIAL: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 /// Pause of an agent that the hub has banned.
@@ -350,7 +351,8 @@ impl Uplink {
                     Next::Certified(joined) => {
                         *identity = *joined;
                         self.rotated(identity, None);
-                        Duration::ZERO
+                        // This one may be refused as well, and every join is work for the hub.
+                        backoff.next_pause()
                     }
                     Next::Never(fatal) => {
                         tracing::error!(
