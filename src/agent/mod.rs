@@ -9,7 +9,7 @@
 //!                         ▲ renewal      │ dispatch ─▶ operations
 //! ```
 //! # Invariants
-//! - A worker's panic stops its account only; it is started again (test: `worker::tests`).
+//! - A worker's panic stops its account only; it is started again (test: `supervision::tests`).
 //! - Before the hub accepts an account, nothing of its cluster is listed or watched.
 //! - The agent listens nowhere, health and metrics aside.
 //! # Failure
@@ -28,6 +28,7 @@ mod metrics;
 mod operations;
 mod renewal;
 mod roster;
+mod supervision;
 mod trial;
 mod uplink;
 mod worker;

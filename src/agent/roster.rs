@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 use super::AccountSettings;
 use super::accounts::Accounts;
 use super::fan_out::FanOut;
-use super::worker::{self, Worker};
+use super::supervision::supervise;
+use super::worker::Worker;
 use crate::clock::SharedClock;
 use crate::credential::{self, Engines, OwnCertificate, Store, Surroundings};
 use crate::entropy::SharedEntropy;
@@ -232,7 +233,7 @@ impl Roster {
             .tasks
             .spawn("account", move |_agent_stop| async move {
                 let _ended = end.drop_guard();
-                worker::supervise(worker, owner, own_stop).await;
+                supervise(worker, owner, own_stop).await;
             });
         let name = settings.name.clone();
         let member = Member {

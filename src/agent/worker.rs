@@ -36,12 +36,6 @@ const UNKEPT_PAUSE: Duration = Duration::from_secs(5);
 /// Pause between a changed `CustomResourceDefinition` and the next discovery.
 const DISCOVER_SOON: Duration = Duration::from_secs(1);
 
-/// Time that the tasks of a failed worker get.
-const GRACE: Duration = Duration::from_secs(5);
-
-/// Time that operations get which still run when their account is taken off.
-const OPERATIONS: Duration = Duration::from_secs(10);
-
 /// What one account needs.
 #[derive(Clone)]
 pub(super) struct Worker {
@@ -55,95 +49,6 @@ pub(super) struct Worker {
     pub(super) quota: Arc<Quota>,
     /// Owns the connections to the cluster, which outlive a stop until their operations are over.
     pub(super) connections: Tasks,
-}
-
-/// Runs a worker, and runs it again after a panic, until `stop`.
-pub(super) async fn supervise(worker: Worker, owner: Tasks, stop: CancellationToken) {
-    tell_relaxations(&worker.settings);
-    let entropy = Arc::clone(&worker.entropy);
-    let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(5), entropy);
-    // Followed from one worker to the next: what nobody follows is wiped, and what was given up would
-    // be asked for as if it had never been there.
-    let mut followed = worker.store.follow(&worker.settings.source);
-    loop {
-        let credential = followed.published();
-        let tasks = owner.child();
-        let connections = worker.connections.child();
-        let one = Worker {
-            connections: connections.clone(),
-            ..worker.clone()
-        };
-        let set = tasks.clone();
-        let ended = CancellationToken::new();
-        let anew = ended.clone();
-        tasks.spawn("worker", move |stop| one.run(credential, set, stop, anew));
-        let died = tokio::select! {
-            () = stop.cancelled() => {
-                drop(followed);
-                return leave(&worker, &tasks, &connections, &owner).await;
-            }
-            () = ended.cancelled() => None,
-            task = tasks.died() => Some(task),
-            task = connections.died() => Some(task),
-        };
-        // Nothing is carried over, least of all from another cluster, which the hub has to judge.
-        worker.accounts.set_feed(&worker.settings.name, None);
-        let pause = died.map(|task| {
-            let pause = backoff.next_pause();
-            let mut status = Status::failed("Internal", format!("task `{task}` panicked"));
-            status.next_retry = Some(worker.clock.now() + pause);
-            worker.tell(&BTreeMap::new(), &status);
-            pause
-        });
-        let _all_ended = tokio::join!(tasks.drain(GRACE), connections.drain(GRACE));
-        if let Some(pause) = pause
-            && !pause_unless(&stop, pause).await
-        {
-            return;
-        }
-        // The same, unless its keeper is gone.
-        followed = worker.store.follow(&worker.settings.source);
-    }
-}
-
-/// What the account's kubeconfig may do besides what every kubeconfig may.
-fn tell_relaxations(settings: &AccountSettings) {
-    let account = &settings.name;
-    let allowed = settings
-        .source
-        .rules()
-        .map_or(&[][..], |rules| &rules.allow);
-    for relaxation in allowed {
-        let allows = relaxation.as_str();
-        if relaxation.gives_up_tls() {
-            tracing::warn!(
-                account,
-                allows,
-                "the account's kubeconfig may give up the protection of TLS"
-            );
-        } else {
-            tracing::info!(
-                account,
-                allows,
-                "the account's kubeconfig is read less strictly"
-            );
-        }
-    }
-}
-
-/// Ends what belonged to a worker that was told to stop. When the whole agent stops, its uplink
-/// ends the connections, once their operations are over.
-async fn leave(worker: &Worker, tasks: &Tasks, connections: &Tasks, owner: &Tasks) {
-    let _all_ended = tasks.drain(GRACE).await;
-    worker.accounts.set_feed(&worker.settings.name, None);
-    if owner.stop().is_cancelled() {
-        return;
-    }
-    let (connections, left) = (connections.clone(), worker.connections.clone());
-    left.spawn("leave", |stop| async move {
-        let operating = connections.drain_after(OPERATIONS);
-        let _stopped = stop.run_until_cancelled(operating).await;
-    });
 }
 
 /// What comes after a step of a worker.
@@ -163,7 +68,8 @@ struct Known {
 }
 
 impl Worker {
-    async fn run(
+    /// Serves the account until `stop`, or until `anew` says that everything has to start again.
+    pub(super) async fn run(
         self,
         credential: watch::Receiver<Published>,
         tasks: Tasks,
@@ -309,7 +215,8 @@ impl Worker {
         trial::audit(&self.settings, published, taken, tally);
     }
 
-    fn tell(&self, cluster: &BTreeMap<&str, String>, status: &Status) {
+    /// Offers the account as it is now.
+    pub(super) fn tell(&self, cluster: &BTreeMap<&str, String>, status: &Status) {
         let known = self
             .accounts
             .offers
