@@ -258,6 +258,12 @@ async fn read(certificate_file: &Path, key_file: &Path) -> Result<CertifiedKey, 
     })
 }
 
+/// Whether an engine refuses with this status: with it whatever stands before the engine does, too,
+/// so that alone it says nothing about a secret.
+pub(super) const fn is_refusal(status: u16) -> bool {
+    matches!(status, 400 | 401 | 403..=405)
+}
+
 /// Whether a refused certificate is among the causes. An `io::Error` hides what it wraps from
 /// `source`.
 pub(super) fn is_untrusted(error: &(dyn Error + 'static)) -> bool {

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use rustify::errors::ClientError as HttpError;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::credential::fetch::{Failure, FetchErrorKind};
-use crate::credential::transport::is_untrusted;
+use crate::credential::transport::{is_refusal, is_untrusted};
 
 /// Reads the class of `error`; everything else in it is dropped.
 pub(super) fn from_library(error: &HttpError) -> Failure {
@@ -34,6 +36,10 @@ pub(super) fn from_answer(code: u16, retry_after: Option<Duration>, body: &[u8])
     let says = |words: &[u8]| memchr::memmem::find(body, words).is_some();
     let down = FetchErrorKind::Unavailable { sealed: false };
     let (kind, hint) = match code {
+        _ if is_refusal(code) && !is_of_the_engine(body) => (
+            down,
+            "what answers is not the engine; look at `address`, and at what stands before it",
+        ),
         300..=399 => (
             down,
             "redirects are not followed; configure the address of the active node",
@@ -52,6 +58,40 @@ pub(super) fn from_answer(code: u16, retry_after: Option<Duration>, body: &[u8])
         _ => (down, ""),
     };
     Failure::new(kind, hint).with_status(code)
+}
+
+/// What the engine writes with a refusal: what went wrong, or a document that says why it is empty.
+#[derive(Deserialize)]
+struct Refusal {
+    errors: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "is_there")]
+    data: bool,
+}
+
+fn is_there<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(value).map(|_any| true)
+}
+
+/// Whether the engine itself wrote a refusal. Only then it says anything about a secret: the page
+/// of a load balancer without a way to the engine is an outage.
+fn is_of_the_engine(body: &[u8]) -> bool {
+    let refusal = serde_json::from_slice::<Refusal>(body);
+    refusal.is_ok_and(|refusal| refusal.errors.is_some() || refusal.data)
+}
+
+/// Whether this was a refusal, and not the engine's.
+pub(super) fn is_foreign(failure: &Failure) -> bool {
+    let is_down = matches!(failure.kind, FetchErrorKind::Unavailable { .. });
+    is_down && failure.status.is_some_and(is_refusal)
+}
+
+/// Whether this was a refusal, whoever refused.
+pub(super) fn is_refused(failure: &Failure) -> bool {
+    let is_its_own = matches!(
+        failure.kind,
+        FetchErrorKind::Denied | FetchErrorKind::NotFound
+    );
+    is_its_own || is_foreign(failure)
 }
 
 /// Why there is nothing: a versioned store tells what became of it.

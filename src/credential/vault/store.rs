@@ -9,7 +9,7 @@ use vaultrs::api::kv1::requests::GetSecretRequest;
 use vaultrs::api::kv2::requests::{ReadSecretMetadataRequest, ReadSecretRequest};
 
 use super::client::Client;
-use super::failure::passes;
+use super::failure::{is_foreign, is_refused, passes};
 use super::login::Login;
 use super::requests::MountRequest;
 use crate::credential::fetch::{Failure, FetchErrorKind};
@@ -142,6 +142,8 @@ impl Stores {
                 lock(&self.unreadable).add(login, document);
                 return Ok(None);
             }
+            // Whether the engine is away, or only this path is closed, the document tells.
+            Err(failure) if is_foreign(&failure) => return Ok(None),
             Err(failure) => return Err(failure),
         };
         let wanted = document.version.unwrap_or(metadata.current_version);
@@ -170,7 +172,7 @@ impl Stores {
         };
         let told = match client.ask(request).await {
             Ok(answer) => answer.data,
-            Err(failure) if passes(&failure) => return Err(failure),
+            Err(failure) if passes(&failure) && !is_foreign(&failure) => return Err(failure),
             // Not told to this token, or behind this proxy; or there is no such mount.
             Err(_failure) => None,
         };
@@ -192,14 +194,7 @@ impl Stores {
     async fn guess(&self, client: &Client, document: &Document) -> Result<Content, Failure> {
         let first = match versioned(client, document).await {
             // A policy for a store of version 1 does not cover the path of version 2.
-            Err(failure)
-                if matches!(
-                    failure.kind,
-                    FetchErrorKind::Denied | FetchErrorKind::NotFound
-                ) =>
-            {
-                failure
-            }
+            Err(failure) if is_refused(&failure) => failure,
             done => return done,
         };
         if document.version.is_some() {

@@ -55,6 +55,8 @@ fn answers() -> Vec<(Reply, Reason)> {
         (Reply::json(400, DENIED), unauthenticated),
         (Reply::json(403, DENIED), unauthenticated),
         (Reply::json(404, DENIED), unauthenticated),
+        (Reply::json(403, html), unavailable),
+        (Reply::json(404, "planted"), unavailable),
         (Reply::json(429, "planted"), Reason::EngineThrottled),
         (Reply::json(500, DENIED), unavailable),
         (Reply::json(502, html), unavailable),

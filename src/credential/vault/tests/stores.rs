@@ -57,6 +57,69 @@ async fn an_outage_while_a_store_is_looked_up_is_an_outage() {
     assert_eq!(bench.server.requests().len(), 1);
 }
 
+/// What stands before an engine, or in its place, says such things.
+const FOREIGN: [&str; 8] = [
+    "default backend - 404",
+    "<html><body>planted</body></html>",
+    "",
+    "[]",
+    "{}",
+    r#"{"message":"no route planted"}"#,
+    r#"{"errors":"planted"}"#,
+    r#"{"errors":[{"title":"planted"}]}"#,
+];
+
+#[tokio::test]
+async fn a_refusal_that_the_engine_did_not_write_is_an_outage() {
+    for status in [400, 401, 403, 404, 405] {
+        for body in FOREIGN {
+            let bench = Bench::bare(move |_| Reply::json(status, body)).await;
+            let failure = engine(&bench)
+                .fetch(&field("kubeconfig"))
+                .await
+                .unwrap_err();
+            let told = (failure.kind, failure.status);
+            let outage = FetchErrorKind::Unavailable { sealed: false };
+            assert_eq!(told, (outage, Some(status)), "{body}");
+            assert!(failure.hint.contains("not the engine"), "{}", failure.hint);
+        }
+    }
+}
+
+/// As of a store of version 2 that is asked for a path of version 1.
+#[tokio::test]
+async fn a_refusal_with_an_empty_document_is_the_engines_own() {
+    let empty = r#"{"request_id":"r","data":null,"warnings":["planted"]}"#;
+    let bench = Bench::start(move |_| Reply::json(404, empty)).await;
+    let failure = engine(&bench)
+        .fetch(&field("kubeconfig"))
+        .await
+        .unwrap_err();
+    assert_eq!(failure.kind, FetchErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_store_is_read_though_something_before_the_engine_denies_other_paths() {
+    let denied = FOREIGN[1];
+    for (readable, answer) in [("/v1/secret/data/", SECRET), ("/v1/secret/team/", PLAIN)] {
+        let bench = Bench::bare(move |request| {
+            if request.contains(readable) {
+                return Reply::json(200, answer);
+            }
+            Reply::json(403, denied)
+        })
+        .await;
+        engine(&bench).fetch(&field("kubeconfig")).await.unwrap();
+    }
+    // Its metadata, too: the document itself tells what is so.
+    let bench = Bench::start(move |_| Reply::json(403, denied)).await;
+    let vault = engine(&bench);
+    for _ in 0..2 {
+        let current = vault.is_current(&field("kubeconfig"), "3@t").await;
+        assert_eq!(current, Ok(None));
+    }
+}
+
 #[tokio::test]
 async fn the_time_to_come_back_is_believed_up_to_an_hour() {
     for (said, believed) in [("7", Some(7)), ("999999999", Some(3600)), ("soon", None)] {
