@@ -7,8 +7,9 @@
 //!                   └─ the engine has nothing usable ─▶ 60 s … 10 min, growing
 //! ```
 //! Whatever the reason, what was confirmed last is used until `max-stale` after that moment, and
-//! never beyond the end of its lease. What an engine says is gone, or no longer ours, is given up as
-//! soon as a second answer at least [`CONFIRM`] later says so too.
+//! never beyond the end of its lease. The pause of a long lease leaves time for several tries. What
+//! an engine says is gone, or no longer ours, is given up as soon as a second answer at least
+//! [`CONFIRM`] later says so too.
 //!
 //! Time comes in from outside: nothing here waits.
 
@@ -93,6 +94,17 @@ impl Terms {
         }
     }
 
+    /// Longest pause of a lease: it leaves time for several tries before what is held is too old.
+    ///
+    /// Each answer lends anew, so it is not asked for more often than what is not lent; nor where the
+    /// first failure is meant to be the end.
+    fn longest_of_a_lease(&self) -> Duration {
+        if self.max_stale.is_zero() {
+            return LEASE_PAUSE.1;
+        }
+        (self.max_stale / 2).max(self.refresh).min(LEASE_PAUSE.1)
+    }
+
     /// Terms of what lies on this machine, where `poll` is cheap and nothing is ever far away.
     pub(super) const fn local(poll: Duration) -> Self {
         Self {
@@ -150,10 +162,10 @@ impl Schedule {
         self.away = 0;
         (self.nothing, self.gone_since) = (0, None);
         let refresh = match lease {
-            // Each answer lends anew: what is lent for long is not asked for more often.
             Some(lease) => lease
                 .mul_f64(LEASE_PART)
-                .clamp(LEASE_PAUSE.0, LEASE_PAUSE.1),
+                .min(self.terms.longest_of_a_lease())
+                .max(LEASE_PAUSE.0),
             None => self.terms.refresh,
         };
         // Within a tenth, so that what began together spreads out.
@@ -263,13 +275,38 @@ mod tests {
 
     #[test]
     fn a_lease_is_not_lent_more_often_than_it_has_to_be_and_not_without_a_pause() {
-        let mut schedule = hourly();
+        let mut schedule = schedule(Terms::engine(5 * MINUTE, Duration::from_hours(48)));
         let pause = schedule.confirmed(START, Some(Duration::from_hours(10)));
         assert!(pause > Duration::from_hours(6), "{pause:?}");
         let pause = schedule.confirmed(START, Some(Duration::from_hours(768)));
         assert!(pause <= Duration::from_hours(27), "{pause:?}");
         let pause = schedule.confirmed(START, Some(Duration::ZERO));
         assert!(pause >= Duration::from_millis(900), "{pause:?}");
+    }
+
+    #[test]
+    fn the_first_failure_of_a_long_lease_is_not_its_end() {
+        for (max_stale, lease) in [(1, 10), (2, 768), (24, 48), (24, 768)] {
+            let max_stale = Duration::from_hours(max_stale);
+            let mut schedule = schedule(Terms::engine(5 * MINUTE, max_stale));
+            let mut now = START + schedule.confirmed(START, Some(Duration::from_hours(lease)));
+            let mut tries = 0;
+            while matches!(schedule.usable(), Usable::Until(end) if end > now) {
+                now += schedule.failed(now, Trouble::Away, Duration::ZERO);
+                tries += 1;
+            }
+            assert!(tries > 10, "{tries} tries of {max_stale:?}");
+            assert_eq!(schedule.usable(), Usable::Until(START + max_stale));
+        }
+    }
+
+    #[test]
+    fn a_lease_is_lent_anew_no_more_often_than_anything_is_asked_for() {
+        for (max_stale, least) in [(MINUTE, 5 * MINUTE), (Duration::ZERO, 360 * MINUTE)] {
+            let mut schedule = schedule(Terms::engine(5 * MINUTE, max_stale));
+            let pause = schedule.confirmed(START, Some(Duration::from_hours(10)));
+            assert!(pause >= least, "{pause:?} with {max_stale:?}");
+        }
     }
 
     #[test]
