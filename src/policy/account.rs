@@ -379,7 +379,12 @@ fn creates(target: &Target, content_type: Option<&str>) -> bool {
             let kind = (target.gvr.group.as_str(), target.gvr.resource.as_str());
             CREATED_BY_UPDATE.contains(&kind)
         }
-        _ => false,
+        Verb::Create
+        | Verb::Delete
+        | Verb::DeleteCollection
+        | Verb::Get
+        | Verb::List
+        | Verb::Watch => false,
     }
 }
 
