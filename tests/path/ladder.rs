@@ -1,6 +1,8 @@
 //! How a kind is listed and watched where the API server, or what is before it, does not do it well.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::support::double::{Double, Fault, Settings};
 use crate::support::eventually::eventually;

@@ -11,6 +11,7 @@ mod check;
 #[cfg(all(feature = "aws", feature = "google"))]
 #[cfg(test)]
 mod cold;
+#[cfg(test)]
 mod creation;
 mod crowded;
 #[cfg(test)]
@@ -36,6 +37,7 @@ mod kubeconfigs;
 mod kubectl;
 #[cfg(test)]
 mod ladder;
+#[cfg(test)]
 mod leaks;
 mod matrix;
 #[cfg(test)]
