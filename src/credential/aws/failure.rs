@@ -139,13 +139,8 @@ fn of_status(status: u16) -> (FetchErrorKind, &'static str) {
             FetchErrorKind::Unauthenticated,
             "the credentials are not accepted",
         ),
-        // Nothing about a secret: AWS says more than that, and a load balancer without a way to it
-        // says the same.
-        403 | 404 => (
-            UNAVAILABLE,
-            "what answers is not AWS, or says something unknown; look at `endpoint`, and at what \
-             stands before it",
-        ),
+        403 => (FetchErrorKind::Denied, "look at the IAM policy of our role"),
+        404 => (FetchErrorKind::NotFound, ""),
         429 => (
             FetchErrorKind::Throttled { retry_after: None },
             "too many requests in this AWS account",

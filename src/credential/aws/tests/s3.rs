@@ -72,20 +72,6 @@ async fn whether_an_object_is_current_is_asked_without_reading_it() {
     assert_eq!(bench.count("GET /configs/"), 0);
 }
 
-/// An answer to `HEAD` has no body, and so no code: the object itself tells what is so.
-#[tokio::test]
-async fn a_refusal_without_a_code_tells_nothing_of_the_object() {
-    for (status, is_told) in [(400, false), (403, false), (404, false), (503, true)] {
-        let bench = Bench::start(move |_| answer(status, "", "")).await;
-        let engine = engine(&bench);
-        let current = engine.is_current(&object(Key::Whole), "0a1b").await;
-        let outage = FetchErrorKind::Unavailable { sealed: false };
-        let wanted = if is_told { Err(outage) } else { Ok(None) };
-        let current = current.map_err(|failure| failure.kind);
-        assert_eq!(current, wanted, "{status}");
-    }
-}
-
 #[tokio::test]
 async fn a_bucket_becomes_a_label_only_if_it_is_one() {
     let bench = Bench::start(found).await;
