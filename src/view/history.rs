@@ -101,8 +101,7 @@ impl History {
     /// of a snapshot's end that were not told as of their own version have the snapshot's, and are
     /// known together.
     pub(super) fn after(&self, version: ResourceVersion, of: impl Fn(&Scope) -> bool) -> u64 {
-        let mut entries = self.entries.iter().enumerate();
-        let told = entries.find(|(_, entry)| of(&entry.scope) && entry.change.told() == version);
+        let told = self.told_last(version, &of);
         let is_seen = |at: usize, entry: &Entry| {
             told.is_some_and(|(last, told)| at <= last && entry.scope == told.scope)
         };
@@ -117,5 +116,22 @@ impl History {
             (None, None) => self.entries.len(),
         };
         self.first + skip as u64
+    }
+
+    /// The last entry that a client has surely seen which was told `version` last.
+    fn told_last(
+        &self,
+        version: ResourceVersion,
+        of: &impl Fn(&Scope) -> bool,
+    ) -> Option<(usize, &Entry)> {
+        let told =
+            |(_, entry): &(usize, &Entry)| of(&entry.scope) && entry.change.told() == version;
+        let mut entries = self.entries.iter().enumerate().filter(told);
+        // Told as of an older version than their own: of several, only the first is sure.
+        let (first, last) = (
+            entries.clone().next(),
+            entries.rfind(|(_, entry)| entry.version == version),
+        );
+        last.or(first)
     }
 }
