@@ -189,10 +189,7 @@ impl Link {
                     self.carried.ended(&account, &end);
                     self.carry();
                 }
-                _ = offers.changed() => {
-                    offers.mark_unchanged();
-                    offers_are_due = true;
-                }
+                _ = offers.changed() => offers_are_due = true,
                 // A connection that is stuck must not keep the link from noticing its end.
                 Ok(place) = up.reserve(), if offers_are_due => {
                     place.send(control(offered(&mut offers)));

@@ -19,6 +19,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use sortie::clock::{Clock as _, ManualClock, SharedClock, SystemClock};
 use sortie::identity::client::{EnrolError, Evidence};
+use sortie::identity::join::Join;
 use sortie::identity::{Authority, Issuer as _, KeyPair, Order};
 use sortie::secret::SecretBytes;
 use sortie::tasks::Tasks;
@@ -367,23 +368,7 @@ async fn a_pod_joins_with_its_own_token_and_with_no_other() {
     let elsewhere = format!("{foreign_namespace}/sortie");
     add_cluster(&hub, &foreign, "zoo", &elsewhere, "shop").await;
     let good = token_of(&api, &pod, &audience, true).await;
-    let mut agent = Sortie::agent(|folder| {
-        let token = folder.join("token");
-        fs::write(&token, &good).unwrap();
-        format!(
-            "name: lab\n\
-             listen: {{ health: \"127.0.0.1:0\", metrics: \"127.0.0.1:0\" }}\n\
-             hub: {{ data: \"{}\", enrol: \"{}\", proxy: none }}\n\
-             identity:\n  trust: {{ root-spki-sha256: {} }}\n  \
-             join: {{ method: kubernetes, token-file: {} }}\n\
-             accounts:\n{}",
-            join.data,
-            join.enrol,
-            hex::encode(join.root_spki_sha256),
-            token.display(),
-            plan.accounts_yaml
-        )
-    });
+    let mut agent = agent_of_pod(&join.data, &join, &good, &plan);
     stand::wait(&hub, &agent, "lab", "PENDING").await;
     stand::ok(hub.command(&["account", "approve", "lab"]).await);
     stand::wait(&hub, &agent, "lab", "ACTIVE").await;
@@ -396,6 +381,26 @@ async fn a_pod_joins_with_its_own_token_and_with_no_other() {
     println!("ACTIVE {:?} after the start", started.elapsed());
     assert!(started.elapsed() <= BACK);
     hub.log().assert_without(&[&good]);
+}
+
+/// The agent `lab`, which joins with the token of a pod and dials `data`.
+pub(crate) fn agent_of_pod(data: &str, join: &Join, token: &str, plan: &Plan) -> Sortie {
+    Sortie::agent(|folder| {
+        let file = folder.join("token");
+        fs::write(&file, token).expect("written");
+        format!(
+            "name: lab\n\
+             listen: {{ health: \"127.0.0.1:0\", metrics: \"127.0.0.1:0\" }}\n\
+             hub: {{ data: \"{data}\", enrol: \"{}\", proxy: none }}\n\
+             identity:\n  trust: {{ root-spki-sha256: {} }}\n  \
+             join: {{ method: kubernetes, token-file: {} }}\n\
+             accounts:\n{}",
+            join.enrol,
+            hex::encode(join.root_spki_sha256),
+            file.display(),
+            plan.accounts_yaml
+        )
+    })
 }
 
 #[tokio::test]

@@ -1,6 +1,5 @@
 //! A hub that certifies an agent, and then refuses each certificate that it has given.
 
-use std::fs;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,11 +8,10 @@ use sortie::wire::v1::session_server::Session;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::refusals::{add_cluster, pod_of, token_of};
+use super::refusals::{add_cluster, agent_of_pod, pod_of, token_of};
 use crate::support::between::{self, Between};
 use crate::support::eventually::eventually;
 use crate::support::fake;
-use crate::support::sortie::Sortie;
 use crate::support::stand::{self, Plan};
 use crate::support::testbed::Testbed;
 
@@ -83,23 +81,7 @@ async fn an_agent_whose_new_certificates_are_refused_joins_again_ever_later() {
     let audience = "spiffe://test.sortie.example/hub";
     let token = token_of(&api, &pod, audience, true).await;
     let plan = Plan::one("lab", &here.kubeconfig, "");
-    let mut agent = Sortie::agent(|folder| {
-        let file = folder.join("token");
-        fs::write(&file, &token).unwrap();
-        format!(
-            "name: lab\n\
-             listen: {{ health: \"127.0.0.1:0\", metrics: \"127.0.0.1:0\" }}\n\
-             hub: {{ data: \"{}\", enrol: \"{}\", proxy: none }}\n\
-             identity:\n  trust: {{ root-spki-sha256: {} }}\n  \
-             join: {{ method: kubernetes, token-file: {} }}\n\
-             accounts:\n{}",
-            between.address,
-            join.enrol,
-            hex::encode(join.root_spki_sha256),
-            file.display(),
-            plan.accounts_yaml
-        )
-    });
+    let mut agent = agent_of_pod(&between.address.to_string(), &join, &token, &plan);
     let asked = eventually("each certificate is refused", || {
         let asked = refusing.asked();
         (asked.len() >= SHOWN).then_some(asked)
