@@ -9,18 +9,16 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use super::up::Up;
+use super::version::VersionSeeker;
 use super::{Context, Down, Failure, Gone, Turn, headers};
 use crate::cluster::{ApiAnswer, ApiRequest, Cluster, ClusterError, RequestBody, Transport};
 use crate::fault::Chain;
 use crate::limits;
 use crate::policy::{AllowedKind, Decision};
-use crate::resource::{ResourceVersion, Target, Verb};
+use crate::resource::{Target, Verb};
 use crate::scrub::{self, AnswerFilter, BodyRefused, RequestPlan};
 use crate::secret::{Buffer, clear_traces};
 use crate::wire::v1::{self, OperationFailureKind as Kind};
-
-/// Bytes of an answer that are looked at for the version of what was written.
-const VERSION_BYTES: usize = 64 * 1024;
 
 /// Answers `dispatch` through `up`; the rest of its body comes from `down`. Ends soon after
 /// `stop`, which closes the request to the API server.
@@ -110,7 +108,7 @@ async fn execute(
     match answer {
         Ok(answer) => {
             record.status = answer.status;
-            operation.answer(context, answer, up).await
+            operation.answer_while_served(context, answer, up).await
         }
         Err(error) => {
             up.fail(operation.unanswered(&error)).await?;
@@ -303,6 +301,30 @@ impl Operation {
         self.target.verb == Verb::Watch || self.target.subresource.as_deref() == Some("log")
     }
 
+    /// The same as [`Self::answer`]. A watch or a log does not outlast the credential that it was
+    /// opened with: when that is given up, it is cut.
+    async fn answer_while_served(
+        &self,
+        context: &Context,
+        answer: ApiAnswer,
+        up: &mut Up,
+    ) -> Result<&'static str, Gone> {
+        if !self.is_long_running() {
+            return self.answer(context, answer, up).await;
+        }
+        let mut cluster = context.cluster.clone();
+        let outcome = tokio::select! {
+            outcome = self.answer(context, answer, up) => Some(outcome),
+            _given_up = cluster.wait_for(Option::is_none) => None,
+        };
+        if let Some(outcome) = outcome {
+            return outcome;
+        }
+        let message = "the account has given up its connection to its API server";
+        up.fail(Failure::new(Kind::Unreachable, message)).await?;
+        Ok("cut")
+    }
+
     /// Filters and sends the answer as it comes.
     async fn answer(
         &self,
@@ -310,26 +332,24 @@ impl Operation {
         mut answer: ApiAnswer,
         up: &mut Up,
     ) -> Result<&'static str, Gone> {
+        let status = answer.status;
+        let headers = headers::to_client(&answer.headers, self.kind.masked());
+        up.head(status, headers);
         let rules = Arc::clone(context.policy.scrub_rules());
         let content_type = answer
             .headers
             .get("content-type")
             .and_then(|v| v.to_str().ok());
-        let filter = AnswerFilter::new(rules, &self.target, answer.status, content_type);
+        let filter = AnswerFilter::new(rules, &self.target, status, content_type);
         let Ok(mut filter) = filter else {
             let message = "the API server's answer about a masked kind is not JSON";
-            up.fail(Failure::new(Kind::Unfilterable, message)).await?;
-            return Ok("unfilterable");
+            return up.unfilterable(status, message).await;
         };
-        up.head(
-            answer.status,
-            headers::to_client(&answer.headers, self.kind.masked()),
-        );
         if self.is_long_running() {
             up.flush().await?;
         }
         let mut buffer = Buffer::new(limits::RAW_OBJECT_BYTES);
-        let mut version = VersionSeeker::new(self, answer.status);
+        let mut version = self.wrote(status).then(VersionSeeker::default);
         loop {
             let read = match answer.body.read(&mut buffer).await {
                 Ok(read) => read,
@@ -346,25 +366,29 @@ impl Operation {
             let pushed = filter.push(buffer.filled(), &mut passed);
             buffer.clear();
             for bytes in passed {
-                version.look(bytes.as_bytes());
+                if let Some(version) = &mut version {
+                    version.look(bytes.as_bytes());
+                }
                 up.body(bytes).await?;
             }
             if let Err(refused) = pushed {
-                up.fail(Failure::new(Kind::Unfilterable, refused.label))
-                    .await?;
-                return Ok("unfilterable");
+                return up.unfilterable(status, refused.label).await;
             }
         }
         if let Err(refused) = filter.finish() {
-            up.fail(Failure::new(Kind::Unfilterable, refused.label))
-                .await?;
-            return Ok("unfilterable");
+            return up.unfilterable(status, refused.label).await;
         }
-        if let Some(version) = version.found() {
+        if let Some(version) = version.and_then(|version| version.found()) {
             (context.wrote)(&self.target.gvr, version);
         }
         up.end().await?;
         Ok("answered")
+    }
+
+    /// Whether an answer with this status says that something was written.
+    fn wrote(&self, status: u16) -> bool {
+        let is_dry = self.query.contains("dryRun");
+        !self.target.verb.reads() && (200..300).contains(&status) && !is_dry
     }
 
     /// What a failed request means: a read may be repeated, a write may have been carried out.
@@ -397,36 +421,5 @@ fn body_refused(refused: BodyRefused) -> Failure {
             Failure::new(Kind::MaskedContent, message).at(pointer)
         }
         BodyRefused::UnsupportedMediaType => Failure::new(Kind::UnsupportedMediaType, message),
-    }
-}
-
-/// Finds the version of what was written in the first bytes of a filtered answer.
-struct VersionSeeker {
-    seen: Option<Vec<u8>>,
-}
-
-impl VersionSeeker {
-    fn new(operation: &Operation, status: u16) -> Self {
-        let wrote = !operation.target.verb.reads() && (200..300).contains(&status);
-        let dry = operation.query.contains("dryRun");
-        Self {
-            seen: (wrote && !dry).then(Vec::new),
-        }
-    }
-
-    fn look(&mut self, bytes: &[u8]) {
-        if let Some(seen) = &mut self.seen {
-            let room = VERSION_BYTES.saturating_sub(seen.len());
-            seen.extend(bytes.iter().take(room));
-        }
-    }
-
-    fn found(&self) -> Option<ResourceVersion> {
-        let seen = self.seen.as_deref()?;
-        let key = b"\"resourceVersion\":\"";
-        let at = memchr::memmem::find(seen, key)? + key.len();
-        let rest = seen.get(at..)?;
-        let digits = rest.get(..memchr::memchr(b'"', rest)?)?;
-        ResourceVersion::parse(std::str::from_utf8(digits).ok()?)
     }
 }

@@ -17,6 +17,7 @@ mod execute;
 mod headers;
 mod turns;
 mod up;
+mod version;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

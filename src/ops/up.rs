@@ -4,8 +4,8 @@ use tokio::sync::mpsc;
 
 use super::{Failure, Gone, Turn};
 use crate::limits;
-use crate::scrub::Scrubbed;
-use crate::wire::v1;
+use crate::scrub::{self, Scrubbed};
+use crate::wire::v1::{self, OperationFailureKind as Kind};
 
 /// Answers one operation.
 ///
@@ -94,6 +94,29 @@ impl Up {
             complete,
         };
         self.send(v1::operation_up::Message::Answer(answer)).await
+    }
+
+    /// Tells that the answer could not be filtered; the outcome for the records.
+    ///
+    /// Of an error its code is told, since clients act on that: proxies, and API servers that are
+    /// starting, say in plain text what is wrong.
+    pub(super) async fn unfilterable(
+        &mut self,
+        status: u16,
+        why: &str,
+    ) -> Result<&'static str, Gone> {
+        if status < 400 || self.held.is_none() {
+            self.fail(Failure::new(Kind::Unfilterable, why)).await?;
+            return Ok("unfilterable");
+        }
+        let json = v1::HttpHeader {
+            name: "content-type".into(),
+            value: "application/json".into(),
+        };
+        self.head(status, vec![json]);
+        self.body(scrub::bare_status(status)).await?;
+        self.end().await?;
+        Ok("withheld")
     }
 
     /// Tells a failure, instead of an answer that is still held back.
@@ -211,5 +234,42 @@ mod tests {
             matches!(messages.as_slice(), [Message::Failure(_)]),
             "{messages:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn an_error_that_cannot_be_filtered_is_told_by_its_code() {
+        let (mut up, receiver) = up();
+        up.head(503, Vec::new());
+        assert_eq!(up.unfilterable(503, "not JSON").await.unwrap(), "withheld");
+        drop(up);
+        let messages = sent(receiver).await;
+        let [Message::Answer(answer)] = messages.as_slice() else {
+            panic!("{messages:?}");
+        };
+        let status: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!((answer.status, answer.complete), (503, true));
+        assert_eq!(answer.headers[0].value, "application/json");
+        assert_eq!(
+            (&status["kind"], &status["reason"], &status["code"]),
+            (&"Status".into(), &"ServiceUnavailable".into(), &503.into())
+        );
+    }
+
+    #[tokio::test]
+    async fn what_else_cannot_be_filtered_is_a_failure() {
+        for (code, is_flushed) in [(200, false), (404, true)] {
+            let (mut up, receiver) = up();
+            up.head(code, Vec::new());
+            if is_flushed {
+                up.flush().await.unwrap();
+            }
+            assert_eq!(
+                up.unfilterable(code, "depth").await.unwrap(),
+                "unfilterable"
+            );
+            drop(up);
+            let last = sent(receiver).await.pop();
+            assert!(matches!(last, Some(Message::Failure(_))), "{last:?}");
+        }
     }
 }

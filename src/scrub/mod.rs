@@ -19,7 +19,8 @@
 //! - What is not strict JSON, too deep, too large, or does not say who it is → [`Refused`], with
 //!   the identity where it was read before the flaw; nothing of the text passes. The caller
 //!   counts it and sends the identity.
-//! - An answer that cannot be filtered → [`Unfilterable`]; the caller answers 502.
+//! - An answer that cannot be filtered → [`Unfilterable`]; the caller answers 502, or an error with
+//!   its code alone ([`bare_status`]).
 //! # Sources
 //! - RFC 8259 (JSON), RFC 6901 (JSON pointer), RFC 6902 (JSON patch); Kubernetes API concepts,
 //!   "Efficient detection of changes", "Receiving resources as Tables", "Server-side apply".
@@ -54,6 +55,7 @@ pub use frame::Framer;
 pub use list::{ListEnd, ListScanner, ListStep};
 pub use request::{BodyRefused, RequestPlan, check_request};
 pub use restore::{RestoreError, restore_last_applied};
+pub use status::bare_status;
 pub use trail::Trail;
 
 use crate::resource::Identity;

@@ -1,7 +1,9 @@
 //! Filters the API server's own error texts: they quote what was stored or sent.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::Scrubbed;
 use super::json::{Flaw, Reader};
 
 /// Reasons whose messages are made of names only, and so stay.
@@ -126,6 +128,41 @@ pub(super) fn code_and_reason(json: &[u8]) -> Result<(u16, String), Flaw> {
     let status = parse(json)?;
     let reason = status.reason.as_deref().map_or("Unknown", known);
     Ok((status.code.unwrap_or_default(), reason.to_owned()))
+}
+
+/// A Status that says no more than the code of an answer that cannot be filtered.
+pub fn bare_status(code: u16) -> Scrubbed {
+    let reason = reason_of(code);
+    let message = format!(
+        "the API server answered {code} (its text is withheld: about a masked kind only JSON passes)"
+    );
+    let status = serde_json::json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": message, "reason": reason, "code": code,
+    });
+    Scrubbed(Bytes::from(status.to_string()))
+}
+
+/// The reason that API servers give with a code (`k8s.io/apimachinery`, `NewGenericServerResponse`).
+const fn reason_of(code: u16) -> &'static str {
+    match code {
+        400 => "BadRequest",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "NotFound",
+        405 => "MethodNotAllowed",
+        406 => "NotAcceptable",
+        409 => "Conflict",
+        410 => "Gone",
+        413 => "RequestEntityTooLarge",
+        415 => "UnsupportedMediaType",
+        422 => "Invalid",
+        429 => "TooManyRequests",
+        500 => "InternalError",
+        503 => "ServiceUnavailable",
+        504 => "Timeout",
+        _ => "Unknown",
+    }
 }
 
 /// Reads a Status; a field that occurs twice or has another type refuses the whole.
