@@ -199,6 +199,34 @@ async fn strangers_are_refused_with_the_fitting_alert() {
 }
 
 #[tokio::test]
+async fn a_refused_client_that_goes_on_writing_reads_why() {
+    let house = House::new();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (server, stranger) = (data(&house), Arc::new(rogue(&house, &[&TLS13], None)));
+    let hub = async {
+        let (socket, _) = listener.accept().await.unwrap();
+        accept(server, socket).await.map(|_accepted| ())
+    };
+    let client = async {
+        let socket = tokio::net::TcpStream::connect(address).await.unwrap();
+        let connector = TlsConnector::from(stranger);
+        let mut stream = connector.connect(host("localhost"), socket).await.unwrap();
+        // As kubectl does: the request goes out before anything is read.
+        stream.get_ref().0.readable().await.unwrap();
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+            stream.write_all(&[b'x'; 1024]).await.expect("it is read");
+            stream.flush().await.expect("it is read");
+        }
+        stream.read_u8().await.unwrap_err().to_string()
+    };
+    let (refused, told) = tokio::join!(hub, client);
+    assert_eq!(refused.unwrap_err().label(), "tls");
+    assert!(told.contains("CertificateRequired"), "{told}");
+}
+
+#[tokio::test]
 async fn a_lapsed_certificate_is_refused() {
     let house = House::new();
     let client = agent(&house);
