@@ -24,9 +24,9 @@ pub enum BodyError {
     /// The cluster's answer broke off.
     #[error("the cluster's answer broke off")]
     BrokenOff,
-    /// The hub stops.
-    #[error("the hub stops")]
-    Stopping,
+    /// The hub stops, or does not let the client have more of it.
+    #[error("the answer was ended early")]
+    Ended,
     /// The agent met something it could not filter.
     #[error("the cluster's answer could not be filtered")]
     Unfilterable,
@@ -48,13 +48,20 @@ where
     StreamBody::new(pieces.fuse().map(|piece| piece.map(Frame::data))).boxed_unsync()
 }
 
-/// A body that ends at `drain`; with an error, if what it was cut off from is missed.
-pub(super) fn until(body: Body, drain: CancellationToken, is_missed: bool) -> Body {
-    let ends = drain.clone().cancelled_owned();
-    let pieces = body.into_data_stream().take_until(ends);
+/// A body that ends with `ends`; with an error, if what it was cut off from is missed.
+pub(super) fn until<E>(body: Body, ends: E, is_missed: bool) -> Body
+where
+    E: Future<Output = ()> + Send + 'static,
+{
+    let cut = CancellationToken::new();
+    let cutting = cut.clone();
+    let pieces = body.into_data_stream().take_until(async move {
+        ends.await;
+        cutting.cancel();
+    });
     let end = stream::once(async move {
-        let is_cut = is_missed && drain.is_cancelled();
-        is_cut.then_some(Err(BodyError::Stopping))
+        let is_cut = is_missed && cut.is_cancelled();
+        is_cut.then_some(Err(BodyError::Ended))
     });
     streamed(pieces.chain(end.filter_map(std::future::ready)))
 }

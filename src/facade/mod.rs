@@ -11,6 +11,8 @@
 //!   `tests::reads`).
 //! - A client sees its own writes: what it lists after a write is the view once that has passed
 //!   the write, else the cluster (test: `tests::writes::a_write_is_seen_by_the_next_list`).
+//! - A watch or a followed log ends within 5 s of its client's right to it (test:
+//!   `tests::watches::a_watch_ends_with_its_clients_right_to_it`).
 //! - What an account's discovery does not name is not found; what its path does not say in the one
 //!   accepted form is refused and audited (test: `tests::paths`).
 //! - Bodies of requests live in wiping buffers, are sent once, and are never audited.
@@ -21,6 +23,7 @@
 
 mod body;
 mod discovery;
+mod lasting;
 mod live;
 mod namespaces;
 mod openapi;

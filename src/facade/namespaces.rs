@@ -39,7 +39,9 @@ impl<U: Upstream> Facade<U> {
             }
         }
         listing.objects.retain(|object| selector.matches(object));
-        let age = self.age(account, listing.age).unwrap_or_default();
+        let age = account
+            .age(self.clock.now(), listing.age)
+            .unwrap_or_default();
         let mut response = list_response(asked, listing);
         tell_age(&mut response, age);
         (response, Served::View)

@@ -1,6 +1,6 @@
 //! Reads: one object live if it can be had, lists from the view once it has seen every write.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
@@ -28,6 +28,23 @@ const LIST_HEAD_BYTES: usize = 4096;
 impl Account {
     pub(super) fn is_connected(&self) -> bool {
         self.freshness == Freshness::Connected
+    }
+
+    /// How old at `now` what the view knows is; `None` if nobody can tell.
+    pub(super) fn age(&self, now: SystemTime, known: Duration) -> Option<Duration> {
+        match self.freshness {
+            Freshness::Connected => Some(known),
+            Freshness::Away { since } => {
+                let away = now.duration_since(since).unwrap_or_default();
+                Some(away.max(known))
+            }
+            Freshness::Unknown => None,
+        }
+    }
+
+    /// Whether a state of this age is too old to be told.
+    pub(super) fn is_too_old(&self, age: Option<Duration>) -> bool {
+        age.is_none_or(|age| age > self.max_stale)
     }
 }
 
@@ -74,7 +91,7 @@ impl<U: Upstream> Facade<U> {
         if asked.kind.level == Level::Live {
             return self.forward_read(asked).await;
         }
-        let failure = match self.send_read(asked, LIVE_READ_TIMEOUT).await {
+        let failure = match self.send_read(asked, asked.patience()).await {
             Ok(answer) if !live::is_outage(answer.status) => {
                 return Ok((read_response(answer), Served::Live));
             }
@@ -97,12 +114,12 @@ impl<U: Upstream> Facade<U> {
         let limited = gvr.is_namespaces() && account.namespaces.iter().any(|it| it == named);
         let known = view.age(gvr, asked.place());
         let age = match known {
-            Ok(age) => self.age(account, age),
+            Ok(age) => account.age(self.clock.now(), age),
             Err(_) if limited => return Ok((object_response(&namespace(named)), Served::Facade)),
             Err(_) => return Err(failure),
         };
         let waits = account.is_connected() && !is_settled(asked, Duration::ZERO).await;
-        if waits || (age.is_none_or(|age| age > account.max_stale) && !limited) {
+        if waits || (account.is_too_old(age) && !limited) {
             return Err(failure);
         }
         let space = if gvr.is_namespaces() {
@@ -131,7 +148,9 @@ impl<U: Upstream> Facade<U> {
         let accepts = Accepts::of(asked.headers);
         let account = asked.account;
         let limited = asked.is_limited();
-        let from_view = accepts.plain_json && !(accepts.transformed && account.is_connected());
+        let beyond = asked.is_beyond_namespaces();
+        let untransformed = !(accepts.transformed && account.is_connected());
+        let from_view = accepts.plain_json && (untransformed || beyond);
         if from_view || limited {
             if !accepts.plain_json {
                 return Err(Failure::not_acceptable());
@@ -145,9 +164,13 @@ impl<U: Upstream> Facade<U> {
                 return Ok(answer);
             }
         }
+        if beyond {
+            return Err(unknown_namespaces());
+        }
+        let fences = account.view.collection_fences(&asked.target.gvr);
         let failure = match self.send_read(asked, ANSWER_TIMEOUT).await {
             Ok(answer) if !live::is_outage(answer.status) => {
-                return Ok((live_list(asked, answer).await, Served::Live));
+                return Ok((live_list(asked, answer, fences).await, Served::Live));
             }
             Ok(answer) => refused_by_cluster(answer.status),
             Err(error) if is_answer(&error) => return Err(error.into()),
@@ -173,10 +196,9 @@ impl<U: Upstream> Facade<U> {
         let account = asked.account;
         let gvr = &asked.target.gvr;
         let listing = account.view.list(gvr, asked.list_place(), selector).ok()?;
-        let age = self.age(account, listing.age);
+        let age = account.age(self.clock.now(), listing.age);
         // Without its namespaces Clouddriver evicts all it knows, so these have no limit of age.
-        let limit = (!gvr.is_namespaces()).then_some(account.max_stale);
-        if limit.is_some_and(|limit| age.is_none_or(|age| age > limit)) {
+        if !gvr.is_namespaces() && account.is_too_old(age) {
             return None;
         }
         if account.is_connected() && !asked.is_new_enough(listing.version) {
@@ -186,21 +208,18 @@ impl<U: Upstream> Facade<U> {
         tell_age(&mut response, age.unwrap_or_default());
         Some((response, Served::View))
     }
-
-    /// How old what a view knows is; `None` if nobody can tell.
-    pub(super) fn age(&self, account: &Account, known: Duration) -> Option<Duration> {
-        match account.freshness {
-            Freshness::Connected => Some(known),
-            Freshness::Away { since } => {
-                let away = self.clock.now().duration_since(since).unwrap_or_default();
-                Some(away.max(known))
-            }
-            Freshness::Unknown => None,
-        }
-    }
 }
 
 impl Asked<'_> {
+    /// How long a live read of one object may take: not long, if the view has it otherwise.
+    fn patience(&self) -> Duration {
+        let view = &self.account.view;
+        match view.age(&self.target.gvr, self.place()) {
+            Ok(_known) => LIVE_READ_TIMEOUT,
+            Err(_unavailable) => ANSWER_TIMEOUT,
+        }
+    }
+
     pub(super) fn selector(&self) -> Result<Selector, SelectorError> {
         let (labels, fields) = (
             self.query.get("labelSelector"),
@@ -218,6 +237,14 @@ impl Asked<'_> {
     /// Whether namespaces are asked for that the agent's configuration names, one by one.
     fn is_limited(&self) -> bool {
         self.target.gvr.is_namespaces() && !self.account.namespaces.is_empty()
+    }
+
+    /// Whether all namespaces are asked for of an account that has some only: the view answers for
+    /// these, and the cluster must not be asked for more.
+    pub(super) fn is_beyond_namespaces(&self) -> bool {
+        self.kind.resource.namespaced
+            && self.target.namespace.is_none()
+            && !self.account.namespaces.is_empty()
     }
 
     /// The namespace whose objects are listed; a list of `namespaces` is not within one.
@@ -247,6 +274,14 @@ fn is_answer(error: &UpstreamError) -> bool {
     )
 }
 
+/// Of the namespaces of a limited account, the view does not know all yet, or not any more.
+pub(super) fn unknown_namespaces() -> Failure {
+    Failure::unavailable(
+        "the objects of this account's namespaces are not known at the moment; \
+         `sortie get accounts` tells why",
+    )
+}
+
 fn refused_by_cluster(status: StatusCode) -> Failure {
     Failure::unavailable(format!(
         "the cluster answered {} to the agent",
@@ -268,8 +303,9 @@ fn read_response(answer: LiveAnswer) -> Response<Body> {
     response
 }
 
-/// Passes a live list on, and tells the view at which version it was.
-async fn live_list(asked: &Asked<'_>, answer: LiveAnswer) -> Response<Body> {
+/// Passes a live list on, and tells the view at which version it was, and which of its fences
+/// stood when the list was asked for.
+async fn live_list(asked: &Asked<'_>, answer: LiveAnswer, fences: u64) -> Response<Body> {
     let LiveAnswer {
         status,
         headers,
@@ -282,7 +318,7 @@ async fn live_list(asked: &Asked<'_>, answer: LiveAnswer) -> Response<Body> {
         && let Some(version) = list_version(&head)
     {
         let view = &asked.account.view;
-        view.collection_seen(&asked.target.gvr, asked.list_place(), version);
+        view.collection_seen(&asked.target.gvr, asked.list_place(), version, fences);
     }
     read_response(LiveAnswer {
         status,

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use tokio::time::Instant;
 
 use super::body::{self, Body};
-use super::port::{Account, AuditRecord, Client, CloseConnection, Drain, Kind, Served, Upstream};
+use super::port::{Account, AuditRecord, Client, CloseConnection, Kind, Served, Upstream};
 use super::query::Query;
 use super::status::{Failure, respond};
 use super::{discovery, openapi};
@@ -83,8 +83,6 @@ impl<U: Upstream> Facade<U> {
     {
         let mut audit = Audit::begin(Arc::clone(&self.upstream));
         let version = request.version();
-        let drain = request.extensions().get().cloned();
-        let query = Query::parse(request.uri().query().unwrap_or_default());
         let is_text = is_read_raw(request.uri().path());
         let answer = self.serve(request, &mut audit.record).await;
         let (mut response, served) =
@@ -96,14 +94,7 @@ impl<U: Upstream> Facade<U> {
         }
         audit.record.status = response.status();
         audit.record.served = served;
-        let is_watch = audit.record.verb == Some(Verb::Watch);
-        let is_log = audit.record.subresource.as_deref() == Some("log") && query.flag("follow");
-        match drain {
-            Some(Drain(drain)) if is_watch || is_log => {
-                response.map(|body| body::until(body, drain, is_log))
-            }
-            Some(_) | None => response,
-        }
+        response
     }
 
     async fn serve<B>(&self, request: Request<B>, record: &mut AuditRecord) -> Answer
@@ -156,13 +147,15 @@ impl<U: Upstream> Facade<U> {
             raw_query,
             query: Query::parse(raw_query),
         };
-        match (target.verb, &target.subresource) {
+        let answer = match (target.verb, &target.subresource) {
             (Verb::Get | Verb::List | Verb::Watch, Some(_)) => self.forward_read(&asked).await,
             (Verb::Get, None) => self.get(&asked).await,
             (Verb::List, None) => self.list(&asked).await,
             (Verb::Watch, None) => self.watch(&asked).await,
             _ => self.write(&asked, body).await,
-        }
+        };
+        let drain = parts.extensions.get().cloned();
+        Ok(self.lasting(&asked, answer?, drain))
     }
 
     /// Discovery, OpenAPI, version and health, for every client that is bound to the account.
@@ -329,11 +322,14 @@ fn asks_for_tunnel(path: &str) -> bool {
 }
 
 /// The kind that is asked for, if the account offers it with this verb and part.
-fn offered<'a>(account: &'a Account, target: &Target) -> Result<&'a Kind, Failure> {
+pub(super) fn offered<'a>(account: &'a Account, target: &Target) -> Result<&'a Kind, Failure> {
     let mut kinds = account.discovery.iter();
     let kind = kinds
         .find(|kind| kind.resource.gvr == target.gvr)
         .ok_or_else(Failure::unknown_path)?;
+    if target.is_misplaced(kind.resource.namespaced) {
+        return Err(Failure::unknown_path());
+    }
     let verbs = match &target.subresource {
         None => &kind.resource.verbs,
         Some(wanted) => {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use super::body::{Body, streamed, whole};
 use super::port::{Level, Served, Upstream};
 use super::query::Accepts;
-use super::read::{is_settled, tell_age, unavailable};
+use super::read::{is_settled, tell_age, unavailable, unknown_namespaces};
 use super::service::{Answer, Asked, Facade};
 use super::status::{Failure, respond};
 use super::{BOOKMARK_INTERVAL, FENCE_PATIENCE, WATCH_LIFETIME};
@@ -27,7 +27,8 @@ impl<U: Upstream> Facade<U> {
         let accepts = Accepts::of(asked.headers);
         let account = asked.account;
         let connected = account.is_connected();
-        let is_plain = accepts.plain_json && !(accepts.transformed && connected);
+        let beyond = asked.is_beyond_namespaces();
+        let is_plain = accepts.plain_json && (beyond || !(accepts.transformed && connected));
         // A watch on one object's path is an old form that only the API server knows.
         let selector = asked.selector();
         let is_live = asked.kind.level == Level::Live || asked.only_cluster_selects(&selector);
@@ -36,16 +37,20 @@ impl<U: Upstream> Facade<U> {
         }
         let selector = selector?;
         if connected && !is_settled(asked, FENCE_PATIENCE).await {
-            return self.forward_read(asked).await;
+            return if beyond {
+                Err(unknown_namespaces())
+            } else {
+                self.forward_read(asked).await
+            };
         }
         let gvr = &asked.target.gvr;
         let place = asked.list_place();
         let age = match account.view.age(gvr, place) {
-            Ok(age) => self.age(account, age),
-            Err(_) if connected => return self.forward_read(asked).await,
+            Ok(age) => account.age(self.clock.now(), age),
+            Err(_) if connected && !beyond => return self.forward_read(asked).await,
             Err(error) => return Err(unavailable(error)),
         };
-        if age.is_none_or(|age| age > account.max_stale) {
+        if account.is_too_old(age) {
             return Err(Failure::unavailable("the last known state is too old"));
         }
         let watcher = account.view.watch(gvr, place, selector, asked.from());

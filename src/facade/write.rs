@@ -46,7 +46,7 @@ impl<U: Upstream> Facade<U> {
         let body = body::collect(body).await?;
         let is_dry_run = !asked.query.get("dryRun").is_empty() || deletes_dry(asked, &body);
         let mut pending = Pending::new(asked);
-        if is_dry_run || asked.kind.level == Level::Live {
+        if is_dry_run {
             pending.settle();
         }
         let request = live::request(
@@ -89,18 +89,27 @@ impl<U: Upstream> Facade<U> {
 /// dropped: also when the client goes away while the write is under way.
 struct Pending {
     view: Arc<View>,
-    gvr: Gvr,
+    /// The versions of the resource that the view has: what is written in one is seen in all.
+    resources: Vec<Gvr>,
     place: Option<String>,
     open: bool,
 }
 
 impl Pending {
     fn new(asked: &Asked<'_>) -> Self {
+        let written = &asked.target.gvr;
+        let is_same = |gvr: &Gvr| gvr.group == written.group && gvr.resource == written.resource;
+        let kinds = asked.account.discovery.iter();
+        let cached = kinds.filter(|kind| kind.level == Level::Cached);
+        let resources: Vec<Gvr> = cached
+            .map(|kind| kind.resource.gvr.clone())
+            .filter(is_same)
+            .collect();
         Self {
             view: Arc::clone(&asked.account.view),
-            gvr: asked.target.gvr.clone(),
+            open: !resources.is_empty(),
+            resources,
             place: asked.place().map(str::to_owned),
-            open: true,
         }
     }
 
@@ -111,12 +120,36 @@ impl Pending {
     const fn is_open(&self) -> bool {
         self.open
     }
+
+    fn place(&self) -> Option<&str> {
+        self.place.as_deref()
+    }
+
+    fn fence_collection(&self) {
+        for gvr in &self.resources {
+            self.view.fence_collection(gvr, self.place());
+        }
+    }
+
+    fn fence(&self, version: ResourceVersion) {
+        for gvr in &self.resources {
+            self.view.fence(gvr, self.place(), version);
+        }
+    }
+
+    fn fence_delete(&self, name: &str, uid: &str) {
+        for gvr in &self.resources {
+            // Namespaces themselves are in none.
+            let space = self.place().filter(|_| !gvr.is_namespaces());
+            self.view.fence_delete(gvr, space, name, uid);
+        }
+    }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
         if self.open {
-            self.view.fence_collection(&self.gvr, self.place.as_deref());
+            self.fence_collection();
         }
     }
 }
@@ -177,16 +210,11 @@ async fn fenced(asked: &Asked<'_>, answer: LiveAnswer, pending: &mut Pending) ->
     let written = read
         .filter(|_| is_json)
         .and_then(|bytes| serde_json::from_slice::<Written>(&bytes).ok());
-    if let Some(written) = written
-        && fence(asked, written)
-    {
-        pending.settle();
-    } else {
+    if !written.is_some_and(|written| fence(asked, pending, written)) {
         // Now, and not with the drop: the client must not read before the fence stands.
-        let view = &asked.account.view;
-        view.fence_collection(&asked.target.gvr, asked.place());
-        pending.settle();
+        pending.fence_collection();
     }
+    pending.settle();
     live::response(LiveAnswer {
         status,
         headers,
@@ -195,10 +223,7 @@ async fn fenced(asked: &Asked<'_>, answer: LiveAnswer, pending: &mut Pending) ->
 }
 
 /// Fences what was written; false if the answer does not say what that was.
-fn fence(asked: &Asked<'_>, written: Written) -> bool {
-    let view = &asked.account.view;
-    let gvr = &asked.target.gvr;
-    let place = asked.place();
+fn fence(asked: &Asked<'_>, pending: &Pending, written: Written) -> bool {
     let version = written.metadata.resource_version;
     let version = version.as_deref().and_then(ResourceVersion::parse);
     match (asked.target.verb, &asked.target.name) {
@@ -210,14 +235,13 @@ fn fence(asked: &Asked<'_>, written: Written) -> bool {
                 return false;
             };
             if let Some(version) = version {
-                view.fence(gvr, place, version);
+                pending.fence(version);
             }
-            let space = if gvr.is_namespaces() { None } else { place };
-            view.fence_delete(gvr, space, name, &uid);
+            pending.fence_delete(name, &uid);
             true
         }
         _ => version.is_some_and(|version| {
-            view.fence(gvr, place, version);
+            pending.fence(version);
             true
         }),
     }

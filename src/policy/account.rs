@@ -204,6 +204,11 @@ impl AccountPolicy {
             let kind = kind.gvr.to_string();
             return Decision::Deny(Denial::KindMismatch { kind });
         }
+        // A rule or a limit to this namespace must not cover what is in none.
+        if target.is_misplaced(kind.namespaced) {
+            let kind = kind.gvr.to_string();
+            return Decision::Deny(Denial::NotNamespaced { kind });
+        }
         let subresource = target.subresource.as_deref();
         if let Some(part) = subresource.filter(|part| TUNNELS.contains(part)) {
             return Decision::Deny(Denial::Tunnel {

@@ -329,3 +329,27 @@ fn what_creates_by_another_verb_needs_the_right_to_create() {
     assert!(!asked(&some, &service, "PUT", "application/json"));
     assert!(asked(&all, &service, "PUT", "application/json"));
 }
+
+#[test]
+fn a_namespace_does_not_cover_what_is_in_none() {
+    let role = Kind {
+        namespaced: false,
+        ..kind("rbac.authorization.k8s.io", "clusterroles", "ClusterRole")
+    };
+    let policy = policy(AccountSettings {
+        live: Some(patterns(&["*"])),
+        operations: Some(vec![reads(
+            &["get", "delete"].map(|v| Verb::parse(v).unwrap()),
+            "shop",
+        )]),
+        namespaces: vec!["shop".into()],
+        ..AccountSettings::default()
+    });
+    let path = "/apis/rbac.authorization.k8s.io/v1/namespaces/shop/clusterroles/admin";
+    for method in ["GET", "DELETE"] {
+        let Decision::Deny(denial) = ask(&policy, &role, method, path) else {
+            panic!("{method} is allowed");
+        };
+        assert_eq!(denial.label(), "not_namespaced");
+    }
+}

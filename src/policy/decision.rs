@@ -58,6 +58,12 @@ pub enum Denial {
         /// The namespace asked for.
         namespace: String,
     },
+    /// A namespace where the kind is in none.
+    #[error("`{kind}` is in no namespace")]
+    NotNamespaced {
+        /// The kind asked for.
+        kind: String,
+    },
     /// No operation rule covers it.
     #[error(
         "`{verb}` on `{kind}` is not allowed for this account; an entry of its `operations` in agent.yaml would allow it"
@@ -98,6 +104,7 @@ impl Denial {
             Self::ClusterWide { .. } => "cluster_wide",
             Self::KindMismatch { .. } => "kind_mismatch",
             Self::Namespace { .. } => "namespace",
+            Self::NotNamespaced { .. } => "not_namespaced",
             Self::Operation { .. } => "operation",
             Self::Subresource { .. } => "subresource",
             Self::Tunnel { .. } => "tunnel",

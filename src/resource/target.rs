@@ -209,6 +209,11 @@ impl Target {
         path
     }
 
+    /// Whether it names a namespace for a kind that is in none: no API server knows such a path.
+    pub fn is_misplaced(&self, namespaced: bool) -> bool {
+        self.namespace.is_some() && !namespaced && !self.gvr.is_namespaces()
+    }
+
     /// The HTTP method of this request.
     pub const fn method(&self) -> &'static str {
         self.verb.method()

@@ -29,7 +29,16 @@ pub enum Settled {
 pub(super) struct Fences {
     versions: BTreeMap<Option<String>, ResourceVersion>,
     deletes: Vec<DeleteFence>,
-    collections: Vec<(Option<String>, Instant)>,
+    collections: Vec<CollectionFence>,
+    /// How many collections were fenced ever.
+    fenced: u64,
+}
+
+#[derive(Debug)]
+struct CollectionFence {
+    namespace: Option<String>,
+    number: u64,
+    until: Instant,
 }
 
 #[derive(Debug)]
@@ -68,11 +77,24 @@ impl View {
         }
     }
 
-    /// A list of `namespace` was answered live at `version`: collections fenced within it are
-    /// settled once the view has passed that version.
-    pub fn collection_seen(&self, gvr: &Gvr, namespace: Option<&str>, version: ResourceVersion) {
+    /// How many collections of a resource were fenced so far; to be asked before a live list.
+    pub fn collection_fences(&self, gvr: &Gvr) -> u64 {
+        let state = self.lock();
+        state.kinds.get(gvr).map_or(0, |kind| kind.fences.fenced)
+    }
+
+    /// A list of `namespace` was answered live at `version`: of the collections within it, the
+    /// first `fences` ever fenced are settled once the view has passed that version. What was
+    /// written while the list was on its way is not in it.
+    pub fn collection_seen(
+        &self,
+        gvr: &Gvr,
+        namespace: Option<&str>,
+        version: ResourceVersion,
+        fences: u64,
+    ) {
         if let Some(kind) = self.lock().kinds.get_mut(gvr) {
-            kind.fences.close_collections(namespace, version);
+            kind.fences.close_collections(namespace, version, fences);
         }
     }
 
@@ -123,7 +145,7 @@ impl Kind {
             .versions
             .retain(|place, version| !passed(place, *version));
         let now = Instant::now();
-        fences.collections.retain(|(_, until)| *until > now);
+        fences.collections.retain(|fence| fence.until > now);
         let waits_for_version = |place: Option<&str>| {
             let overlaps = |known: &Option<String>| overlap(known.as_deref(), place);
             fences.versions.keys().any(overlaps)
@@ -149,7 +171,7 @@ impl Kind {
             && !fences
                 .collections
                 .iter()
-                .any(|(known, _)| overlaps(known.as_deref()))
+                .any(|fence| overlaps(fence.namespace.as_deref()))
             && self
                 .matching(namespace)
                 .all(|(_, stream)| stream.version >= stream.mark);
@@ -194,14 +216,26 @@ impl Fences {
         } else {
             None
         };
-        self.collections.retain(|(known, _)| *known != place);
-        self.collections.push((place, until));
+        self.collections.retain(|fence| fence.namespace != place);
+        self.fenced += 1;
+        self.collections.push(CollectionFence {
+            namespace: place,
+            number: self.fenced,
+            until,
+        });
     }
 
-    fn close_collections(&mut self, namespace: Option<&str>, version: ResourceVersion) {
+    fn close_collections(
+        &mut self,
+        namespace: Option<&str>,
+        version: ResourceVersion,
+        fences: u64,
+    ) {
         let before = self.collections.len();
-        self.collections
-            .retain(|(known, _)| !(namespace.is_none() || known.as_deref() == namespace));
+        self.collections.retain(|fence| {
+            let is_within = namespace.is_none() || fence.namespace.as_deref() == namespace;
+            !is_within || fence.number > fences
+        });
         if self.collections.len() < before {
             self.add_version(namespace, version);
         }

@@ -127,8 +127,13 @@ fn fetches(lab: &CutOver) -> usize {
 #[tokio::test]
 async fn what_must_not_be_used_without_its_engine_suspends_its_account_until_that_is_back() {
     let (mut lab, planted) = CutOver::start(Sort::Token, ", credential-max-stale: 0s").await;
+    let client = Client::read(&lab.stand.kubeconfig("shop", "watcher").await);
+    let path = format!("{}{}?watch=1", client.path, lab.objects());
+    let mut watch = Api::of(client.https()).watch(&path).await;
     lab.bao.server().kill().await;
     suspended(&lab, LIMIT).await;
+    // It was opened with what is given up.
+    watch.end().await;
     lab.assert_gone(&planted).await;
     // It is asked for again meanwhile, which changes nothing.
     let before = fetches(&lab);

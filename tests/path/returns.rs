@@ -13,6 +13,7 @@ use crate::refusals::BACK;
 use crate::support::double::{Double, Settings};
 use crate::support::eventually::{bounded, eventually, eventually_async};
 use crate::support::fake::Client;
+use crate::support::kube::Api;
 use crate::support::kubectl::Kubectl;
 use crate::support::sortie::{Sortie, http_get};
 pub(crate) use crate::support::stand::keep_addresses;
@@ -176,8 +177,13 @@ async fn an_account_waits_for_approval_and_is_suspended_and_approved_by_hand() {
     stand.wait("lab", "ACTIVE").await;
     assert!(kubectl.ok(&get).await.contains("namespace/kube-system"));
 
+    let client = Client::read(&stand.kubeconfig("lab", "watcher").await);
+    let path = format!("{}/api/v1/namespaces/none/services?watch=1", client.path);
+    let mut watch = Api::of(client.https()).watch(&path).await;
+
     stand::ok(stand.hub.command(&["account", "suspend", "lab"]).await);
     stand.wait("lab", "SUSPENDED").await;
+    watch.end().await;
     let suspended = kubectl.run(&["get", "services", "-A"]).await;
     assert_ne!(suspended.code, Some(0), "{suspended:?}");
     // The cluster changes meanwhile.

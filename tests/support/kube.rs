@@ -165,6 +165,11 @@ impl Watch {
         Some(serde_json::from_slice(&line).expect("an event is JSON"))
     }
 
+    /// Waits for its end, or for it to break off.
+    pub(crate) async fn end(&mut self) {
+        while self.next_line().await.is_some() {}
+    }
+
     /// The next line as it came.
     pub(crate) async fn next_line(&mut self) -> Option<Bytes> {
         bounded("a watch event", self.0.next()).await

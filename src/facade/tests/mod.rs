@@ -36,6 +36,8 @@ const ID: &str = "0a1b2c";
 enum Reply {
     Json(u16, Value),
     Raw(u16, &'static str, &'static str),
+    /// A text, and then nothing, without an end.
+    Endless(&'static str),
     Fail(UpstreamError),
     Never,
 }
@@ -74,6 +76,14 @@ impl Upstream for Cluster {
                 body: stream::iter([Ok(body)]).boxed(),
             })
         };
+        let endless = |text: &'static str| {
+            let text = stream::iter([Ok(Bytes::from(text))]);
+            Ok(LiveAnswer {
+                status: StatusCode::OK,
+                headers: HeaderMap::new(),
+                body: text.chain(stream::pending()).boxed(),
+            })
+        };
         let reply = (self.script.lock().unwrap())(&request);
         async move {
             match reply {
@@ -81,6 +91,7 @@ impl Upstream for Cluster {
                     answer(status, "application/json", value.to_string().into())
                 }
                 Reply::Raw(status, kind, text) => answer(status, kind, text.into()),
+                Reply::Endless(text) => endless(text),
                 Reply::Fail(error) => Err(error),
                 Reply::Never => std::future::pending().await,
             }

@@ -294,3 +294,60 @@ async fn a_stream_that_is_interrupted_makes_its_kind_old_while_the_agent_is_ther
     world.view.resumed(&pods_key());
     assert_eq!(world.get(PODS).await.header("age"), None);
 }
+
+#[tokio::test]
+async fn all_namespaces_of_a_limited_account_are_never_asked_of_the_cluster() {
+    let world = World::start().await;
+    world.change(|account| account.namespaces = vec!["shop".into()]);
+    world.script(|_| {
+        Reply::Fail(UpstreamError::Refused {
+            kind: Refusal::Policy,
+            message: "beyond its namespaces".into(),
+            field: None,
+        })
+    });
+    let path = "/api/v1/pods";
+    for (query, headers) in [("", &[][..]), ("", &TABLE[..]), ("?watch=true", &[][..])] {
+        let answer = world
+            .ask("GET", &format!("{path}{query}"), headers, "")
+            .await;
+        assert_eq!(answer.status, 503, "known of no namespace yet: {query}");
+    }
+    world.know_pods(&["a"]);
+    for headers in [&[][..], &TABLE[..]] {
+        let answer = world.ask("GET", path, headers, "").await;
+        assert_eq!(answer.names(), ["a"]);
+    }
+    assert_eq!(world.sent(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_object_that_the_view_cannot_tell_of_is_waited_for() {
+    let world = World::start().await;
+    world.script(|_| Reply::Never);
+    tokio::time::pause();
+    let begun = tokio::time::Instant::now();
+    assert_eq!(world.get(POD).await.status, 504);
+    assert_eq!(
+        begun.elapsed().as_secs(),
+        crate::limits::ANSWER_TIMEOUT.as_secs()
+    );
+}
+
+#[tokio::test]
+async fn a_kind_that_is_in_no_namespace_is_not_found_in_one() {
+    let world = World::start().await;
+    world.change(|account| {
+        let gvr = Gvr::new("", "v1", "nodes");
+        let mut nodes = kind(gvr, "Node", Level::Live, &[]);
+        nodes.resource.namespaced = false;
+        Arc::make_mut(&mut account.discovery).push(nodes);
+    });
+    for method in ["GET", "DELETE"] {
+        let answer = world
+            .ask(method, "/api/v1/namespaces/shop/nodes/n", &[], "")
+            .await;
+        assert_eq!((answer.status, answer.reason()), (404, "NotFound".into()));
+    }
+    assert_eq!(world.sent(), Vec::<String>::new());
+}

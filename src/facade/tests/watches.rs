@@ -72,6 +72,49 @@ async fn a_watch_ends_after_its_time_with_a_bookmark() {
 }
 
 #[tokio::test]
+async fn a_watch_ends_with_its_clients_right_to_it() {
+    let world = World::start().await;
+    world.know_pods(&["a"]);
+    let mut lines = Lines::open(&world, "&resourceVersion=0").await;
+    lines.expect("ADDED", "a").await;
+    tokio::time::pause();
+    tokio::time::advance(3 * lasting::LOOK_INTERVAL).await;
+    world.put_pod("a", 12);
+    lines.expect("MODIFIED", "a").await;
+    // The client is bound to `prod` only.
+    world.change(|account| account.name = "other".into());
+    assert_eq!(lines.next().await, None);
+}
+
+#[tokio::test]
+async fn a_watch_ends_when_what_it_tells_from_is_too_old() {
+    let world = World::start().await;
+    world.know_pods(&["a"]);
+    world.away();
+    let mut lines = Lines::open(&world, "&resourceVersion=0").await;
+    lines.expect("ADDED", "a").await;
+    tokio::time::pause();
+    world.clock.advance(Duration::from_mins(6));
+    assert_eq!(lines.next().await, None);
+}
+
+#[tokio::test]
+async fn a_followed_log_is_cut_with_its_clients_right_to_it() {
+    let world = World::start().await;
+    world.script(|_| Reply::Endless("line\n"));
+    let target = format!("/accounts/{ID}/api/v1/namespaces/shop/pods/a/log?follow=true");
+    let response = world.open("GET", &target, &[], String::new()).await;
+    let mut body = response.into_body();
+    assert_eq!(
+        body.frame().await.unwrap().unwrap().data_ref().unwrap(),
+        "line\n"
+    );
+    tokio::time::pause();
+    world.change(|account| account.name = "other".into());
+    assert!(body.frame().await.unwrap().is_err(), "cut, not ended");
+}
+
+#[tokio::test]
 async fn initial_events_end_with_their_bookmark() {
     let world = World::start().await;
     world.know_pods(&["a"]);

@@ -46,6 +46,22 @@ async fn a_write_is_seen_by_the_next_list() {
 }
 
 #[tokio::test]
+async fn a_write_in_one_version_is_seen_in_the_others() {
+    let world = World::start().await;
+    world.know_pods(&["a"]);
+    world.change(|account| {
+        let gvr = Gvr::new("", "v1beta1", "pods");
+        Arc::make_mut(&mut account.discovery).push(kind(gvr, "Pod", Level::Live, &[]));
+    });
+    world.script(cluster(&pod(20)));
+    let older = "/api/v1beta1/namespaces/shop/pods/a";
+    world.ask("PUT", older, &[], "{}").await;
+    assert_eq!(world.get(PODS).await.names(), ["live"]);
+    world.put_pod("a", 20);
+    assert_eq!(world.get(PODS).await.names(), ["a"]);
+}
+
+#[tokio::test]
 async fn a_list_waits_for_the_view_to_pass_a_write() {
     let world = World::start().await;
     world.know_pods(&["a"]);

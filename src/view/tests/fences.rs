@@ -63,3 +63,18 @@ async fn a_fence_that_nothing_passes_ends_some_time() {
     tokio::time::advance(FENCE_LIFETIME).await;
     assert!(is_settled(&view).await);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_list_settles_no_fence_that_was_set_while_it_was_on_its_way() {
+    let (view, _) = view();
+    let stream = key(Scope::Cluster);
+    snapshot(&view, &stream, &[("a", "1", 5)], 9);
+    view.fence_collection(&pods(), Some("shop"));
+    let fences = view.collection_fences(&pods());
+    view.fence_collection(&pods(), Some("shop"));
+    view.collection_seen(&pods(), Some("shop"), version(9), fences);
+    assert!(!is_settled(&view).await);
+    let fences = view.collection_fences(&pods());
+    view.collection_seen(&pods(), Some("shop"), version(9), fences);
+    assert!(is_settled(&view).await);
+}
