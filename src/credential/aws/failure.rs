@@ -4,27 +4,26 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use aws_credential_types::provider::error::CredentialsError;
-use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_secretsmanager::error::SdkError;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use bytes::Bytes;
 use http::Response;
+use serde::Deserialize;
 
 use super::wire::Unanswered;
 use crate::credential::fetch::{Failure, FetchErrorKind};
-use crate::credential::transport;
+use crate::credential::transport::{self, is_refusal};
+
+/// The header in which AWS names an error; not every answer has it.
+const ERROR_TYPE: &str = "x-amzn-errortype";
 
 const UNAVAILABLE: FetchErrorKind = FetchErrorKind::Unavailable { sealed: false };
 
 /// Reads the code, the status and the class of `error`; everything else in it is dropped.
-pub(super) fn from_library<E: ProvideErrorMetadata>(error: &SdkError<E>) -> Failure {
+pub(super) fn from_library<E>(error: &SdkError<E>) -> Failure {
     match error {
-        SdkError::ServiceError(context) => {
-            let raw = context.raw();
-            let retry_after = raw.headers().get("retry-after").and_then(transport::wait);
-            from_answer(raw.status().as_u16(), context.err().code(), retry_after)
-        }
-        SdkError::ResponseError(context) => {
-            from_answer(context.raw().status().as_u16(), None, None)
-        }
+        SdkError::ServiceError(context) => from_raw(context.raw()),
+        SdkError::ResponseError(context) => from_raw(context.raw()),
         SdkError::DispatchFailure(failure) => {
             let source = failure
                 .as_connector_error()
@@ -40,21 +39,58 @@ pub(super) fn from_library<E: ProvideErrorMetadata>(error: &SdkError<E>) -> Fail
     }
 }
 
+/// The library finds no code where the body is not of the form that it expects.
+fn from_raw(raw: &HttpResponse) -> Failure {
+    let headers = raw.headers();
+    from_answer(
+        raw.status().as_u16(),
+        headers.get(ERROR_TYPE),
+        raw.body().bytes().unwrap_or_default(),
+        headers.get("retry-after").and_then(transport::wait),
+    )
+}
+
 /// What an answer means that is not the one that was asked for.
-pub(super) fn from_answer(
+fn from_answer(
     status: u16,
-    code: Option<&str>,
+    error_type: Option<&str>,
+    body: &[u8],
     retry_after: Option<Duration>,
 ) -> Failure {
-    let (kind, hint) = match code.and_then(of_code) {
-        Some(told) => told,
-        None => of_status(status),
+    // What is called a success may be a secret.
+    let codes = match status {
+        200..=299 => [None; 3],
+        _ => [error_type, json_code(body), xml_code(body)],
     };
+    let told = codes.into_iter().flatten().map(bare).find_map(of_code);
+    let (kind, hint) = told.unwrap_or_else(|| of_status(status));
     let kind = match kind {
         FetchErrorKind::Throttled { .. } => FetchErrorKind::Throttled { retry_after },
         other => other,
     };
     Failure::new(kind, hint).with_status(status)
+}
+
+/// An answer that tells nothing but that the service does not work.
+pub(super) fn from_status(status: u16) -> Failure {
+    from_answer(status, None, &[], None)
+}
+
+/// Codes of what we may not do.
+const DENIED: [&str; 7] = [
+    "AccessDenied",
+    "AccessDeniedException",
+    "AccountProblem",
+    "AllAccessDisabled",
+    "NotAuthorized",
+    "NotSignedUp",
+    "OptInRequired",
+];
+
+/// The code in `com.amazon.coral.service#Code` and `Code:http://…`.
+fn bare(code: &str) -> &str {
+    let code = code.rsplit('#').next().unwrap_or_default();
+    code.split(':').next().unwrap_or_default()
 }
 
 /// Codes of Secrets Manager, S3, STS and of all services ("Common error types").
@@ -68,13 +104,13 @@ fn of_code(code: &str) -> Option<(FetchErrorKind, &'static str)> {
             FetchErrorKind::NotFound,
             "the secret is marked for deletion, or its rotation is under way",
         ),
-        "InvalidParameterException" | "ValidationException" => (
+        "InvalidParameterException" | "ValidationError" | "ValidationException" => (
             FetchErrorKind::NotFound,
             "the name, version or stage is not of AWS's form",
         ),
         "NoSuchKey" | "NoSuchVersion" => (FetchErrorKind::NotFound, "look at the object's key"),
         "NoSuchBucket" => (FetchErrorKind::NotFound, "there is no such bucket"),
-        "AccessDenied" | "AccessDeniedException" => (
+        _ if DENIED.contains(&code) => (
             FetchErrorKind::Denied,
             "look at the IAM policy of our role, at the resource's own policy, and at that of its \
              KMS key",
@@ -135,12 +171,13 @@ fn of_status(status: u16) -> (FetchErrorKind, &'static str) {
             UNAVAILABLE,
             "redirects are not followed; look at `region` and `endpoint`",
         ),
-        401 => (
-            FetchErrorKind::Unauthenticated,
-            "the credentials are not accepted",
+        // Says nothing about a secret: AWS gives a code with it, and whatever stands before it
+        // refuses alike.
+        _ if is_refusal(status) => (
+            UNAVAILABLE,
+            "what answers is not AWS, or says something unknown; look at `endpoint`, and at what \
+             stands before it",
         ),
-        403 => (FetchErrorKind::Denied, "look at the IAM policy of our role"),
-        404 => (FetchErrorKind::NotFound, ""),
         429 => (
             FetchErrorKind::Throttled { retry_after: None },
             "too many requests in this AWS account",
@@ -191,12 +228,31 @@ pub(super) fn of_source(error: &CredentialsError) -> Option<Failure> {
 
 /// What an answer of S3 means that is not the object.
 pub(super) fn from_s3(answer: &Response<Bytes>) -> Failure {
-    let retry_after = transport::retry_after(answer.headers());
+    let headers = answer.headers();
+    let error_type = headers.get(ERROR_TYPE).and_then(|code| code.to_str().ok());
     from_answer(
         answer.status().as_u16(),
-        xml_code(answer.body()),
-        retry_after,
+        error_type,
+        answer.body(),
+        transport::retry_after(headers),
     )
+}
+
+/// Whether this was a refusal without a code of AWS.
+pub(super) fn is_without_code(failure: &Failure) -> bool {
+    failure.kind == UNAVAILABLE && failure.status.is_some_and(is_refusal)
+}
+
+/// What the errors of the JSON protocols hold.
+#[derive(Deserialize)]
+struct Told<'a> {
+    #[serde(rename = "__type")]
+    code: &'a str,
+}
+
+fn json_code(body: &[u8]) -> Option<&str> {
+    let told: Told<'_> = serde_json::from_slice(body).ok()?;
+    Some(told.code)
 }
 
 /// What stands in `<Code>…</Code>`.

@@ -17,7 +17,7 @@ use http::Request;
 use secrecy::ExposeSecret;
 use tokio::sync::Mutex;
 
-use super::failure::{from_answer, from_library, of_login, of_source};
+use super::failure::{from_library, from_status, of_login, of_source};
 use super::wire::Wire;
 use super::{Role, Settings, WebIdentity, domain};
 use crate::clock::SharedClock;
@@ -105,7 +105,7 @@ impl Login {
             .map_err(|_error| Failure::unavailable("its address cannot be used"))?;
         let status = self.wire.send(request).await?.status();
         if status.is_server_error() {
-            return Err(from_answer(status.as_u16(), None, None));
+            return Err(from_status(status.as_u16()));
         }
         Ok(())
     }

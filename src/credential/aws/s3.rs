@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{Method, Request, Response};
 
-use super::failure::from_s3;
+use super::failure::{from_s3, is_without_code};
 use super::login::Login;
 use super::{Settings, domain, region, sign};
 use crate::clock::SharedClock;
@@ -98,8 +98,12 @@ impl S3 {
     }
 
     async fn still(&self, reference: &Reference, version: &str) -> Result<Option<bool>, Failure> {
-        let answer = self.ask(Method::HEAD, reference).await?;
-        Ok(etag(&answer).map(|etag| etag == version))
+        match self.ask(Method::HEAD, reference).await {
+            Ok(answer) => Ok(etag(&answer).map(|etag| etag == version)),
+            // An answer to `HEAD` has no body to tell why: the fetch that follows is told.
+            Err(failure) if is_without_code(&failure) => Ok(None),
+            Err(failure) => Err(failure),
+        }
     }
 }
 

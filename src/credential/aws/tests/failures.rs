@@ -83,22 +83,58 @@ fn errors() -> Vec<(Reply, FetchErrorKind)> {
         ),
         (coded(500, "InternalServiceError"), unavailable()),
         (coded(400, "planted-unknown-code"), unavailable()),
+        (coded(403, "planted-unknown-code"), unavailable()),
+        // As moto does: the body is of another protocol than the service's.
+        (
+            answer(
+                403,
+                "x-amzn-errortype: AccessDenied\r\n",
+                "<ErrorResponse><Message>planted</Message></ErrorResponse>",
+            ),
+            Denied,
+        ),
+        (
+            answer(
+                400,
+                "x-amzn-errortype: ResourceNotFoundException:http://planted/\r\n",
+                "",
+            ),
+            NotFound,
+        ),
+        (xml(403, "<Error><Code>AccessDenied</Code></Error>"), Denied),
     ]
+}
+
+/// Refusals of what stands before AWS: they say nothing about a secret.
+fn foreign() -> Vec<(Reply, FetchErrorKind)> {
+    let bodies = [
+        "",
+        "default backend - planted",
+        "<html>planted</html>",
+        "{}",
+        r#"{"message":"planted"}"#,
+        r#"{"code":"AccessDenied","message":"planted"}"#,
+        r#"{"error":{"code":404,"status":"NOT_FOUND"}}"#,
+        r#"{"__type":404}"#,
+    ];
+    let refusals = bodies.into_iter().flat_map(|body| {
+        let of = move |status| (answer(status, "", body), unavailable());
+        [400, 401, 403, 404, 405].map(of)
+    });
+    refusals.collect()
 }
 
 /// Answers to a question for the field `kubeconfig` that are no answers.
 fn nonsense() -> Vec<(Reply, FetchErrorKind)> {
-    use FetchErrorKind::{Corrupt, Denied};
+    use FetchErrorKind::Corrupt;
     let planted = SECRET.replace("kubeconfig\\\"", "kubekonfig\\\"");
     vec![
         (
             answer(502, "content-type: text/html\r\n", "<html>planted</html>"),
             unavailable(),
         ),
-        (
-            answer(403, "content-type: text/html\r\n", "<html>planted</html>"),
-            Denied,
-        ),
+        // A success is read for no code.
+        (answer(200, "", "<Code>AccessDenied</Code>"), Corrupt),
         (
             answer(200, "content-type: text/html\r\n", "<html>planted</html>"),
             Corrupt,
@@ -149,7 +185,7 @@ fn nonsense() -> Vec<(Reply, FetchErrorKind)> {
 async fn every_answer_has_its_kind_and_none_is_shown() {
     let (logged, _guard) = Logged::start();
     let mut cases = 0;
-    for (reply, kind) in errors().into_iter().chain(nonsense()) {
+    for (reply, kind) in errors().into_iter().chain(nonsense()).chain(foreign()) {
         let reply = std::sync::Mutex::new(Some(reply));
         let script = move |_: &str| reply.lock().unwrap().take().unwrap_or(Reply::Hang);
         let bench = Bench::start(script).await;
@@ -163,7 +199,7 @@ async fn every_answer_has_its_kind_and_none_is_shown() {
         assert!(!format!("{error} {error:?}").contains("planted"), "{error}");
         cases += 1;
     }
-    assert_eq!(cases, 30);
+    assert_eq!(cases, 74);
     let text = logged.text();
     assert!(
         text.contains("TRACE") && text.contains("aws_smithy"),
@@ -193,7 +229,13 @@ async fn every_answer_of_s3_has_its_kind() {
         (coded(301, "PermanentRedirect"), unavailable()),
         (coded(403, "InvalidObjectState"), unavailable()),
         (coded(500, "InternalError"), unavailable()),
-        ((404, "<html>planted</html>".to_owned()), NotFound),
+        (coded(403, "planted-unknown-code"), unavailable()),
+        ((404, "<html>planted</html>".to_owned()), unavailable()),
+        (
+            (403, r#"{"code":"AccessDenied"}"#.to_owned()),
+            unavailable(),
+        ),
+        ((403, String::new()), unavailable()),
         ((200, "planted: [".to_owned()), Corrupt),
         ((200, "planted: &a 1".to_owned()), Corrupt),
         (

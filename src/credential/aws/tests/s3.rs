@@ -72,6 +72,26 @@ async fn whether_an_object_is_current_is_asked_without_reading_it() {
     assert_eq!(bench.count("GET /configs/"), 0);
 }
 
+/// An answer to `HEAD` has no body, so seldom a code: the object itself tells what is so.
+#[tokio::test]
+async fn a_refusal_without_a_code_tells_nothing_of_the_object() {
+    let denied = "x-amzn-errortype: AccessDenied\r\n";
+    let unavailable = FetchErrorKind::Unavailable { sealed: false };
+    for (status, headers, told) in [
+        (400, "", Ok(None)),
+        (403, "", Ok(None)),
+        (404, "", Ok(None)),
+        (403, denied, Err(FetchErrorKind::Denied)),
+        (503, "", Err(unavailable)),
+    ] {
+        let bench = Bench::start(move |_| answer(status, headers, "")).await;
+        let engine = engine(&bench);
+        let current = engine.is_current(&object(Key::Whole), "0a1b").await;
+        let current = current.map_err(|failure| failure.kind);
+        assert_eq!(current, told, "{status} {headers}");
+    }
+}
+
 #[tokio::test]
 async fn a_bucket_becomes_a_label_only_if_it_is_one() {
     let bench = Bench::start(found).await;
