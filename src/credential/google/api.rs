@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION};
+use http::header::{AUTHORIZATION, LOCATION};
 use http::{HeaderMap, StatusCode};
 use reqwest::{Response, Url};
 use serde::Deserialize;
@@ -12,7 +12,7 @@ use super::Settings;
 use super::login::Login;
 use crate::credential::authorization::bearer;
 use crate::credential::fetch::{Failure, FetchErrorKind};
-use crate::credential::transport::{self, is_untrusted};
+use crate::credential::transport::{self, is_refusal, is_untrusted};
 use crate::secret::SecretBytes;
 
 /// Time that one request may take.
@@ -106,35 +106,65 @@ fn unreachable(error: &reqwest::Error, has_ca_file: bool) -> Failure {
     })
 }
 
-/// What Google says about an error, as far as it is a word of a closed list (AIP-193).
+/// What Google says about an error (AIP-193; "HTTP status and error codes for JSON" of Cloud
+/// Storage, which gives reasons and no status).
 #[derive(Deserialize)]
 struct Told {
-    error: Word,
+    error: Problem,
 }
 
 #[derive(Deserialize)]
-struct Word {
+struct Problem {
+    code: u16,
+    /// A word of a closed list.
     #[serde(default)]
     status: String,
+    #[serde(default)]
+    errors: Vec<Reason>,
+}
+
+#[derive(Deserialize)]
+struct Reason {
+    #[serde(rename = "reason")]
+    _reason: String,
+}
+
+impl Problem {
+    /// Google's own word for an answer with this `status`, empty where it has none; `None` for what
+    /// Google did not write.
+    fn word(self, status: u16) -> Option<String> {
+        let is_told = !self.status.is_empty() || !self.errors.is_empty();
+        (self.code == status && is_told).then_some(self.status)
+    }
 }
 
 /// Reads the status and the word of an answer that is not a success; the rest is dropped.
 async fn refusal(answer: Response) -> Failure {
-    let status = answer.status();
+    let status = answer.status().as_u16();
     let headers = answer.headers().clone();
-    let word = match body(answer).await {
-        Ok(body) => serde_json::from_slice::<Told>(&body).map(|told| told.error.status),
-        Err(failure) => return failure.with_status(status.as_u16()),
+    let told = match body(answer).await {
+        Ok(body) => serde_json::from_slice::<Told>(&body).ok(),
+        Err(failure) => return failure.with_status(status),
     };
-    let word = word.unwrap_or_default();
-    let (kind, hint) = classify(status.as_u16(), &word, &headers);
-    Failure::new(kind, hint).with_status(status.as_u16())
+    let word = told.and_then(|told| told.error.word(status));
+    let (kind, hint) = classify(status, word.as_deref(), &headers);
+    Failure::new(kind, hint).with_status(status)
 }
 
-fn classify(status: u16, word: &str, headers: &HeaderMap) -> (FetchErrorKind, &'static str) {
+/// Whether this was a refusal that Google did not write.
+pub(super) fn is_foreign(failure: &Failure) -> bool {
+    let is_down = matches!(failure.kind, FetchErrorKind::Unavailable { .. });
+    is_down && failure.status.is_some_and(is_refusal)
+}
+
+fn classify(
+    status: u16,
+    word: Option<&str>,
+    headers: &HeaderMap,
+) -> (FetchErrorKind, &'static str) {
     let unavailable = FetchErrorKind::Unavailable { sealed: false };
     match (status, word) {
-        (429, _) | (_, "RESOURCE_EXHAUSTED") => {
+        (429, _) | (_, Some("RESOURCE_EXHAUSTED")) => {
             let retry_after = transport::retry_after(headers);
             (
                 FetchErrorKind::Throttled { retry_after },
@@ -145,12 +175,12 @@ fn classify(status: u16, word: &str, headers: &HeaderMap) -> (FetchErrorKind, &'
             unavailable,
             "redirects are not followed; configure the `endpoint` that it points to",
         ),
-        // Not Google's: a proxy or portal on the way.
-        (400..=499, _) if is_html(headers) => (
+        // Says nothing about a secret: a proxy or portal on the way.
+        (400..=499, None) => (
             unavailable,
-            "the answer is a web page; is something else at its `endpoint`?",
+            "what answers is not Google; look at `endpoint`, and at what stands before it",
         ),
-        (400, "FAILED_PRECONDITION") => (
+        (400, Some("FAILED_PRECONDITION")) => (
             FetchErrorKind::NotFound,
             "the version is disabled or destroyed",
         ),
@@ -169,9 +199,4 @@ fn classify(status: u16, word: &str, headers: &HeaderMap) -> (FetchErrorKind, &'
         ),
         _ => (unavailable, ""),
     }
-}
-
-fn is_html(headers: &HeaderMap) -> bool {
-    let kind = headers.get(CONTENT_TYPE);
-    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"))
 }

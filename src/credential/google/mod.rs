@@ -17,6 +17,7 @@
 //!   dropped (enforced by: `login::Library`).
 //! # Failure
 //! - The token service fails or hangs → the login is dropped and made anew by the next errand.
+//! - A refusal that is not of Google's form says nothing about a secret → an outage.
 //! - 401 → the login is dropped, so that a replaced key file is read; nothing is repeated here.
 //! # Sources
 //! - Secret Manager REST v1; Cloud Storage JSON API v1; AIP-193 (errors), AIP-4110 to 4117

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::Settings;
-use super::api::{Api, body, sealed};
+use super::api::{Api, body, is_foreign, sealed};
 use super::checksum::crc32c;
 use crate::credential::fetch::{Asking, Engine, Failure, Fetched};
 use crate::credential::{Locator, Reference, document};
@@ -33,7 +33,13 @@ impl Storage {
     async fn read(&self, reference: &Reference) -> Result<(Zeroizing<Vec<u8>>, String), Failure> {
         let mut url = self.url(reference)?;
         url.set_query(Some("alt=media"));
-        let answer = self.api.get(url).await?;
+        let answer = match self.api.get(url).await {
+            Ok(answer) => answer,
+            Err(failure) if is_foreign(&failure) => {
+                return Err(self.explained(reference, failure).await);
+            }
+            Err(failure) => return Err(failure),
+        };
         let generation = generation(answer.headers());
         let told = checksum(answer.headers());
         let object = body(answer).await?;
@@ -48,6 +54,12 @@ impl Storage {
         let generation =
             generation.ok_or(Failure::corrupt("the object comes without its generation"))?;
         Ok((object, generation))
+    }
+
+    /// Why an object is refused: asked for content, Cloud Storage answers with a plain text,
+    /// as anything on the way may; asked for what is said about the object, in its own form.
+    async fn explained(&self, reference: &Reference, failure: Failure) -> Failure {
+        self.current(reference).await.err().unwrap_or(failure)
     }
 
     async fn current(&self, reference: &Reference) -> Result<String, Failure> {

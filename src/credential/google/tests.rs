@@ -319,6 +319,47 @@ async fn an_object_needs_its_checksum_and_its_generation() {
     }
 }
 
+/// What Cloud Storage says of an object: plainly where it is asked for content.
+fn stores(request: &str, status: u16, reason: &str) -> Reply {
+    if request.contains("alt=media") {
+        let headers = "content-type: text/html; charset=UTF-8\r\n";
+        return with_headers(status, headers, b"No such object: planted");
+    }
+    let errors = json!([{"message": "planted", "domain": "global", "reason": reason}]);
+    let told = json!({"error": {"code": status, "message": "planted", "errors": errors}});
+    Reply::json(status, &told.to_string())
+}
+
+#[tokio::test]
+async fn a_refusal_of_cloud_storage_is_told_from_one_of_what_stands_before_it() {
+    for (status, reason, told) in [
+        (404, "notFound", Reason::SecretNotFound),
+        (403, "forbidden", Reason::SecretDenied),
+        (401, "authError", Reason::EngineUnauthenticated),
+    ] {
+        let bench = Bench::start(move |request| stores(request, status, reason)).await;
+        let error = bench.storage().fetch(&object("")).await.unwrap_err();
+        assert_eq!(error.reason(), told, "{error}");
+        assert_eq!(bench.server.requests().len(), 2);
+        assert!(!format!("{error} {error:?}").contains("planted"));
+    }
+    for status in [400, 403, 404] {
+        let bench = Bench::start(move |_| with_headers(status, "", b"planted")).await;
+        let error = bench.storage().fetch(&object("")).await.unwrap_err();
+        assert_eq!(error.reason(), Reason::EngineUnavailable, "{error}");
+    }
+    // What is said about the object may be closed to something else than its content.
+    let bench = Bench::start(|request| {
+        if request.contains("alt=media") {
+            return with_headers(403, "", b"planted");
+        }
+        Reply::json(200, r#"{"generation":"17"}"#)
+    })
+    .await;
+    let error = bench.storage().fetch(&object("")).await.unwrap_err();
+    assert_eq!(error.reason(), Reason::EngineUnavailable, "{error}");
+}
+
 #[tokio::test]
 async fn after_a_401_the_key_file_is_read_again() {
     let answers = Mutex::new(vec![read(DOCUMENT), refused(401, "UNAUTHENTICATED")]);
@@ -373,12 +414,22 @@ fn foreign() -> impl Iterator<Item = Wrong> {
     let redirect = with_headers(307, "location: https://planted.example/\r\n", b"");
     let garbage = Reply::Bytes(b"planted garbage\r\n\r\n".to_vec());
     let cut = Reply::Bytes(b"HTTP/1.1 200 X\r\ncontent-length: 99\r\n\r\nplanted".to_vec());
+    let bodies = [
+        "",
+        "planted",
+        "{}",
+        r#"{"error":"planted"}"#,
+        r#"{"error":{"code":5,"status":"NOT_FOUND"}}"#,
+        r#"{"error":{"code":404,"message":"planted"}}"#,
+        r#"{"code":404,"status":"NOT_FOUND"}"#,
+    ];
+    let refused = |body| [400, 403, 404].map(|status| Reply::json(status, body));
     let unavailable = [html(502), html(404), html(403), redirect, garbage, cut];
     let unavailable = unavailable.into_iter();
     unavailable
+        .chain(bodies.into_iter().flat_map(refused))
         .map(|reply| (reply, "", Reason::EngineUnavailable))
         .chain([
-            (Reply::json(404, "planted"), "", Reason::SecretNotFound),
             (Reply::json(204, ""), "", Reason::EngineUnavailable),
             (html(200), "", Reason::SecretCorrupt),
         ])

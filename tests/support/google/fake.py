@@ -139,12 +139,20 @@ class Handler(BaseHTTPRequestHandler):
         return self.rfile.read(int(self.headers.get("Content-Length", 0)))
 
     def guarded(self, handle):
+        url = urlsplit(self.path)
+        query = parse_qs(url.query)
         try:
-            url = urlsplit(self.path)
-            handle(url.path, parse_qs(url.query))
+            handle(url.path, query)
         except Refused as refused:
-            told = {"code": refused.code, "status": refused.status, "message": str(refused)}
             headers = [("Retry-After", "7")] if refused.code == 429 else []
+            told = {"code": refused.code, "message": str(refused)}
+            if "/storage/v1/b/" not in url.path:
+                told["status"] = refused.status
+            elif query.get("alt") == ["media"]:  # Cloud Storage tells why in a plain text
+                return self.answer(refused.code, str(refused), headers, "text/html; charset=UTF-8")
+            else:
+                told["errors"] = [
+                    {"message": str(refused), "domain": "global", "reason": refused.status}]
             self.answer(refused.code, json.dumps({"error": told}), headers)
 
 
