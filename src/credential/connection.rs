@@ -79,7 +79,9 @@ impl Connection {
             )),
             EngineSettings::Noop => Box::new(Noop),
             EngineSettings::Vault(vault) => {
-                Box::new(Vault::new(vault.clone(), surroundings.certificate.clone()))
+                let (certificate, clock) = (&surroundings.certificate, &surroundings.clock);
+                let (certificate, clock) = (certificate.clone(), Arc::clone(clock));
+                Box::new(Vault::with_clock(vault.clone(), certificate, clock))
             }
         };
         Self {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::{Places, Reason, Reference};
 use crate::retry::Retry;
@@ -74,6 +74,8 @@ pub struct Fetched {
     pub version: Option<String>,
     /// How it is lent, where the store lends it.
     pub lease: Option<Lease>,
+    /// When the store itself takes it away, where that is known before.
+    pub gone_at: Option<SystemTime>,
 }
 
 /// How a store lends something.

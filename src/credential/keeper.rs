@@ -19,6 +19,9 @@ use crate::retry;
 /// Longest pause between the return of an engine and the first question of one key.
 const RETURN_SPREAD: Duration = Duration::from_secs(5);
 
+/// How long after the store takes something away that is looked at: its clock is not ours.
+const GONE_AFTER: Duration = Duration::from_secs(1);
+
 /// What is known of one source.
 #[derive(Clone, Debug, Default)]
 pub struct Published {
@@ -60,6 +63,8 @@ struct Memory {
     fingerprint: Option<Fingerprint>,
     version: Option<String>,
     leased: bool,
+    /// When the store itself takes away what is held.
+    gone_at: Option<SystemTime>,
     /// The last attempt failed: what is there now is looked at itself.
     failed: bool,
 }
@@ -87,6 +92,7 @@ impl Keeper {
             fingerprint: None,
             version: None,
             leased: false,
+            gone_at: None,
             failed: false,
         };
         loop {
@@ -137,7 +143,11 @@ impl Keeper {
             Outcome::Current => None,
             Outcome::Fetched(resolved) => resolved.lease,
         };
+        if let Outcome::Fetched(resolved) = &outcome {
+            memory.gone_at = resolved.gone_at;
+        }
         let pause = memory.schedule.confirmed(now, lease);
+        let pause = until_gone(memory.gone_at, now).map_or(pause, |left| left.min(pause));
         let until = usable_until(&memory.schedule);
         let lease_ends = lease.and_then(|lease| now.checked_add(lease));
         let (is_new, resolved) = match outcome {
@@ -295,6 +305,13 @@ impl Keeper {
 fn unconfirmed(confirmed: Option<SystemTime>, last: &str) -> String {
     let since = confirmed.map(rfc3339).unwrap_or_default();
     format!("the engine has not confirmed the credential since {since}: {last}")
+}
+
+/// Time left until it is seen that the store has taken away what it gave; none where it does not, or
+/// was to have done it already.
+fn until_gone(gone_at: Option<SystemTime>, now: SystemTime) -> Option<Duration> {
+    let left = gone_at?.duration_since(now).ok()?;
+    Some(left.saturating_add(GONE_AFTER))
 }
 
 const fn usable_until(schedule: &Schedule) -> Option<SystemTime> {

@@ -44,5 +44,6 @@ fn value(reference: &Reference) -> Result<Fetched, Failure> {
         document: document::as_meant(document, reference)?,
         version: Some("0".to_owned()),
         lease: None,
+        gone_at: None,
     })
 }

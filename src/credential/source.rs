@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use secrecy::ExposeSecret;
 
@@ -57,6 +57,8 @@ pub(super) struct Resolved {
     pub(super) credential: Credential,
     pub(super) version: Option<String>,
     pub(super) lease: Option<Duration>,
+    /// When the store itself takes it away.
+    pub(super) gone_at: Option<SystemTime>,
 }
 
 /// An attempt that failed.
@@ -178,6 +180,7 @@ impl Source {
                     credential,
                     version: fetched.version,
                     lease,
+                    gone_at: fetched.gone_at,
                 })
             }
             Self::ServiceAccount { host, port, mount } => {
@@ -194,6 +197,7 @@ const fn local(credential: Credential) -> Resolved {
         credential,
         version: None,
         lease: None,
+        gone_at: None,
     }
 }
 

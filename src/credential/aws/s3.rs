@@ -89,6 +89,7 @@ impl S3 {
             document,
             version,
             lease: None,
+            gone_at: None,
         })
     }
 

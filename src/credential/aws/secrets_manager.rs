@@ -107,6 +107,7 @@ impl SecretsManager {
             document,
             version,
             lease: None,
+            gone_at: None,
         })
     }
 

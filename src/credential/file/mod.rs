@@ -105,6 +105,7 @@ impl Files {
                 document: document::as_meant(bytes, reference)?,
                 version: Some(found.version(&self.key)),
                 lease: None,
+                gone_at: None,
             });
         }
         let restless = "the file keeps changing while it is read; write another one and rename it";

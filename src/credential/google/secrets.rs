@@ -67,6 +67,7 @@ impl Engine for Secrets {
                 document: document::part(sealed(&mut text), reference)?,
                 version: Some(version),
                 lease: None,
+                gone_at: None,
             })
         })
     }

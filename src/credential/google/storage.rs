@@ -89,6 +89,7 @@ impl Engine for Storage {
                 document: document::part(sealed(&mut object), reference)?,
                 version: Some(generation),
                 lease: None,
+                gone_at: None,
             })
         })
     }

@@ -77,6 +77,7 @@ fn a_panic_over_what_holds_a_secret_tells_nothing_of_it() {
         let Err(payload) = catch_unwind(panicking);
         let message = payload.downcast_ref::<String>().unwrap();
         assert!(message.starts_with("unwrapped: "), "{message}");
+        gone_at: None,
         assert!(!message.contains("planted"), "{message}");
     }
 }

@@ -191,6 +191,7 @@ impl Engine for Kubernetes {
                 document: document::encoded_field(secret.data, reference)?,
                 version: Some(secret.version),
                 lease: None,
+                gone_at: None,
             })
         })
     }

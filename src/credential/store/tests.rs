@@ -429,3 +429,28 @@ async fn what_is_lent_once_more_while_it_is_used_is_not_given_back() {
     drop(still);
     tasks.cancel();
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_the_store_deletes_by_itself_is_looked_at_when_that_is_due() {
+    let tasks = Tasks::new();
+    let still = Still::new(&tasks);
+    let mut bench = Bench::start().await;
+    let clock = Arc::new(TestClock(tokio::time::Instant::now()));
+    let gone_at = clock.now() + MINUTE;
+    let told = format!(r#""deletion_time":"{}""#, clock::rfc3339(gone_at));
+    bench.answer = bench.answer.replace(r#""deletion_time":"""#, &told);
+    bench.serve("127.0.0.1:0".parse().unwrap()).await;
+    let settings = vec![bench.settings("v", 5 * MINUTE, MAX_STALE)];
+    let store = store(settings, clock, &tasks);
+    let followed = store.follow(&source("v", "shop"));
+    let mut published = followed.published();
+    let first = published.wait_for(|now| now.generation == 1).await;
+    let soon = gone_at + Duration::from_secs(1);
+    assert_eq!(first.unwrap().next_try, Some(soon));
+    still.pass(MINUTE + Duration::from_secs(3)).await;
+    assert_eq!(bench.reads(), 2);
+    // It is still there: from here on as ever.
+    assert!(published.borrow().next_try.unwrap() > soon + 4 * MINUTE);
+    drop(still);
+    tasks.cancel();
+}

@@ -17,6 +17,7 @@
 //! - 403 → another login, and the read once again; still 403 → denied if the token is good,
 //!   otherwise unauthenticated.
 //! - A renewal that cannot be asked for → the login stays in use until it is over.
+//! - A version that the store deletes at a time which has not come yet is there until then.
 //! - A fetch that is dropped while a wrapped secret id is on its way has spent it.
 //! # Sources
 //! - Vault HTTP API: "KV secrets engine" (version 1 and 2), "Token", "`AppRole`", "JWT/OIDC",
@@ -43,6 +44,7 @@ use super::fetch::{Asking, Engine, Failure, FetchErrorKind, Fetched, Lease, Wait
 use super::own_certificate::OwnCertificate;
 use super::transport::Identity;
 use super::{Reference, document};
+use crate::clock::{self, SharedClock};
 
 /// Time that giving back may take; what is left then ends by itself.
 const CLOSING: Duration = Duration::from_secs(5);
@@ -131,12 +133,23 @@ pub struct Vault {
     logins: Logins,
     stores: Stores,
     leases: Leases,
+    /// Tells which versions have been deleted already.
+    clock: SharedClock,
 }
 
 impl Vault {
     /// Prepares a connection; nothing is dialled yet.
     pub fn new(settings: Settings, certificate: OwnCertificate) -> Self {
+        Self::with_clock(settings, certificate, clock::system())
+    }
+
+    pub(super) fn with_clock(
+        settings: Settings,
+        certificate: OwnCertificate,
+        clock: SharedClock,
+    ) -> Self {
         Self {
+            clock,
             access: Arc::new(Access {
                 settings,
                 certificate,
@@ -182,6 +195,7 @@ impl Vault {
             document: document::field(content.fields, reference)?,
             version: content.version,
             lease,
+            gone_at: content.gone_at,
         })
     }
 
@@ -189,8 +203,9 @@ impl Vault {
         let document = Document::of(reference)?;
         let session = self.logins.current(&self.access).await?;
         let client = Client::build(&self.access, Some(&session.login.token)).await?;
+        let now = self.clock.now();
         self.stores
-            .version(&client, &session.login, &document)
+            .version(&client, &session.login, &document, now)
             .await
     }
 }

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use vaultrs::api::kv1::requests::GetSecretRequest;
 use vaultrs::api::kv2::requests::{ReadSecretMetadataRequest, ReadSecretRequest};
 
@@ -34,6 +36,8 @@ pub(super) struct Content {
     pub(super) fields: Value,
     pub(super) version: Option<String>,
     pub(super) lent: Option<Lent>,
+    /// When the store deletes it by itself.
+    pub(super) gone_at: Option<SystemTime>,
 }
 
 /// That a secret was made for us, and ends.
@@ -125,6 +129,7 @@ impl Stores {
         client: &Client,
         login: &Arc<Login>,
         document: &Document,
+        now: SystemTime,
     ) -> Result<Option<String>, Failure> {
         let Some((document, Kind::Versioned)) = self.place(client, document).await? else {
             return Ok(None);
@@ -150,7 +155,7 @@ impl Stores {
         let about = metadata.versions.get(&wanted.to_string());
         if let Some(about) = about
             && !about.destroyed
-            && about.deletion_time.is_empty()
+            && !is_deleted(&about.deletion_time, now)
         {
             return Ok(Some(tag(wanted, &about.created_time)));
         }
@@ -257,7 +262,19 @@ async fn versioned(client: &Client, document: &Document) -> Result<Content, Fail
         fields: secret.data,
         version: Some(tag(secret.metadata.version, &secret.metadata.created_time)),
         lent: None,
+        gone_at: deletion(&secret.metadata.deletion_time),
     })
+}
+
+/// When a version is or was deleted: with `delete_version_after` it is written with a time to come.
+fn deletion(time: &str) -> Option<SystemTime> {
+    let time = OffsetDateTime::parse(time, &Rfc3339).ok()?;
+    Some(time.into())
+}
+
+/// An empty time is none; one that cannot be read has come.
+fn is_deleted(time: &str, now: SystemTime) -> bool {
+    !time.is_empty() && deletion(time).is_none_or(|at| at <= now)
 }
 
 /// Tells versions apart, also those of a secret that was removed with all its versions and written
@@ -287,6 +304,7 @@ async fn plain(client: &Client, document: &Document) -> Result<Content, Failure>
         fields: answer.data,
         version: None,
         lent,
+        gone_at: None,
     })
 }
 

@@ -87,6 +87,21 @@ async fn a_secret_that_was_written_anew_is_another_version() {
     assert_eq!(vault.is_current(&shop(), &first).await, Ok(Some(false)));
 }
 
+#[tokio::test]
+async fn a_version_that_the_store_will_delete_is_there_until_then() {
+    let bench = Bench::start().await;
+    let rule = json!({"delete_version_after": "1h"});
+    bench.bao.write("kv/metadata/shop", &rule).await;
+    let fields = json!({"kubeconfig": "second"});
+    bench.bao.put("kv", "shop", &fields).await;
+    let vault = bench.with_token(&["reader"]).await;
+    let fetched = fetch(&vault, &shop()).await;
+    assert!(fetched.gone_at.is_some(), "{fetched:?}");
+    assert_eq!(vault.version(&shop()).await.unwrap(), fetched.version);
+    let version = fetched.version.unwrap();
+    assert_eq!(vault.is_current(&shop(), &version).await, Ok(Some(true)));
+}
+
 /// Whether a tag begins with the number of its version.
 fn begins(version: Option<&str>, number: &str) -> bool {
     version.is_some_and(|version| version.starts_with(number))

@@ -19,6 +19,7 @@ fn url(document: crate::secret::SecretBytes) -> String {
         document,
         version: None,
         lease: None,
+        gone_at: None,
     };
     let token = std::str::from_utf8(text(&fetched)).unwrap();
     let encoded = token.strip_prefix("k8s-aws-v1.").unwrap();

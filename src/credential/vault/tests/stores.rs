@@ -1,4 +1,5 @@
 use super::*;
+use crate::clock::{ManualClock, from_unix_seconds};
 use crate::credential::OwnCertificate;
 
 pub(super) const PLAIN: &str = r#"{"request_id":"r","lease_id":"","lease_duration":2764800,"renewable":false,"warnings":null,"auth":null,"wrap_info":null,"data":{"kubeconfig":"planted-plain"}}"#;
@@ -145,6 +146,36 @@ async fn a_cluster_without_a_leader_is_told_as_one() {
         .await
         .unwrap_err();
     assert!(failure.hint.contains("no active node"), "{failure:?}");
+}
+
+/// With `delete_version_after`, a version is written with the time at which it will be deleted.
+#[tokio::test]
+async fn a_version_is_there_until_the_time_comes_at_which_it_is_deleted() {
+    let end = r#""deletion_time":"2100-01-01T00:00:00.5Z""#;
+    let metadata = format!(
+        r#"{{"request_id":"r","lease_id":"","lease_duration":0,"renewable":false,"warnings":null,"auth":null,"wrap_info":null,"data":{{"cas_required":false,"created_time":"t","current_version":3,"delete_version_after":"1h","max_versions":0,"oldest_version":0,"updated_time":"t","custom_metadata":null,"versions":{{"3":{{"created_time":"t","destroyed":false,{end}}}}}}}}}"#
+    );
+    let secret = SECRET.replace(r#""deletion_time":"""#, end);
+    let bench = Bench::start(move |request| {
+        let is_metadata = request.contains("/metadata/");
+        Reply::json(200, if is_metadata { &metadata } else { &secret })
+    })
+    .await;
+    let gone_at = from_unix_seconds(4_102_444_800) + Duration::from_millis(500);
+    let clock = Arc::new(ManualClock::new(gone_at - Duration::from_secs(1)));
+    let settings = bench.own_settings(AuthMethod::TokenFile(bench.folder.path().join("token")));
+    let certificate = OwnCertificate::default();
+    let vault = Vault::with_clock(settings, certificate, Arc::<ManualClock>::clone(&clock));
+    let reference = field("kubeconfig");
+    let fetched = vault.fetch(&reference).await.unwrap();
+    assert_eq!(fetched.gone_at, Some(gone_at));
+    let version = vault.version(&reference).await;
+    assert_eq!(version, Ok(Some("3@t".to_owned())));
+    assert_eq!(vault.is_current(&reference, "3@t").await, Ok(Some(true)));
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(vault.is_current(&reference, "3@t").await, Ok(Some(false)));
+    let failure = vault.version(&reference).await.unwrap_err();
+    assert_eq!(failure.kind, FetchErrorKind::NotFound);
 }
 
 #[tokio::test]
