@@ -32,6 +32,7 @@ pub(super) fn source(
 
 #[cfg(feature = "aws")]
 mod of_aws {
+    use crate::credential::fetch::Waiting;
     use crate::credential::{Asking, Made, Minter, aws};
 
     #[derive(Debug)]
@@ -58,6 +59,11 @@ mod of_aws {
                 let (token, ends_at) = self.minter.token(&self.cluster).await?;
                 Ok(Made::token(token, ends_at))
             })
+        }
+
+        /// A token is no better than the login that it is made of.
+        fn forget(&self) -> Waiting<'_> {
+            Box::pin(self.minter.forget())
         }
 
         fn kind(&self) -> &'static str {

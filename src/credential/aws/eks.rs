@@ -47,6 +47,11 @@ impl Eks {
         }
     }
 
+    /// Drops the login: the next token comes from a new one. For a token that a cluster refused.
+    pub async fn forget(&self) {
+        self.login.forget().await;
+    }
+
     /// A token for `cluster`, and the time until which it may be used. AWS is asked for a login at
     /// most; the token itself is made here.
     ///

@@ -20,6 +20,10 @@ const DEADLINE: Duration = Duration::from_secs(15);
 /// Pause after a failure, while which nobody asks again.
 const PAUSE: Duration = Duration::from_secs(5);
 
+/// How often the time doubles in which what has only just been made is not made anew, while one
+/// after the other is refused: up to about five minutes.
+const REFUSED_DOUBLINGS: u32 = 6;
+
 /// Part of its life after which it is renewed, in percent.
 const RENEW_AFTER_PERCENT: u32 = 80;
 
@@ -99,6 +103,16 @@ struct Good {
     renew_at: SystemTime,
     /// The API server has refused it.
     refused: bool,
+    /// How many were made before it, each because the one before was refused.
+    refusals: u32,
+}
+
+impl Good {
+    /// Until when it has only just been made. What is refused again and again is not mended by
+    /// making it.
+    fn is_new_until(&self) -> SystemTime {
+        self.made_at + PAUSE * (1 << self.refusals.min(REFUSED_DOUBLINGS))
+    }
 }
 
 impl Held {
@@ -159,7 +173,7 @@ impl Minted {
     pub(super) fn refused(&self) {
         let now = self.shared.clock.now();
         if let Some(good) = &mut self.shared.held().good
-            && now >= good.made_at + PAUSE
+            && now >= good.is_new_until()
         {
             good.renew_at = now;
             good.refused = true;
@@ -281,10 +295,13 @@ impl Shared {
             Ok((made, life)) => {
                 let made = Arc::new(made);
                 let renew_after = life.min(LONGEST) * RENEW_AFTER_PERCENT / 100;
+                let refused = held.good.as_ref().filter(|good| good.refused);
+                let refusals = refused.map_or(0, |good| good.refusals.saturating_add(1));
                 held.good = Some(Good {
                     made: Arc::clone(&made),
                     made_at: now,
                     refused: false,
+                    refusals,
                     renew_at: (now + renew_after.max(SHORTEST)).min(made.ends_at),
                 });
                 held.failed = None;

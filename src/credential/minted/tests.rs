@@ -73,7 +73,7 @@ async fn what_an_api_server_refuses_is_made_anew_but_not_again_and_again() {
     assert_eq!(made().await, 1, "it has only just been made");
     clock.advance(PAUSE);
     assert_eq!(made().await, 2);
-    clock.advance(PAUSE);
+    clock.advance(PAUSE * 2);
     source.fails.store(1, Ordering::Relaxed);
     assert_eq!(
         made().await,
@@ -81,6 +81,27 @@ async fn what_an_api_server_refuses_is_made_anew_but_not_again_and_again() {
         "the one before stays where none is to be had"
     );
     assert_eq!(made().await, 3, "nobody asks again at once");
+}
+
+#[tokio::test]
+async fn what_is_refused_again_and_again_is_made_ever_more_seldom() {
+    let (clock, source, minted) = counted();
+    let refused_for = async |time: Duration| {
+        let before = source.made.load(Ordering::Relaxed);
+        for _ in 0..time.as_secs() {
+            minted.current().await.unwrap();
+            minted.refused();
+            clock.advance(Duration::from_secs(1));
+        }
+        source.made.load(Ordering::Relaxed) - before
+    };
+    // At once, after 5 s, 10 s, 20 s and 40 s.
+    assert_eq!(refused_for(LIFE * 8 / 10).await, 5);
+    // One that was good until it was due makes that forgotten.
+    clock.advance(LIFE);
+    minted.current().await.unwrap();
+    clock.advance(LIFE);
+    assert_eq!(refused_for(PAUSE * 2).await, 2);
 }
 
 #[tokio::test]

@@ -4,10 +4,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::bench::{Bench, NOW, expiry, text};
-use crate::clock::from_unix_seconds;
+use crate::clock::{SharedClock, from_unix_seconds};
 use crate::credential::aws::{Eks, TOKEN_LIFETIME};
 use crate::credential::testkit::Reply;
-use crate::credential::{FetchErrorKind, Fetched};
+use crate::credential::{EngineSettings, FetchErrorKind, Fetched, Minting, minting};
 
 /// What `botocore.auth.SigV4QueryAuth` makes of the same request with the credentials that the
 /// bench lends, at its time.
@@ -52,6 +52,24 @@ async fn a_token_does_not_outlive_the_login() {
     bench.clock.advance(Duration::from_mins(50));
     let (_token, until) = eks.token("prod").await.unwrap();
     assert_eq!(until, expiry());
+}
+
+#[tokio::test]
+async fn a_refused_token_is_made_anew_of_another_login() {
+    let bench = Bench::start(|_| Reply::Hang).await;
+    let minting = Minting::Eks {
+        profile: "prod".to_owned(),
+        cluster: "prod".to_owned(),
+    };
+    let settings = EngineSettings::SecretsManager(bench.settings());
+    let clock: SharedClock = bench.clock.clone();
+    let minter = minting::source(&minting, &settings, &clock).unwrap();
+    minter.mint().await.unwrap();
+    minter.mint().await.unwrap();
+    assert_eq!(bench.count("Action=AssumeRole"), 1);
+    minter.forget().await;
+    minter.mint().await.unwrap();
+    assert_eq!(bench.count("Action=AssumeRole"), 2);
 }
 
 #[tokio::test]
