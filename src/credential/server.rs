@@ -179,11 +179,8 @@ fn ends_in_a_number(name: &str) -> bool {
 /// are where API servers live and are accepted.
 /// Addresses of IPv4 inside such of IPv6 count as themselves.
 pub fn is_refused_address(address: IpAddr) -> bool {
-    /// Metadata services of AWS and of Google Cloud over IPv6.
-    const METADATA_V6: [Ipv6Addr; 2] = [
-        Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
-        Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
-    ];
+    /// Metadata service of Google Cloud over IPv6.
+    const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254);
     /// Metadata services of Alibaba Cloud, of Azure and of Oracle Cloud outside 169.254/16.
     const METADATA_V4: [Ipv4Addr; 3] = [
         Ipv4Addr::new(100, 100, 100, 200),
@@ -202,7 +199,10 @@ pub fn is_refused_address(address: IpAddr) -> bool {
             v6.is_unicast_link_local()
                 || v6.is_unspecified()
                 || v6.is_multicast()
-                || METADATA_V6.contains(&v6)
+                || v6 == METADATA_V6
+                // What AWS gives its machines over IPv6: metadata (::254), credentials of pods (::23),
+                // names, time.
+                || matches!(v6.segments(), [0xfd00, 0xec2, ..])
                 || embedded(v6).is_some_and(|v4| is_refused_address(IpAddr::V4(v4)))
         }
     }
@@ -243,6 +243,8 @@ mod tests {
                 "https://rancher.example.com:443/k8s/clusters/c-1",
             ),
             ("https://127.0.0.1:6443", "https://127.0.0.1:6443"),
+            ("https://[fd00:ec3::1]", "https://[fd00:ec3::1]:443"),
+            ("https://[64:ff9b::a00:1]", "https://[64:ff9b::a00:1]:443"),
         ] {
             assert_eq!(
                 Server::parse(url, Exceptions::default())
@@ -281,6 +283,15 @@ mod tests {
             "https://[fe80::1]:6443",
             "https://[::ffff:169.254.169.254]",
             "https://[fd00:ec2::254]",
+            "https://[fd00:ec2::23]",
+            "https://[fd00:ec2:ffff::1]:6443",
+            "https://[fd20:ce::254]",
+            "https://[::ffff:a9fe:a9fe]",
+            "https://[::169.254.169.254]",
+            "https://[64:ff9b::169.254.169.254]",
+            "https://[64:ff9b::a9fe:a9fe]",
+            "https://[64:ff9b:1::a9fe:a9fe]",
+            "https://[2002:a9fe:a9fe::1]",
             "https://metadata.google.internal",
             "https://METADATA.google.internal.",
             "https://0.0.0.0:6443",
