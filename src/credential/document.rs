@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::ExposeSecret;
 use serde_json::Value;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::fetch::{Failure, FetchErrorKind};
 use super::{Key, Reference};
@@ -144,10 +144,19 @@ fn decoded(bytes: &SecretBytes) -> Result<SecretBytes, Failure> {
         clippy::disallowed_methods,
         reason = "decoded into another sealed value"
     )]
-    let decoded = STANDARD.decode(bytes.expose_secret().trim_ascii());
-    decoded
-        .map(SecretBytes::new)
-        .map_err(|_error| Failure::corrupt("the field is not base64"))
+    let decoded = from_base64(bytes.expose_secret());
+    let mut decoded = decoded.ok_or(Failure::corrupt("the field is not base64"))?;
+    Ok(SecretBytes::new(std::mem::take(&mut *decoded)))
+}
+
+/// Decodes standard base64, broken over lines as people paste it and `base64` writes it.
+pub(super) fn from_base64(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let mut compact = Zeroizing::new(Vec::with_capacity(text.len()));
+    compact.extend(text.iter().filter(|byte| !byte.is_ascii_whitespace()));
+    let mut decoded = Zeroizing::new(vec![0; base64::decoded_len_estimate(compact.len())]);
+    let length = STANDARD.decode_slice(&*compact, &mut decoded).ok()?;
+    decoded.truncate(length);
+    Some(decoded)
 }
 
 /// Overwrites the fields that were not asked for.
@@ -157,6 +166,44 @@ fn wipe(data: Value) {
             if let Value::String(mut text) = value {
                 text.zeroize();
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credential::Locator;
+
+    #[test]
+    fn base64_may_be_broken_over_lines() {
+        let reference = Reference {
+            profile: None,
+            locator: Locator::Noop {
+                value: String::new(),
+            },
+            key: Key::Whole,
+            base64: true,
+        };
+        let decoded = |text: &str| {
+            let decoded = as_meant(SecretBytes::new(text.as_bytes().to_vec()), &reference);
+            decoded.map(|bytes| {
+                #[expect(clippy::disallowed_methods, reason = "a test compares it")]
+                bytes.expose_secret().to_vec()
+            })
+        };
+        for text in [
+            "cGxhbnRlZA==",
+            "cGxhbnRlZA==\n",
+            "cGxh\nbnRl\nZA==\n",
+            "cGxh\r\nbnRlZA\r\n==\r\n",
+            " cGxh bnRlZA==",
+        ] {
+            assert_eq!(decoded(text).unwrap(), b"planted", "{text:?}");
+        }
+        for text in ["cGxhbnRlZA", "cGxh-bnRlZA==", "cGxhbnRlZA==cGxh"] {
+            let failure = decoded(text).unwrap_err();
+            assert_eq!(failure.kind, FetchErrorKind::Corrupt, "{text}");
         }
     }
 }

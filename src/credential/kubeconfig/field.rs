@@ -4,11 +4,10 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::{KubeconfigError, Profile, Relaxation};
+use crate::credential::document;
 use crate::limits;
 use crate::yaml::{Node, Value};
 
@@ -147,7 +146,8 @@ impl<'a> At<'a> {
         profile: &Profile,
     ) -> Result<Option<Content<'a>>, KubeconfigError> {
         if let Some(data) = self.find(data_key) {
-            let decoded = decode(data.text()?).ok_or_else(|| data.refuse("is not base64"))?;
+            let decoded = document::from_base64(data.text()?.as_bytes());
+            let decoded = decoded.ok_or_else(|| data.refuse("is not base64"))?;
             return Ok(Some((data, decoded)));
         }
         let Some(file) = self.find(file_key) else {
@@ -177,16 +177,6 @@ impl<'a> At<'a> {
             None => Err(self.refuse("names a file by a path that is not absolute")),
         }
     }
-}
-
-/// Decodes standard base64, in which line breaks are allowed.
-fn decode(text: &str) -> Option<Zeroizing<Vec<u8>>> {
-    let mut compact = Zeroizing::new(Vec::with_capacity(text.len()));
-    compact.extend(text.bytes().filter(|byte| !byte.is_ascii_whitespace()));
-    let mut decoded = Zeroizing::new(vec![0; base64::decoded_len_estimate(compact.len())]);
-    let length = STANDARD.decode_slice(&*compact, &mut decoded).ok()?;
-    decoded.truncate(length);
-    Some(decoded)
 }
 
 fn read_file(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {

@@ -49,6 +49,25 @@ fn a_token_and_its_cluster_are_read() {
     assert!(!shown.contains("planted"));
 }
 
+/// As `base64` writes it and people paste it.
+#[test]
+fn base64_may_be_broken_over_lines() {
+    let authority = STANDARD.encode(Authority::new().pem());
+    let (first, rest) = authority.split_at(76);
+    for written in [
+        format!("|\n      {first}\n      {rest}\n"),
+        format!(">-\n      {first}\n      {rest}\n"),
+        format!("\"{first}\\n{rest}\\n\""),
+        format!("\"{first}\\r\\n{rest}\\r\\n\""),
+    ] {
+        let text = document(SERVER, TOKEN);
+        let line = text.lines().find(|line| line.contains("authority-data"));
+        let broken = format!("    certificate-authority-data: {written}");
+        let credential = sealed(&text.replace(line.unwrap(), &broken)).unwrap();
+        assert!(matches!(credential.trust(), Trust::Authorities(roots) if roots.len() == 1));
+    }
+}
+
 #[test]
 fn a_panic_over_what_holds_a_secret_tells_nothing_of_it() {
     let secret = || SecretBytes::new(b"planted".to_vec());
@@ -58,6 +77,7 @@ fn a_panic_over_what_holds_a_secret_tells_nothing_of_it() {
         document: secret(),
         version: None,
         lease: None,
+        gone_at: None,
     };
     let published = Published {
         credential: Some(Arc::new(credential())),
@@ -77,7 +97,6 @@ fn a_panic_over_what_holds_a_secret_tells_nothing_of_it() {
         let Err(payload) = catch_unwind(panicking);
         let message = payload.downcast_ref::<String>().unwrap();
         assert!(message.starts_with("unwrapped: "), "{message}");
-        gone_at: None,
         assert!(!message.contains("planted"), "{message}");
     }
 }
