@@ -85,7 +85,9 @@ impl Bench {
 fn respond(request: &str, answer: &str) -> Reply {
     match request.split(' ').nth(1).unwrap_or_default() {
         path if path.contains("/data/") => Reply::json(200, answer),
-        path if path.contains("/sys/health") => Reply::json(200, "{}"),
+        path if path.contains("/sys/health") => {
+            Reply::json(200, r#"{"initialized":true,"sealed":false}"#)
+        }
         path if path.contains("internal/ui/mounts") => Reply::json(
             200,
             r#"{"request_id":"r","lease_id":"","lease_duration":0,"renewable":false,"warnings":null,"auth":null,"wrap_info":null,"data":{"options":{"version":"2"},"type":"kv","path":"secret/"}}"#,

@@ -13,8 +13,8 @@ use vaultrs::api::{EndpointMiddleware, EndpointResult};
 use zeroize::Zeroize;
 
 use super::Access;
-use super::failure::{from_answer, from_library};
-use crate::credential::fetch::{Failure, FetchErrorKind};
+use super::failure::{from_answer, from_health, from_library};
+use crate::credential::fetch::Failure;
 use crate::credential::transport::{self, BodyError};
 use crate::secret::SecretBytes;
 
@@ -99,15 +99,7 @@ impl Client {
         let asked = self.http.get(format!("{}{path}", self.base)).send().await;
         let answer = asked.map_err(|error| from_library(&unsent(error)))?;
         let code = answer.status().as_u16();
-        match code {
-            // Behind a proxy or in a namespace the path may not be served; it answers all the same.
-            200..=299 | 400..=469 => Ok(()),
-            503 => {
-                let sealed = FetchErrorKind::Unavailable { sealed: true };
-                Err(Failure::new(sealed, "").with_status(code))
-            }
-            _ => Err(Failure::unavailable("").with_status(code)),
-        }
+        from_health(code, &transport::body(answer).await?)
     }
 
     async fn send_request<E: rustify::Endpoint>(

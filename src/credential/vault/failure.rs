@@ -10,6 +10,9 @@ use serde_json::Value;
 use crate::credential::fetch::{Failure, FetchErrorKind};
 use crate::credential::transport::{is_refusal, is_untrusted};
 
+const NOT_THE_ENGINE: &str =
+    "what answers is not the engine; look at `address`, and at what stands before it";
+
 /// Reads the class of `error`; everything else in it is dropped.
 pub(super) fn from_library(error: &HttpError) -> Failure {
     match error {
@@ -36,10 +39,7 @@ pub(super) fn from_answer(code: u16, retry_after: Option<Duration>, body: &[u8])
     let says = |words: &[u8]| memchr::memmem::find(body, words).is_some();
     let down = FetchErrorKind::Unavailable { sealed: false };
     let (kind, hint) = match code {
-        _ if is_refusal(code) && !is_of_the_engine(body) => (
-            down,
-            "what answers is not the engine; look at `address`, and at what stands before it",
-        ),
+        _ if is_refusal(code) && !is_of_the_engine(body) => (down, NOT_THE_ENGINE),
         300..=399 => (
             down,
             "redirects are not followed; configure the address of the active node",
@@ -58,6 +58,41 @@ pub(super) fn from_answer(code: u16, retry_after: Option<Duration>, body: &[u8])
         _ => (down, ""),
     };
     Failure::new(kind, hint).with_status(code)
+}
+
+/// What the engine says of itself ("`/sys/health`").
+#[derive(Deserialize)]
+struct Health {
+    initialized: bool,
+    sealed: bool,
+}
+
+/// What an answer to the question for its health means: whether it can serve, or pass requests on.
+///
+/// A status alone says nothing: a load balancer without a way to the engine answers, too.
+pub(super) fn from_health(code: u16, body: &[u8]) -> Result<(), Failure> {
+    let away = |sealed, hint| {
+        let kind = FetchErrorKind::Unavailable { sealed };
+        Err(Failure::new(kind, hint).with_status(code))
+    };
+    // Behind a proxy or in a namespace the path may not be served: the engine answers all the same.
+    if is_refusal(code) && is_of_the_engine(body) {
+        return Ok(());
+    }
+    let Ok(health) = serde_json::from_slice::<Health>(body) else {
+        let hint = if code < 500 { NOT_THE_ENGINE } else { "" };
+        return away(false, hint);
+    };
+    match code {
+        _ if !health.initialized => away(false, "it is not initialized"),
+        _ if health.sealed => away(true, ""),
+        200 | 429 | 473 => Ok(()),
+        472 => away(
+            false,
+            "it only stands by for the recovery of another cluster",
+        ),
+        _ => away(false, ""),
+    }
 }
 
 /// What the engine writes with a refusal: what went wrong, or a document that says why it is empty.

@@ -178,21 +178,46 @@ async fn a_version_is_there_until_the_time_comes_at_which_it_is_deleted() {
     assert_eq!(failure.kind, FetchErrorKind::NotFound);
 }
 
+/// What the engine says of itself.
+fn health(initialized: bool, sealed: bool) -> String {
+    format!(r#"{{"initialized":{initialized},"sealed":{sealed},"standby":true,"version":"2.7.2"}}"#)
+}
+
 #[tokio::test]
 async fn the_engine_is_there_when_it_can_serve_or_pass_on() {
-    for (status, sealed) in [
-        (200, None),
-        (429, None),
-        (404, None),
-        (472, Some(false)),
-        (501, Some(false)),
-        (503, Some(true)),
+    let (works, sealed, bare) = (health(true, false), health(true, true), health(false, true));
+    for (status, body, away) in [
+        (200, works.as_str(), None),
+        (429, works.as_str(), None),
+        (473, works.as_str(), None),
+        (472, works.as_str(), Some(false)),
+        (501, bare.as_str(), Some(false)),
+        (503, sealed.as_str(), Some(true)),
+        // Where the path is not served, the engine says that, too.
+        (403, DENIED, None),
+        (404, r#"{"errors":[]}"#, None),
     ] {
-        let bench = Bench::bare(move |_| Reply::json(status, "{}")).await;
+        let body = body.to_owned();
+        let bench = Bench::bare(move |_| Reply::json(status, &body)).await;
         let probed = engine(&bench).probe().await.map_err(|failure| failure.kind);
-        let wanted = sealed.map(|sealed| FetchErrorKind::Unavailable { sealed });
+        let wanted = away.map(|sealed| FetchErrorKind::Unavailable { sealed });
         assert_eq!(probed.err(), wanted, "{status}");
         let asked = &bench.server.requests()[0];
         assert!(!asked.to_lowercase().contains("x-vault-token"), "{asked}");
+    }
+}
+
+#[tokio::test]
+async fn what_stands_before_an_engine_is_not_taken_for_it_by_a_probe() {
+    let outage = FetchErrorKind::Unavailable { sealed: false };
+    for status in [200, 400, 401, 403, 404, 429, 451, 502, 503] {
+        for body in FOREIGN {
+            let bench = Bench::bare(move |_| Reply::json(status, body)).await;
+            let failure = engine(&bench).probe().await.unwrap_err();
+            let told = (&failure.kind, failure.status);
+            assert_eq!(told, (&outage, Some(status)), "{body}");
+            let is_named = failure.hint.contains("not the engine");
+            assert_eq!(is_named, status < 500, "{status}");
+        }
     }
 }
