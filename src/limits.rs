@@ -87,6 +87,12 @@ pub const SNAPSHOTS_PER_AGENT: usize = 8;
 /// Streams of one account: kinds × scopes.
 pub const STREAMS_PER_ACCOUNT: usize = 4096;
 
+/// Instances of one agent that a hub knows at once; the next is refused.
+///
+/// Two are a rolling update. Each that crashed is known until its connection is found dead, 18 s
+/// later: sixteen are crashes a second apart.
+pub const INSTANCES_PER_AGENT: usize = 16;
+
 /// Accounts one agent may offer.
 pub const ACCOUNTS_PER_AGENT: usize = 256;
 

@@ -238,15 +238,9 @@ impl Core {
         connection: &mut Connection,
         tasks: &Tasks,
     ) -> Option<(Peer, super::peer::Listed)> {
-        let verified = Arc::new(connection.peer.take()?);
+        let verified = connection.peer.take()?;
         let exporter = exporter(connection, Purpose::Renew)?;
-        let peer = Peer {
-            verified,
-            kill: CancellationToken::new(),
-            closed: CancellationToken::new(),
-            tasks: tasks.clone(),
-            exporter,
-        };
+        let peer = Peer::new(verified, tasks.clone(), exporter);
         let listed = self.live.list(peer.clone());
         // A revocation between the handshake and this line has not seen the connection.
         if let Some(refusal) = self.bans.refusal(&peer.verified) {

@@ -1,7 +1,7 @@
 //! Live connections: who is at the other end, and how to end them.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
@@ -21,9 +21,29 @@ pub(super) struct Peer {
     pub(super) tasks: Tasks,
     /// TLS exporter of this connection for renewal proofs.
     pub(super) exporter: [u8; 32],
+    /// Whether there is, or was, a control stream.
+    controlled: Arc<AtomicBool>,
 }
 
 impl Peer {
+    /// The peer of a connection whose tasks are `tasks`.
+    pub(super) fn new(verified: VerifiedPeer, tasks: Tasks, exporter: [u8; 32]) -> Self {
+        Self {
+            verified: Arc::new(verified),
+            kill: CancellationToken::new(),
+            closed: CancellationToken::new(),
+            tasks,
+            exporter,
+            controlled: Arc::default(),
+        }
+    }
+
+    /// Whether this is the first control stream of the connection. What a stream leaves behind
+    /// stays until the connection closes, so there is no second one.
+    pub(super) fn take_control(&self) -> bool {
+        !self.controlled.swap(true, Ordering::Relaxed)
+    }
+
     /// The name in the peer's certificate.
     pub(super) fn name(&self) -> &str {
         self.verified.id().name.as_str()

@@ -247,6 +247,11 @@ impl Core {
         peer: Peer,
         mut up: Streaming<v1::AgentControl>,
     ) -> Result<Response<Answers<v1::HubControl>>, Status> {
+        if !peer.take_control() {
+            Audit::new("connect", &format!("agent/{}", peer.name())).refuse("SecondControl");
+            let why = "the connection has, or had, a control stream; dial again";
+            return Err(Status::already_exists(why));
+        }
         let first = first_message(&mut up, "hello").await?;
         let Some(v1::AgentControl {
             message: Some(v1::agent_control::Message::Hello(hello)),
@@ -299,9 +304,17 @@ impl Core {
             .map_err(|_length| Status::invalid_argument("an instance has 16 bytes"))?;
         let agent = peer.name().to_owned();
         let mut state = self.sessions.lock();
-        let mut known = state.by_id.values();
-        if let Some(known) = known.find(|s| s.agent == agent && s.instance == instance) {
+        let of_agent = || state.by_id.values().filter(|s| s.agent == agent);
+        if let Some(known) = of_agent().find(|s| s.instance == instance) {
             return Ok(Arc::clone(known));
+        }
+        if of_agent().count() >= limits::INSTANCES_PER_AGENT {
+            Audit::new("connect", &format!("agent/{agent}")).refuse("TooManyInstances");
+            return Err(Status::resource_exhausted(format!(
+                "{} instances of agent `{agent}` are here; this one may come once one of them \
+                 has gone",
+                limits::INSTANCES_PER_AGENT
+            )));
         }
         let session = Arc::new(Session {
             id: entropy::bytes(&*self.entropy),

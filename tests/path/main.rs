@@ -29,6 +29,8 @@ mod google;
 #[cfg(test)]
 mod half_open;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod killed_amid;
 #[cfg(test)]
 mod kubeconfig_users;

@@ -1,0 +1,67 @@
+//! An agent that is certified and means harm: what it can make the hub hold.
+
+use sortie::limits::INSTANCES_PER_AGENT;
+use sortie::wire::{VERSIONS, v1};
+
+use crate::support::eventually::{bounded, eventually, eventually_async};
+use crate::support::fake::{Fake, Session};
+use crate::support::stand;
+
+/// Opens another control stream over the connection of `session`; the error is the hub's.
+async fn control_again(session: &mut Session, instance: u8) -> Result<(), String> {
+    let hello = v1::AgentHello {
+        versions: VERSIONS.to_vec(),
+        instance: vec![instance; 16].into(),
+        generation: 2,
+        ..v1::AgentHello::default()
+    };
+    let hello = v1::AgentControl {
+        message: Some(v1::agent_control::Message::Hello(hello)),
+    };
+    let opening = session.client.control(tokio_stream::iter([hello]));
+    let opened = bounded("the hub answers the hello", opening).await;
+    opened.map(drop).map_err(|status| status.to_string())
+}
+
+#[tokio::test]
+async fn instances_beyond_the_bound_are_refused_and_those_that_are_here_go_on() {
+    let hub = stand::hub("24h").await;
+    let agent = Fake::enrol(&hub, "lab", &["lab"]).await;
+    let other = Fake::enrol(&hub, "shop", &["shop"]).await;
+    let mut here = Vec::new();
+    for instance in 0..INSTANCES_PER_AGENT {
+        let instance = u8::try_from(instance).unwrap();
+        here.push(agent.hello(instance).await.unwrap());
+    }
+    let late = u8::MAX;
+    let refused = agent.hello(late).await.unwrap_err();
+    assert!(
+        refused.contains("16 instances of agent `lab` are here"),
+        "{refused}"
+    );
+    eventually("the refusal is told", || {
+        (hub.log().refusals("TooManyInstances", "agent/lab") == 1).then_some(())
+    })
+    .await;
+    let decision = here[0].offer("lab", "uid-1").await;
+    assert_eq!(decision.admission(), v1::Admission::Accepted);
+    other.hello(late).await.unwrap();
+    drop(here.pop());
+    eventually_async("there is room for another", async || {
+        agent.hello(late).await.ok()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_connection_has_one_control_stream() {
+    let hub = stand::hub("24h").await;
+    let agent = Fake::enrol(&hub, "lab", &["lab"]).await;
+    let mut session = agent.hello(1).await.unwrap();
+    for instance in [1, 2] {
+        let refused = control_again(&mut session, instance).await.unwrap_err();
+        assert!(refused.contains("control stream"), "{refused}");
+    }
+    let decision = session.offer("lab", "uid-1").await;
+    assert_eq!(decision.admission(), v1::Admission::Accepted);
+}
