@@ -1,5 +1,8 @@
 //! Who may do what: tokens, clusters, agents, accounts, clients. In memory, and in the store before
 //! a change is answered.
+//!
+//! Readers see what is stored, and never wait for the disk: a change is drafted beside it, and put in
+//! its place once it is written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -93,44 +96,54 @@ pub(super) struct Client {
     pub revoked: Option<u64>,
 }
 
-/// Rows of one sort, with what is needed to take a change back.
-#[derive(Debug)]
+/// Rows of one sort, and what a change makes of them.
+#[derive(Clone, Debug)]
 pub(super) struct Rows<T> {
     sort: &'static str,
-    by_name: BTreeMap<String, T>,
-    before: Vec<(String, Option<T>)>,
+    /// What is stored; shared with the draft of a change, for as long as there is one.
+    stored: Arc<BTreeMap<String, T>>,
+    draft: Draft<T>,
 }
 
+/// Rows that are new or have changed, and names of those that go.
+type Draft<T> = BTreeMap<String, Option<T>>;
+
 impl<T: Clone + Serialize + DeserializeOwned> Rows<T> {
-    const fn new(sort: &'static str) -> Self {
+    fn new(sort: &'static str) -> Self {
         Self {
             sort,
-            by_name: BTreeMap::new(),
-            before: Vec::new(),
+            stored: Arc::default(),
+            draft: BTreeMap::new(),
         }
     }
 
     /// One row.
     pub(super) fn get(&self, name: &str) -> Option<&T> {
-        self.by_name.get(name)
+        match self.draft.get(name) {
+            Some(drafted) => drafted.as_ref(),
+            None => self.stored.get(name),
+        }
     }
 
-    /// All rows by name.
+    /// All rows: by name, then those that this change has put.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &T)> {
-        self.by_name.iter()
+        let stored = self.stored.iter();
+        let unchanged = stored.filter(|(name, _)| !self.draft.contains_key(*name));
+        let drafted = self.draft.iter();
+        unchanged.chain(drafted.filter_map(|(name, row)| Some((name, row.as_ref()?))))
     }
 
     /// Adds or replaces a row.
     pub(super) fn put(&mut self, name: &str, row: T) {
-        let old = self.by_name.insert(name.to_owned(), row);
-        self.before.push((name.to_owned(), old));
+        self.draft.insert(name.to_owned(), Some(row));
     }
 
     /// Removes a row; false if there is none.
     pub(super) fn remove(&mut self, name: &str) -> bool {
-        let old = self.by_name.remove(name);
-        let found = old.is_some();
-        self.before.push((name.to_owned(), old));
+        let found = self.get(name).is_some();
+        if found {
+            self.draft.insert(name.to_owned(), None);
+        }
         found
     }
 
@@ -145,17 +158,16 @@ impl<T: Clone + Serialize + DeserializeOwned> Rows<T> {
             key: key.to_owned(),
             source,
         })?;
-        self.by_name.insert(name.to_owned(), row);
+        Arc::make_mut(&mut self.stored).insert(name.to_owned(), row);
         Ok(true)
     }
 
     fn changes(&self) -> Result<Vec<Change>, RegistryError> {
-        let names: BTreeSet<&String> = self.before.iter().map(|(name, _)| name).collect();
-        names
-            .into_iter()
-            .map(|name| {
+        let drafted = self.draft.iter();
+        drafted
+            .map(|(name, row)| {
                 let key = format!("{}/{name}", self.sort);
-                let value = self.by_name.get(name).map(serde_json::to_vec).transpose();
+                let value = row.as_ref().map(serde_json::to_vec).transpose();
                 let value = value.map_err(|source| RegistryError::Row {
                     key: key.clone(),
                     source,
@@ -165,21 +177,23 @@ impl<T: Clone + Serialize + DeserializeOwned> Rows<T> {
             .collect()
     }
 
-    fn settle(&mut self, keep: bool) {
-        for (name, old) in self.before.drain(..).rev() {
-            if keep {
-                continue;
-            }
-            match old {
-                Some(old) => self.by_name.insert(name, old),
-                None => self.by_name.remove(&name),
+    /// Puts what was drafted in its place. Nothing is copied: the draft shares the rows no more.
+    fn settle(&mut self, draft: Draft<T>) {
+        if draft.is_empty() {
+            return;
+        }
+        let stored = Arc::make_mut(&mut self.stored);
+        for (name, row) in draft {
+            match row {
+                Some(row) => stored.insert(name, row),
+                None => stored.remove(&name),
             };
         }
     }
 }
 
 /// Everything the registry knows.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Tables {
     /// By public id.
     pub tokens: Rows<Token>,
@@ -220,7 +234,10 @@ const THREADS: usize = 4;
 /// The registry.
 #[derive(Debug)]
 pub(super) struct Registry {
+    /// What is stored. Held for a look, or for as long as it takes to put a change in its place.
     tables: Mutex<Tables>,
+    /// Held by the change under way, which may wait for the disk.
+    changing: Mutex<()>,
     store: Arc<Store>,
     /// Grows with every change.
     changed: tokio::sync::watch::Sender<u64>,
@@ -254,6 +271,7 @@ impl Registry {
         let changed = tokio::sync::watch::Sender::new(0);
         Ok(Arc::new(Self {
             tables: Mutex::new(tables),
+            changing: Mutex::default(),
             store,
             changed,
             turns: Arc::new(Semaphore::new(THREADS)),
@@ -264,7 +282,7 @@ impl Registry {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks something up.
+    /// Looks something up, in what is stored.
     pub(super) fn read<T>(&self, look: impl FnOnce(&Tables) -> T) -> T {
         look(&self.lock())
     }
@@ -279,20 +297,18 @@ impl Registry {
         &self,
         change: impl FnOnce(&mut Tables) -> Result<T, RegistryError>,
     ) -> Result<T, RegistryError> {
-        let mut tables = self.lock();
-        let outcome = change(&mut tables).and_then(|value| {
-            let changes = tables.changes()?;
-            if !changes.is_empty() {
-                self.store.write_registry(&changes)?;
-            }
-            Ok(value)
-        });
-        tables.settle(outcome.is_ok());
-        drop(tables);
-        if outcome.is_ok() {
-            self.changed.send_modify(|count| *count += 1);
+        let changing = self.changing.lock();
+        let _changing = changing.unwrap_or_else(PoisonError::into_inner);
+        let mut draft = self.lock().clone();
+        let value = change(&mut draft)?;
+        let changes = draft.changes()?;
+        if !changes.is_empty() {
+            self.store.write_registry(&changes)?;
         }
-        outcome
+        let drafts = draft.into_drafts();
+        self.lock().settle(drafts);
+        self.changed.send_modify(|count| *count += 1);
+        Ok(value)
     }
 
     /// [`Registry::update_blocking`], off the runtime's workers. Dropped before its turn, nothing
@@ -335,17 +351,41 @@ impl Tables {
         Ok(changes)
     }
 
-    fn settle(&mut self, keep: bool) {
-        self.tokens.settle(keep);
-        self.clusters.settle(keep);
-        self.agents.settle(keep);
-        self.accounts.settle(keep);
-        self.clients.settle(keep);
+    /// What was drafted; the rows it was drafted beside are let go.
+    fn into_drafts(self) -> Drafts {
+        Drafts {
+            tokens: self.tokens.draft,
+            clusters: self.clusters.draft,
+            agents: self.agents.draft,
+            accounts: self.accounts.draft,
+            clients: self.clients.draft,
+        }
     }
+
+    fn settle(&mut self, drafts: Drafts) {
+        self.tokens.settle(drafts.tokens);
+        self.clusters.settle(drafts.clusters);
+        self.agents.settle(drafts.agents);
+        self.accounts.settle(drafts.accounts);
+        self.clients.settle(drafts.clients);
+    }
+}
+
+/// What a change makes of each sort.
+#[derive(Debug)]
+struct Drafts {
+    tokens: Draft<Token>,
+    clusters: Draft<Cluster>,
+    agents: Draft<Agent>,
+    accounts: Draft<Account>,
+    clients: Draft<Client>,
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
     use super::*;
 
     fn agent(join: &str) -> Agent {
@@ -379,6 +419,54 @@ mod tests {
                 .collect::<Vec<_>>()
         });
         assert_eq!(names, ["a token"]);
+    }
+
+    #[test]
+    fn readers_see_what_is_stored_while_a_change_waits_for_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(folder.path()).unwrap());
+        let registry = Registry::open(Arc::clone(&store)).unwrap();
+        let count = || registry.read(|tables| tables.agents.iter().count());
+        let (drafted, is_drafted) = mpsc::channel();
+        let (read, is_read) = mpsc::channel();
+        std::thread::scope(|threads| {
+            let hung = store.hang();
+            let changing = threads.spawn(|| {
+                registry.update_blocking(|tables| {
+                    tables.agents.put("a", agent("token"));
+                    drafted.send(tables.agents.iter().count()).unwrap();
+                    Ok(())
+                })
+            });
+            assert_eq!(is_drafted.recv(), Ok(1));
+            threads.spawn(|| read.send(count()).unwrap());
+            let seen = is_read.recv_timeout(Duration::from_secs(20));
+            drop(hung);
+            assert_eq!(seen, Ok(0), "readers do not wait for the disk");
+            changing.join().unwrap().unwrap();
+        });
+        assert_eq!(count(), 1);
+    }
+
+    #[test]
+    fn a_change_sees_itself_and_its_rows_are_not_copied() {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = Registry::open(Arc::new(Store::open(folder.path()).unwrap())).unwrap();
+        let place = || registry.read(|tables| Arc::as_ptr(&tables.agents.stored));
+        let before = place();
+        for name in ["a", "b"] {
+            let seen = registry.update_blocking(|tables| {
+                tables.agents.put(name, agent("token"));
+                let removed = tables.agents.remove("a");
+                let again = tables.agents.remove("a");
+                tables.agents.put("c", agent("token"));
+                let names = tables.agents.iter().map(|(name, _)| name.clone());
+                Ok((removed, again, names.collect::<Vec<_>>().join(" ")))
+            });
+            let names = if name == "a" { "c" } else { "b c" };
+            assert_eq!(seen.unwrap(), (name == "a", false, names.to_owned()));
+        }
+        assert_eq!(place(), before);
     }
 
     #[test]

@@ -229,6 +229,12 @@ impl Store {
         Ok(())
     }
 
+    /// A disk that does not answer, until the guard is dropped.
+    #[cfg(test)]
+    pub(super) fn hang(&self) -> std::sync::MutexGuard<'_, Option<Database>> {
+        self.database.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Every entry of the registry.
     pub(super) fn registry(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         self.with(|database| read_all(database, REGISTRY))
