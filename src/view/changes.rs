@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::object::Object;
-use super::state::{Kind, Name, State, Stream};
+use super::state::{Kind, Ledger, Name, State, Stream};
 use super::{StreamKey, View};
 use crate::resource::{ResourceVersion, Scope};
 
@@ -43,7 +43,10 @@ impl View {
     pub fn take_changes(&self) -> Vec<Changes> {
         let mut state = self.lock();
         let State {
-            kinds, detached, ..
+            kinds,
+            ledger,
+            detached,
+            ..
         } = &mut *state;
         let attached = |key: &StreamKey| {
             let kind = kinds.get(&key.gvr);
@@ -62,7 +65,7 @@ impl View {
                     gvr: gvr.clone(),
                     scope: Scope::clone(scope),
                 };
-                changes.extend(stream.take_changes(key, &name));
+                changes.extend(stream.take_changes(key, &name, ledger));
             }
         }
         changes
@@ -72,7 +75,11 @@ impl View {
     pub fn untake_changes(&self, changes: Vec<Changes>) {
         let mut state = self.lock();
         for change in changes {
-            let Some(stream) = self.stream(&mut state, &change.stream) else {
+            let held = state.kind_of(&change.stream).and_then(|(kind, ledger)| {
+                let stream = kind.streams.get_mut(&change.stream.scope)?;
+                Some((stream, ledger))
+            });
+            let Some((stream, ledger)) = held else {
                 state.detached.insert(change.stream);
                 continue;
             };
@@ -80,10 +87,10 @@ impl View {
             stream.dirty_version = true;
             for object in change.puts {
                 let bytes = object.json_bytes();
-                stream.soil(super::state::name_of(object.identity()), bytes);
+                stream.soil(super::state::name_of(object.identity()), bytes, ledger);
             }
             for name in change.deletes {
-                stream.soil(name, 0);
+                stream.soil(name, 0, ledger);
             }
         }
     }
@@ -123,13 +130,18 @@ impl View {
 }
 
 impl Stream {
-    fn take_changes(&mut self, key: impl FnOnce() -> StreamKey, kind: &str) -> Option<Changes> {
+    fn take_changes(
+        &mut self,
+        key: impl FnOnce() -> StreamKey,
+        kind: &str,
+        ledger: &mut Ledger,
+    ) -> Option<Changes> {
         if self.dirty.is_empty() && !self.dirty_version && !self.replaced {
             return None;
         }
         let mut puts = Vec::new();
         let mut deletes = Vec::new();
-        let dirty = std::mem::take(&mut self.dirty);
+        let dirty = self.take_dirty(ledger);
         if self.replaced {
             puts.extend(self.objects.values().cloned());
         } else {

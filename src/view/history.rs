@@ -27,8 +27,13 @@ impl Change {
         }
     }
 
+    /// What it keeps, in bytes: also what was `before`, which nobody else has any more.
     fn weight(&self) -> usize {
-        self.object().weight()
+        let before = match self {
+            Self::Put { before, .. } => before.as_ref(),
+            Self::Delete(_) => None,
+        };
+        self.object().weight() + before.map_or(0, |before| before.weight())
     }
 
     /// The version that a watch tells with it.

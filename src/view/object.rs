@@ -11,8 +11,12 @@ use serde::de::IgnoredAny;
 use super::packed::Packed;
 use crate::resource::{Gvr, Identity, ResourceVersion};
 
-/// Bytes that are charged for an object besides what its JSON takes: index, identity, labels.
+/// Bytes that are charged for an object besides what its JSON takes: index, identity, labels. Where
+/// its texts alone take more, those are charged.
 const OVERHEAD_BYTES: usize = 512;
+
+/// Bytes that a label takes besides its own: two places, and what the allocator adds to each.
+const LABEL_BYTES: usize = 64;
 
 /// An object of the view.
 ///
@@ -232,7 +236,25 @@ impl Object {
 
     /// What it costs, in bytes.
     pub(super) fn weight(&self) -> usize {
-        self.json.held_bytes() + OVERHEAD_BYTES
+        let Identity {
+            namespace,
+            name,
+            uid,
+            ..
+        } = &self.identity;
+        // The index has namespace and name once more.
+        let identity = 2 * (namespace.len() + name.len()) + uid.len();
+        self.json.held_bytes() + OVERHEAD_BYTES.max(identity + self.facts.bytes())
+    }
+}
+
+impl Facts {
+    /// Bytes of its texts. What they are compressed to in the JSON tells nothing about them.
+    fn bytes(&self) -> usize {
+        let labels = self.labels.iter();
+        let labels = labels.map(|(key, value)| key.len() + value.len() + LABEL_BYTES);
+        let fields = self.fields.iter().map(|(_, value)| value.len());
+        labels.chain(fields).sum()
     }
 }
 

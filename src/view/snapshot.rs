@@ -11,7 +11,8 @@ use crate::resource::{Identity, ResourceVersion, Scope};
 /// What was named since the begin of a snapshot.
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
-    /// Uids named since the begin.
+    /// Uids of the state that were named since the begin. Of no others: whoever sends the snapshot
+    /// does not decide how many they are.
     seen: HashSet<String>,
     /// Objects that differ from the state.
     staged: BTreeMap<Name, Arc<Object>>,
@@ -136,8 +137,10 @@ impl Stream {
         if staged.is_some_and(|staged| staged.identity().resource_version >= version) {
             return Applied::Ignored;
         }
-        snapshot.seen.insert(identity.uid.clone());
         let known = self.objects.get(&name);
+        if known.is_some_and(|known| known.identity().uid == identity.uid) {
+            snapshot.seen.insert(identity.uid.clone());
+        }
         if known.is_some_and(|known| known.identity().resource_version >= version) {
             return Applied::Ignored;
         }
@@ -180,4 +183,49 @@ impl Stream {
 /// Whether `known` is gone with the deletion of `identity`.
 pub(super) fn is_of_the_past(known: &Identity, identity: &Identity) -> bool {
     known.uid == identity.uid && known.resource_version <= identity.resource_version
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::super::{StreamKey, View};
+    use super::*;
+    use crate::clock;
+    use crate::resource::Gvr;
+
+    #[test]
+    fn uids_that_the_state_does_not_have_are_not_kept() {
+        let view = View::new(clock::system());
+        let key = StreamKey {
+            gvr: Gvr::new("", "v1", "pods"),
+            scope: Scope::Cluster,
+        };
+        view.attach(&key, "Pod");
+        let put = |uid: u64, version: u64| {
+            let identity = Identity {
+                namespace: "shop".into(),
+                name: "a".into(),
+                uid: uid.to_string(),
+                resource_version: ResourceVersion(version),
+            };
+            view.upsert(&key, identity, Bytes::new(), 0, 0, true);
+        };
+        let seen = || {
+            let mut state = view.lock();
+            let (kind, _) = state.kind_of(&key).unwrap();
+            let stream = kind.streams.get(&key.scope).unwrap();
+            stream.snapshot.as_ref().unwrap().seen.len()
+        };
+        view.snapshot_begin(&key);
+        (1..=100).for_each(|at| put(at, at));
+        assert_eq!(seen(), 0, "there is no state yet");
+        view.snapshot_end(&key, ResourceVersion(200));
+        view.snapshot_begin(&key);
+        // Of the past, and of the future.
+        (101..=200).for_each(|at| put(at, 1));
+        (201..=300).for_each(|at| put(at, at));
+        put(100, 400);
+        assert_eq!(seen(), 1);
+    }
 }

@@ -17,6 +17,13 @@ use crate::resource::{Gvr, Identity, ResourceVersion, Scope};
 /// Namespace and name.
 pub(super) type Name = (String, String);
 
+/// Bytes that a name which waits for the next checkpoint takes besides its own.
+const DIRTY_BYTES: usize = 96;
+
+fn dirty_weight(name: &Name) -> usize {
+    DIRTY_BYTES + name.0.len() + name.1.len()
+}
+
 pub(super) fn name_of(identity: &Identity) -> Name {
     (identity.namespace.clone(), identity.name.clone())
 }
@@ -249,7 +256,7 @@ impl Kind {
         ledger.add(object.weight());
         let name = name_of(object.identity());
         let before = stream.objects.insert(name.clone(), Arc::clone(&object));
-        stream.soil(name, object.json_bytes());
+        stream.soil(name, object.json_bytes(), ledger);
         if let Some(before) = &before {
             ledger.remove(before.weight());
         }
@@ -284,7 +291,7 @@ impl Kind {
         };
         if let Some(object) = stream.objects.remove(name) {
             ledger.remove(object.weight());
-            stream.soil(name.clone(), 0);
+            stream.soil(name.clone(), 0, ledger);
             let gone = Arc::new(object.at_version(told));
             self.record(scope, version, Change::Delete(gone), ledger);
         }
@@ -325,10 +332,17 @@ impl Kind {
         self.notify();
     }
 
-    /// Gives up the history, and if that does not suffice the kind, for the account's budget.
+    /// Gives up the history, and what is only there to store less; and if that does not suffice the
+    /// kind, for the account's budget.
     pub(super) fn keep_within(&mut self, ledger: &mut Ledger) {
         if ledger.is_over() {
             self.forget_history(ledger);
+        }
+        if ledger.is_over() {
+            for stream in self.streams.values_mut() {
+                stream.replaced |= !stream.dirty.is_empty();
+                stream.take_dirty(ledger);
+            }
         }
         if ledger.is_over() {
             self.over_budget = true;
@@ -361,6 +375,7 @@ impl Stream {
     /// Forgets the state, as if there never had been a snapshot.
     pub(super) fn clear(&mut self, ledger: &mut Ledger) {
         self.drop_staged(ledger);
+        self.take_dirty(ledger);
         for object in std::mem::take(&mut self.objects).into_values() {
             ledger.remove(object.weight());
         }
@@ -394,9 +409,23 @@ impl Stream {
     }
 
     /// Notes a change for the next checkpoint.
-    pub(super) fn soil(&mut self, name: Name, bytes: usize) {
-        self.dirty.insert(name);
+    pub(super) fn soil(&mut self, name: Name, bytes: usize, ledger: &mut Ledger) {
         self.dirty_bytes = self.dirty_bytes.saturating_add(bytes);
+        // Everything is stored anew, whatever its name.
+        if self.replaced {
+            return;
+        }
+        let weight = dirty_weight(&name);
+        if self.dirty.insert(name) {
+            ledger.add(weight);
+        }
+    }
+
+    /// The names that the next checkpoint would store.
+    pub(super) fn take_dirty(&mut self, ledger: &mut Ledger) -> BTreeSet<Name> {
+        let dirty = std::mem::take(&mut self.dirty);
+        ledger.remove(dirty.iter().map(dirty_weight).sum());
+        dirty
     }
 }
 

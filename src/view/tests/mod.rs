@@ -1,5 +1,6 @@
 //! What a view promises.
 
+mod budget;
 mod fences;
 mod model;
 mod selectors;
