@@ -151,9 +151,7 @@ impl Core {
     /// `before` is the provenance until then. What other rules or another cluster have left goes
     /// from the store first: a hub that is killed in between would serve it as if it were of these.
     pub(super) async fn attached(&self, account: &Arc<Account>, before: &(String, Vec<u8>)) {
-        account
-            .surface
-            .send_modify(|surface| surface.away_since = None);
+        account.tell_presence(self.clock.now());
         let is_other = !before.1.is_empty() && account.provenance() != *before;
         if is_other && self.checkpoint().await.is_err() {
             // Told by whoever stores every second. The next feed notes it.
@@ -172,9 +170,7 @@ impl Core {
     /// No agent feeds the account any more.
     pub(super) fn away(self: &Arc<Self>, account: &Arc<Account>) {
         let now = self.clock.now();
-        account.surface.send_modify(|surface| {
-            surface.away_since.get_or_insert(now);
-        });
+        account.tell_presence(now);
         let (core, name) = (Arc::clone(self), account.name.clone());
         self.tasks.spawn("away", |stop| async move {
             let noting = core.note_account(&name, move |row| row.seen = unix_seconds(now));

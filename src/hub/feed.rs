@@ -137,16 +137,33 @@ impl Core {
                 return Ok(Response::new(receiver));
             }
         }
-        self.attached(&account, &before).await;
         let (core, tasks) = (Arc::clone(self), peer.tasks.clone());
         // As in `control`: in a block of its own, because a future holds what it is given twice.
         let mut up = Box::new(up);
+        let noting = {
+            let (core, account) = (Arc::clone(self), Arc::clone(&account));
+            Box::pin(async move { core.attached(&account, &before).await })
+        };
+        // With no pause since the attach in which this call could end: a task that has the account
+        // gives it back.
         tasks.spawn("feed", move |stop| async move {
-            let serving =
-                pin!(core.serve_feed(&peer, &session, &account, &owner, &mut up, &answers));
+            let serving = pin!(async {
+                noting.await;
+                core.serve_feed(&peer, &session, &account, &owner, &mut up, &answers)
+                    .await;
+            });
             let _closed = stop.run_until_cancelled(serving).await;
+            core.left(&session, &account, &owner);
         });
         Ok(Response::new(receiver))
+    }
+
+    /// Gives an account back whose feed has ended, unless its session may feed it again. A session that
+    /// ends gives back what it has; it may have ended just before it was given this.
+    fn left(self: &Arc<Self>, session: &Session, account: &Arc<Account>, owner: &Owner) {
+        if !session.accepted(&account.name) && account.owner().as_ref() == Some(owner) {
+            self.release(session, &account.name);
+        }
     }
 
     /// The session that a stream names, if it is this peer's.

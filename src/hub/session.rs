@@ -403,10 +403,12 @@ impl Core {
         let mut state = session.lock();
         state.links.remove(&generation);
         let gone = state.links.is_empty();
-        if gone {
+        let decided = if gone {
             // Another instance may have the accounts by the time that this one is back.
-            state.decisions.clear();
-        }
+            std::mem::take(&mut state.decisions)
+        } else {
+            Decisions::default()
+        };
         drop(state);
         tracing::info!(
             agent = session.agent,
@@ -418,7 +420,10 @@ impl Core {
         if !gone {
             return;
         }
-        for name in session.offers().keys() {
+        // Also of what it has just stopped to offer: it may have been given it since.
+        let offers = session.offers();
+        let others = decided.keys().filter(|name| !offers.contains_key(*name));
+        for name in offers.keys().chain(others) {
             self.release(session, name);
         }
         if let Some(next) = self.sessions.succeed(session) {

@@ -1,6 +1,7 @@
 //! An agent that is certified and means harm: what it can make the hub hold.
 
 use sortie::limits::INSTANCES_PER_AGENT;
+use sortie::wire::v1::feed_down::Message as Down;
 use sortie::wire::{VERSIONS, v1};
 
 use crate::support::eventually::{bounded, eventually, eventually_async};
@@ -64,4 +65,33 @@ async fn a_connection_has_one_control_stream() {
     }
     let decision = session.offer("lab", "uid-1").await;
     assert_eq!(decision.admission(), v1::Admission::Accepted);
+}
+
+#[tokio::test]
+async fn an_account_that_was_attached_while_it_was_taken_away_is_free_for_the_next_instance() {
+    let hub = stand::hub("24h").await;
+    let agent = Fake::enrol(&hub, "lab", &["lab"]).await;
+    let mut first = agent.hello(1).await.unwrap();
+    first.offer("lab", "uid-1").await;
+    // The hub writes the new ones down before it decides that the other is not offered any more.
+    let others: Vec<String> = (0..200).map(|at| format!("other-{at}")).collect();
+    first.tell(&others, "uid-1").await;
+    let (answer, _feed) = first.attach("lab", "uid-1", Vec::new()).await;
+    println!("{answer:?}");
+    first.decided("other-0").await;
+    drop(first);
+    let mut second = agent.hello(2).await.unwrap();
+    second.offer("lab", "uid-1").await;
+    eventually_async("the other instance is active", async || {
+        let decision = second.offer("lab", "uid-1").await;
+        (decision.admission() == v1::Admission::Accepted).then_some(())
+    })
+    .await;
+    let mut last = None;
+    eventually_async("nobody has the account", async || {
+        let (answer, feed) = second.attach("lab", "uid-1", Vec::new()).await;
+        last = Some(feed);
+        matches!(answer, Down::Attached(_)).then_some(())
+    })
+    .await;
 }

@@ -207,8 +207,14 @@ impl Session {
 
     /// Offers one account of the cluster `uid`, and gives what the hub makes of it.
     pub(crate) async fn offer(&mut self, account: &str, uid: &str) -> v1::AccountDecision {
-        let offer = v1::AccountOffer {
-            name: account.to_owned(),
+        self.tell(&[account.to_owned()], uid).await;
+        self.decided(account).await
+    }
+
+    /// Offers these accounts of the cluster `uid`, and no others.
+    pub(crate) async fn tell(&mut self, accounts: &[String], uid: &str) {
+        let offer = |account: &String| v1::AccountOffer {
+            name: account.clone(),
             cluster_uid: uid.to_owned(),
             server_version: "v1.33.0".to_owned(),
             state: v1::AccountState::Active.into(),
@@ -216,12 +222,16 @@ impl Session {
             ..v1::AccountOffer::default()
         };
         let offers = v1::AccountOffers {
-            accounts: vec![offer],
+            accounts: accounts.iter().map(offer).collect(),
         };
         let offers = v1::AgentControl {
             message: Some(v1::agent_control::Message::Accounts(offers)),
         };
         self.up.send(offers).await.expect("the stream is open");
+    }
+
+    /// What the hub next says of an account.
+    pub(crate) async fn decided(&mut self, account: &str) -> v1::AccountDecision {
         loop {
             if let v1::hub_control::Message::Accounts(decided) = self.next().await
                 && let Some(decision) = decided.accounts.into_iter().find(|d| d.name == account)

@@ -342,6 +342,19 @@ impl Account {
         held
     }
 
+    /// Tells clients whether somebody feeds the account, and if not, since when: since `now` if that
+    /// is news. Whoever comes last tells how it is, in whatever order it is told.
+    pub(super) fn tell_presence(&self, now: SystemTime) {
+        let state = self.lock();
+        let fed = state.owner.is_some();
+        self.surface.send_if_modified(|surface| {
+            let before = surface.away_since;
+            surface.away_since = (!fed).then(|| before.unwrap_or(now));
+            surface.away_since != before
+        });
+        drop(state);
+    }
+
     // ------------------------------------------------------------ events
 
     /// Applies a batch, if it is the owner's and its turn.

@@ -11,7 +11,7 @@ fn labelled(view: &View, stream: &StreamKey, name: &str, at: u64, bytes: usize) 
 fn large(view: &View, stream: &StreamKey, name: &str, at: u64, bytes: usize) {
     let identity = identity(name, name, at);
     let mut noise = at;
-    let text: String = std::iter::repeat_with(|| {
+    let text = std::iter::repeat_with(|| {
         noise = noise
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1);
