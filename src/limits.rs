@@ -96,6 +96,12 @@ pub const INSTANCES_PER_AGENT: usize = 16;
 /// Accounts one agent may offer.
 pub const ACCOUNTS_PER_AGENT: usize = 256;
 
+/// Accounts that a hub notes for one agent, those included that it no longer offers; what it offers
+/// beyond is refused.
+///
+/// An agent that changes all of its accounts once still fits.
+pub const ACCOUNTS_HELD_PER_AGENT: usize = 2 * ACCOUNTS_PER_AGENT;
+
 /// Bytes that the hub keeps per account: objects as they are held, compressed, and their index.
 pub const VIEW_BYTES_PER_ACCOUNT: usize = 512 * 1024 * 1024;
 

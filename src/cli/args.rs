@@ -97,7 +97,7 @@ pub enum Command {
         #[command(subcommand)]
         what: Cluster,
     },
-    /// Approve or suspend accounts
+    /// Approve, suspend or remove accounts
     Account {
         /// What to do.
         #[command(subcommand)]
@@ -284,6 +284,11 @@ pub enum Account {
     },
     /// Stop serving an account
     Suspend {
+        /// Which
+        name: String,
+    },
+    /// Forget an account that no agent offers any more, with all that is stored of it
+    Remove {
         /// Which
         name: String,
     },

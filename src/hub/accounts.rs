@@ -46,6 +46,15 @@ impl Accounts {
             .collect()
     }
 
+    /// Takes out `account`, unless another one has its name by now.
+    pub(super) fn remove(&self, account: &Arc<Account>) {
+        let mut accounts = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let held = accounts.get(&account.name);
+        if held.is_some_and(|held| Arc::ptr_eq(held, account)) {
+            accounts.remove(&account.name);
+        }
+    }
+
     fn insert(&self, account: Arc<Account>) {
         let mut accounts = self.0.write().unwrap_or_else(PoisonError::into_inner);
         accounts.insert(account.name.clone(), account);
@@ -126,7 +135,10 @@ impl Core {
                 .get(name)
                 .filter(|d| d.admission != v1::Admission::Taken);
             let Some(decision) = ours else { continue };
-            let account = self.accounts.get(name).unwrap_or_else(|| {
+            // One that was removed in between is not the same, though it has the same name.
+            let held = self.accounts.get(name);
+            let held = held.filter(|account| account.id == decision.id);
+            let account = held.unwrap_or_else(|| {
                 let away_since = Some(self.clock.now());
                 let surface = Surface {
                     away_since,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::audit::Audit;
 use super::registry::{Account, Registry, RegistryError, Tables};
 use crate::entropy::{self, Entropy};
+use crate::limits::ACCOUNTS_HELD_PER_AGENT;
 use crate::policy::is_account_name;
 use crate::view::Few;
 use crate::wire::v1;
@@ -26,7 +27,8 @@ pub(super) type Offers = Few<String, Arc<v1::AccountOffer>>;
 /// Reason of an account that is served from another cluster than before.
 pub(super) const CLUSTER_CHANGED: &str = "ClusterChanged";
 
-/// Judges the accounts that an instance of `agent` offers, and notes those that are new.
+/// Judges the accounts that an instance of `agent` offers, and notes those that are new, as long as
+/// it may hold more.
 pub(super) async fn decide(
     registry: &Arc<Registry>,
     entropy: &dyn Entropy,
@@ -38,8 +40,11 @@ pub(super) async fn decide(
         let unknown = offers
             .keys()
             .filter(|name| tables.accounts.get(name).is_none());
-        let named = unknown.filter(|name| is_account_name(name));
+        let mut named = unknown.filter(|name| is_account_name(name)).peekable();
+        // Without a change where there is no room: each change makes every session judge again.
+        let room = named.peek().map_or(0, |_| room(tables, agent));
         named
+            .take(room)
             .map(|name| (name.clone(), hex::encode(entropy::bytes::<16>(entropy))))
             .collect()
     });
@@ -47,27 +52,48 @@ pub(super) async fn decide(
         let agent = agent.to_owned();
         registry
             .update(move |tables| {
-                for (name, id) in new {
+                let room = room(tables, &agent);
+                for (name, id) in new.into_iter().take(room) {
                     register(tables, &agent, &name, id);
                 }
                 Ok(())
             })
             .await?;
     }
-    let decisions = registry.read(|tables| {
+    Ok(registry.read(|tables| {
         let judged = offers
             .keys()
             .map(|name| (name.clone(), judge(tables, agent, name, standby)));
-        judged.collect::<Decisions>()
-    });
-    for (name, decision) in decisions.iter() {
-        if decision.admission == v1::Admission::Taken {
-            Audit::new("register account", &format!("agent/{agent}"))
-                .with("account", name)
-                .refuse("AccountTaken");
+        judged.collect()
+    }))
+}
+
+/// Tells of each account that is refused, unless that was told `before`.
+pub(super) fn tell_refused(agent: &str, decisions: &Decisions, before: &Decisions) {
+    let news = decisions
+        .iter()
+        .filter(|(name, decision)| before.get(*name) != Some(decision));
+    for (name, decision) in news {
+        if decision.admission != v1::Admission::Taken {
+            continue;
         }
+        let has_no_room = decision.id.is_empty() && is_account_name(name);
+        let reason = if has_no_room {
+            "TooManyAccounts"
+        } else {
+            "AccountTaken"
+        };
+        Audit::new("register account", &format!("agent/{agent}"))
+            .with("account", name)
+            .refuse(reason);
     }
-    Ok(decisions)
+}
+
+/// How many more accounts `agent` may hold.
+fn room(tables: &Tables, agent: &str) -> usize {
+    let all = tables.accounts.iter();
+    let held = all.filter(|(_, account)| account.agent == agent).count();
+    ACCOUNTS_HELD_PER_AGENT.saturating_sub(held)
 }
 
 fn register(tables: &mut Tables, agent: &str, name: &str, id: String) {
@@ -93,7 +119,14 @@ fn register(tables: &mut Tables, agent: &str, name: &str, id: String) {
 
 fn judge(tables: &Tables, agent: &str, name: &str, standby: bool) -> Decision {
     let Some(account) = tables.accounts.get(name) else {
-        let message = format!("`{name}` cannot be the name of an account");
+        let message = if is_account_name(name) {
+            format!(
+                "agent `{agent}` holds {ACCOUNTS_HELD_PER_AGENT} accounts; `sortie account remove` \
+                 at the hub takes away one that it no longer offers"
+            )
+        } else {
+            format!("`{name}` cannot be the name of an account")
+        };
         return Decision {
             admission: v1::Admission::Taken,
             message,
@@ -212,6 +245,49 @@ mod tests {
         assert_eq!(refused.admission, v1::Admission::Taken);
         assert!(refused.id.is_empty());
         assert_eq!(registry.read(|tables| tables.accounts.iter().count()), 0);
+    }
+
+    #[tokio::test]
+    async fn accounts_beyond_what_an_agent_may_hold_are_refused_and_not_noted() {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = registry(&folder).await;
+        judged(&registry, "b", "of-another", false).await;
+        let entropy = entropy::system();
+        let mut changes = registry.changes();
+        let mut offer = async |names: std::ops::Range<usize>| {
+            let named = names.map(|at| (format!("n{at:03}"), Arc::default()));
+            let offers = named.collect::<Offers>();
+            changes.mark_unchanged();
+            let decided = decide(&registry, &*entropy, "a", &offers, false).await;
+            (decided.unwrap(), changes.has_changed().unwrap())
+        };
+        offer(0..200).await;
+        offer(200..400).await;
+        let (decided, changed) = offer(400..600).await;
+        assert!(changed);
+        let refused = |decided: &Decisions| {
+            let taken = |decision: &&Decision| decision.admission == v1::Admission::Taken;
+            decided.values().filter(taken).count()
+        };
+        assert_eq!(refused(&decided), 600 - ACCOUNTS_HELD_PER_AGENT);
+        let last = decided.get("n599").unwrap();
+        assert!(last.message.contains("holds 512 accounts"), "{last:?}");
+        assert!(last.message.contains("sortie account remove"), "{last:?}");
+        let (decided, changed) = offer(400..600).await;
+        assert_eq!(refused(&decided), 600 - ACCOUNTS_HELD_PER_AGENT);
+        assert!(!changed, "or all sessions would judge again, for ever");
+        let held = registry.read(|tables| tables.accounts.iter().count());
+        assert_eq!(held, ACCOUNTS_HELD_PER_AGENT + 1);
+        // Those that are held are served as before, and there is room where one goes.
+        let (decided, _) = offer(0..1).await;
+        assert_eq!(refused(&decided), 0);
+        let remove = registry.update(|tables| {
+            tables.accounts.remove("n000");
+            Ok(())
+        });
+        remove.await.unwrap();
+        let (decided, _) = offer(599..600).await;
+        assert_eq!(refused(&decided), 0);
     }
 
     #[tokio::test]

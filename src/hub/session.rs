@@ -152,6 +152,11 @@ impl Session {
         decision.is_some_and(|decision| decision.admission == v1::Admission::Accepted)
     }
 
+    /// Whether it is here and offers `account`.
+    pub(super) fn serves(&self, account: &str) -> bool {
+        self.is_connected() && self.offers().contains_key(account)
+    }
+
     /// Whether it has a link. One without has drained, and may still answer what was asked of it.
     pub(super) fn is_connected(&self) -> bool {
         !self.lock().links.is_empty()
@@ -514,8 +519,9 @@ impl Core {
         if telling == Telling::News && !is_news {
             return;
         }
-        state.decisions.clone_from(&decisions);
+        let before = std::mem::replace(&mut state.decisions, decisions.clone());
         drop(state);
+        admission::tell_refused(&session.agent, &decisions, &before);
         let accounts = decisions
             .into_iter()
             .map(|(name, decision)| v1::AccountDecision {

@@ -7,10 +7,11 @@ use std::{env, fs};
 
 use crate::support::sortie::run;
 
-const PAGES: [&str; 25] = [
+const PAGES: [&str; 26] = [
     "",
     "account",
     "account approve",
+    "account remove",
     "account suspend",
     "agent",
     "backup",

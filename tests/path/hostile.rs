@@ -95,3 +95,42 @@ async fn an_account_that_was_attached_while_it_was_taken_away_is_free_for_the_ne
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_account_is_removed_once_its_agent_is_gone_and_its_name_is_free() {
+    let mut hub = stand::hub("24h").await;
+    let agent = Fake::enrol(&hub, "lab", &["lab"]).await;
+    let mut session = agent.hello(1).await.unwrap();
+    let before = session.offer("lab", "uid-1").await;
+    let _feed = session.feed("lab", "uid-1", Vec::new()).await;
+    let remove = ["account", "remove", "lab"];
+    let refused = hub.command(&remove).await;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(
+        refused.stderr.contains("agent lab offers account lab"),
+        "{refused:?}"
+    );
+    // Nothing has happened to it.
+    let decision = session.offer("lab", "uid-1").await;
+    assert_eq!(decision, before);
+    drop(session);
+    eventually_async("the account is removed", async || {
+        let removed = hub.command(&remove).await;
+        (removed.code == Some(0)).then_some(())
+    })
+    .await;
+    let unknown = hub.command(&remove).await;
+    assert!(unknown.stderr.contains("no account lab"), "{unknown:?}");
+    assert!(hub.log().refusals("Refused", "remove-account lab") >= 2);
+    hub.kill().await;
+    hub.start_again();
+    hub.ready().await;
+    let accounts = stand::ok(hub.command(&["get", "accounts"]).await).stdout;
+    assert!(!accounts.contains("lab"), "{accounts}");
+    let rival = Fake::enrol(&hub, "rival", &["lab"]).await;
+    let mut session = rival.hello(1).await.unwrap();
+    let after = session.offer("lab", "uid-2").await;
+    assert_eq!(after.admission(), v1::Admission::Accepted);
+    assert_ne!(after.id, before.id);
+    session.feed("lab", "uid-2", Vec::new()).await;
+}

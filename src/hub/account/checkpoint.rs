@@ -59,6 +59,18 @@ impl Account {
         self.view.untake_changes(changes);
     }
 
+    /// Forgets everything that is known, so that the next checkpoint does; whoever feeds the account
+    /// has to attach again.
+    pub(in crate::hub) fn forget(&self) {
+        let mut state = self.lock();
+        *state = State::default();
+        for key in self.view.streams() {
+            self.view.detach(&key);
+        }
+        drop(state);
+        self.tell_presence(self.clock.now());
+    }
+
     /// Bytes of objects that have changed and are not stored.
     pub(in crate::hub) fn changed_bytes(&self) -> usize {
         self.view.changed_bytes()

@@ -87,6 +87,7 @@ impl Core {
             }
             Request::ApproveAccount { name } => self.approve(name).await,
             Request::SuspendAccount { name } => self.suspend_by_hand(name).await,
+            Request::RemoveAccount { name } => self.remove_account(name).await,
             Request::CreateClient { name, accounts } => self.create_client(name, accounts).await,
             Request::CertifyClient {
                 name,
@@ -264,6 +265,50 @@ impl Core {
             Ok(())
         })
         .await
+    }
+
+    async fn remove_account(self: &Arc<Self>, name: String) -> Result<Answer, String> {
+        let removable = self
+            .registry
+            .read(|tables| self.check_removable(tables, &name));
+        removable.map_err(|error| told(&error))?;
+        let held = self.accounts.get(&name);
+        if let Some(account) = &held {
+            // What is stored of it goes first: a hub that is killed on the way would give it to
+            // the next account of this name.
+            account.forget();
+            let stored = self.checkpoint().await;
+            stored.map_err(|error| Chain(&error).to_string())?;
+        }
+        let (core, message) = (Arc::clone(self), format!("account {name} removed"));
+        let removed = change(&self.registry, message, move |tables| {
+            // Its agent may have come in between.
+            core.check_removable(tables, &name)?;
+            tables.accounts.remove(&name);
+            Ok(())
+        });
+        let answer = removed.await?;
+        if let Some(account) = held {
+            self.accounts.remove(&account);
+        }
+        Ok(answer)
+    }
+
+    /// Refuses to remove an account that there is not, or that its agent offers.
+    fn check_removable(&self, tables: &Tables, name: &str) -> Result<(), RegistryError> {
+        let Some(row) = tables.accounts.get(name) else {
+            return refuse(format!("no account {name}; see `sortie get accounts`"));
+        };
+        let agent = &row.agent;
+        let sessions = self.sessions.all();
+        let mut of_agent = sessions.iter().filter(|session| session.agent == *agent);
+        if of_agent.any(|session| session.serves(name)) {
+            return refuse(format!(
+                "agent {agent} offers account {name}; take it out of the agent's configuration \
+                 first, or stop or revoke the agent"
+            ));
+        }
+        Ok(())
     }
 
     // ------------------------------------------------------------ clients
@@ -464,6 +509,7 @@ fn describe(request: &Request) -> String {
         Request::RemoveCluster { name } => format!("remove-cluster {name}"),
         Request::ApproveAccount { name } => format!("approve-account {name}"),
         Request::SuspendAccount { name } => format!("suspend-account {name}"),
+        Request::RemoveAccount { name } => format!("remove-account {name}"),
         Request::CreateClient { name, .. } => format!("create-client {name}"),
         Request::CertifyClient { name, account, .. } => format!("certify-client {name} {account}"),
         Request::Revoke { role, name } => format!("revoke {role:?} {name}"),

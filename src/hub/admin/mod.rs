@@ -93,6 +93,11 @@ pub enum Request {
         /// Which.
         name: String,
     },
+    /// Forgets an account that no agent offers any more.
+    RemoveAccount {
+        /// Which.
+        name: String,
+    },
     /// Makes a user of the facade, or changes what it may use.
     CreateClient {
         /// Which.
