@@ -51,6 +51,7 @@ fn read(wanted: &Agent) -> Result<(Settings, Followed), ConfigError> {
 
 async fn run_until_told(settings: Settings, rules: Rules, followed: Followed) -> Exit {
     log_start(&settings, &rules);
+    process::raise_open_files();
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => return print::failed(&error),

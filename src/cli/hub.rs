@@ -45,6 +45,7 @@ async fn run_until_told(settings: Settings) -> Exit {
         state_dir = %settings.state_dir.display(),
         "starting hub"
     );
+    process::raise_open_files();
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => return print::failed(&error),

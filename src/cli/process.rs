@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
-use rustix::process::Signal as Number;
+use rustix::process::{Resource, Rlimit, Signal as Number, getrlimit, setrlimit};
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::level_filters::LevelFilter;
@@ -72,6 +72,24 @@ pub(super) fn prepare_audited(global: &Global, auditor: Logs, board: Option<Line
 fn harden_or_warn() {
     if let Err(error) = harden() {
         tracing::warn!(error = %Chain(&error), "not hardened");
+    }
+}
+
+/// Lets the process have as many files open as the system lets it: each connection is one, and the
+/// usual 1,024 are few.
+pub(super) fn raise_open_files() {
+    let before = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: before.maximum,
+        maximum: before.maximum,
+    };
+    let number = |limit: Option<u64>| limit.map_or_else(|| "any".to_owned(), |n| n.to_string());
+    let (soft, hard) = (number(before.current), number(before.maximum));
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => tracing::info!(limit = hard, before = soft, "open files"),
+        Err(error) => {
+            tracing::warn!(%error, limit = soft, hard, "cannot raise the limit of open files");
+        }
     }
 }
 

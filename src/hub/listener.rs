@@ -30,12 +30,9 @@ use crate::identity::proof::{self, Exporter, Purpose};
 use crate::identity::verify::Admission;
 use crate::identity::{AcceptError, Accepted, Protocol, accept};
 use crate::limits;
-use crate::retry::pause_unless;
 use crate::secret;
 use crate::tasks::Tasks;
-
-/// Pause after a failed accept (no file descriptors left, mostly).
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+use crate::telemetry::Accepting;
 
 /// HTTP/2 pings go out after this much silence.
 const PING_EVERY: Duration = Duration::from_secs(10);
@@ -112,37 +109,32 @@ impl Listener {
             Door::Enrol => super::services::enrol(Arc::clone(&core)),
             Door::Facade => Routes::default(),
         };
+        let mut accepting = Accepting::at(self.door.name());
         loop {
             // Before accepting: a storm queues in the kernel's backlog, not in our memory.
             let Some(Some(slot)) = stop.run_until_cancelled(crowd.slot()).await else {
                 return;
             };
-            let Some(accepted) = stop.run_until_cancelled(self.socket.accept()).await else {
+            let accept = async { accepting.take(self.socket.accept().await).await };
+            let Some(accepted) = stop.run_until_cancelled(accept).await else {
                 return;
             };
-            match accepted {
-                Ok((socket, address)) => {
-                    let Some((place, entrance)) = crowd.enter(address.ip(), slot) else {
-                        crowded(self.door, address, &core.figures);
-                        continue;
-                    };
-                    let arrival = Arrival {
-                        door: self.door,
-                        config: Arc::clone(&self.config),
-                        socket,
-                        address,
-                        place,
-                        entrance,
-                    };
-                    serve(arrival, Arc::clone(&core), routes.clone(), &tasks);
-                }
-                Err(error) => {
-                    tracing::warn!(%error, door = self.door.name(), "accept failed");
-                    if !pause_unless(&stop, ACCEPT_PAUSE).await {
-                        return;
-                    }
-                }
-            }
+            let Some((socket, address)) = accepted else {
+                continue;
+            };
+            let Some((place, entrance)) = crowd.enter(address.ip(), slot) else {
+                crowded(self.door, address, &core.figures);
+                continue;
+            };
+            let arrival = Arrival {
+                door: self.door,
+                config: Arc::clone(&self.config),
+                socket,
+                address,
+                place,
+                entrance,
+            };
+            serve(arrival, Arc::clone(&core), routes.clone(), &tasks);
         }
     }
 }

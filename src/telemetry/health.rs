@@ -62,7 +62,7 @@ pub fn serve(tasks: &Tasks, listener: TcpListener, latches: Latches) {
             "not found\n".to_owned(),
         ),
     };
-    serve::serve(tasks, listener, Arc::new(answer));
+    serve::serve(tasks, "health", listener, Arc::new(answer));
 }
 
 fn readiness(pending: &[&str]) -> (StatusCode, &'static str, String) {

@@ -45,7 +45,7 @@ pub fn serve(tasks: &Tasks, listener: TcpListener, source: Source) {
             "not found\n".to_owned(),
         ),
     };
-    serve::serve(tasks, listener, Arc::new(answer));
+    serve::serve(tasks, "metrics", listener, Arc::new(answer));
 }
 
 /// Counts by labels. Their values are written in the program, so there cannot be many.

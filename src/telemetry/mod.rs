@@ -13,4 +13,7 @@ pub mod health;
 pub mod log;
 pub mod metrics;
 
+mod accepting;
 mod serve;
+
+pub use accepting::Accepting;

@@ -12,6 +12,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use super::Accepting;
 use crate::tasks::Tasks;
 
 /// Connections served at once.
@@ -23,18 +24,19 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Answers a path with a status, a content type and a body.
 pub(super) type Answer = Arc<dyn Fn(&str) -> (StatusCode, &'static str, String) + Send + Sync>;
 
-/// Serves GET requests on `listener` until `tasks` stop.
-pub(super) fn serve(tasks: &Tasks, listener: TcpListener, answer: Answer) {
+/// Serves GET requests on `listener`, which the log calls `door`, until `tasks` stop.
+pub(super) fn serve(tasks: &Tasks, door: &'static str, listener: TcpListener, answer: Answer) {
     let connections = Arc::new(Semaphore::new(CONNECTIONS));
     let owner = tasks.clone();
     tasks.spawn("http", move |stop| async move {
-        let accepting = async {
+        let mut accepting = Accepting::at(door);
+        let serving = async {
             loop {
                 let Ok(permit) = Arc::clone(&connections).acquire_owned().await else {
                     return;
                 };
-                // A failed accept concerns that connection only.
-                let Ok((socket, _)) = listener.accept().await else {
+                let accepted = listener.accept().await;
+                let Some((socket, _)) = accepting.take(accepted).await else {
                     continue;
                 };
                 let answer = Arc::clone(&answer);
@@ -52,7 +54,7 @@ pub(super) fn serve(tasks: &Tasks, listener: TcpListener, answer: Answer) {
                 });
             }
         };
-        let _stopped = stop.run_until_cancelled(accepting).await;
+        let _stopped = stop.run_until_cancelled(serving).await;
     });
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::sortie::{Sortie, run};
+use crate::support::sortie::{Sortie, program, run};
 
 pub(crate) fn config(_folder: &Path) -> String {
     "\
@@ -187,5 +187,41 @@ async fn a_configuration_is_checked_without_being_used() {
         let bad = run(&[&["hub", "--config", path], flag].concat(), "").await;
         assert_eq!((bad.code, bad.stdout.as_str()), (Some(64), ""));
         assert_eq!(bad.stderr, wanted);
+    }
+}
+
+#[tokio::test]
+async fn hub_and_agent_may_open_as_many_files_as_the_system_lets_them() {
+    let running = Sortie::hub(config);
+    running.ready().await;
+    let join = running.command(&["token", "create", "lab"]).await.stdout;
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("join"), join).unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    // They end because of it, after they have begun.
+    let health = format!("health: {}", taken.local_addr().unwrap());
+    let hub = config(folder.path()).replace("health: 127.0.0.1:0", &health);
+    let agent = format!(
+        "name: lab
+listen: {{ {health}, metrics: 127.0.0.1:0 }}
+identity: {{ join: {{ method: token, join-file: join }} }}
+accounts: [{{ name: lab, credential: {{ kubeconfig-file: not-there.yaml }} }}]
+"
+    );
+    for (role, text) in [("hub", hub), ("agent", agent)] {
+        let path = folder.path().join(role);
+        fs::write(&path, text).unwrap();
+        let script = "ulimit -Sn 300; ulimit -Hn 500; exec \"$@\"";
+        let mut shell = tokio::process::Command::new("sh");
+        shell.args(["-c", script, "sh"]).arg(program());
+        shell.args(["--log-format", "json", role, "--config"]);
+        shell.arg(&path).current_dir(folder.path());
+        let ran = shell.kill_on_drop(true).output().await.unwrap();
+        let log = String::from_utf8_lossy(&ran.stderr);
+        let told = log.lines().find(|line| line.contains("\"open files\""));
+        let told = told.unwrap_or_else(|| panic!("{log}"));
+        for part in ["\"limit\":\"500\"", "\"before\":\"300\""] {
+            assert!(told.contains(part), "{told}");
+        }
     }
 }

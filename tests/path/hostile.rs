@@ -1,11 +1,18 @@
 //! An agent that is certified and means harm: what it can make the hub hold.
 
+use std::fs;
+use std::time::Duration;
+
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use sortie::hub::admin;
 use sortie::limits::INSTANCES_PER_AGENT;
 use sortie::wire::v1::feed_down::Message as Down;
 use sortie::wire::{VERSIONS, v1};
+use tokio::net::{TcpStream, UnixStream};
 
-use crate::support::eventually::{bounded, eventually, eventually_async};
+use crate::support::eventually::{bounded, eventually, eventually_async, idle};
 use crate::support::fake::{Fake, Session};
+use crate::support::sortie::Sortie;
 use crate::support::stand;
 
 /// Opens another control stream over the connection of `session`; the error is the hub's.
@@ -133,4 +140,63 @@ async fn an_account_is_removed_once_its_agent_is_gone_and_its_name_is_free() {
     assert_eq!(after.admission(), v1::Admission::Accepted);
     assert_ne!(after.id, before.id);
     session.feed("lab", "uid-2", Vec::new()).await;
+}
+
+/// The processor time that a process has taken, in ticks of 10 ms.
+fn ticks(pid: i32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    // Behind the name, which may hold anything: state is the first of these.
+    let (_, fields) = stat.rsplit_once(") ").expect("a name");
+    let fields: Vec<&str> = fields.split(' ').collect();
+    let field = |at: usize| fields[at].parse::<u64>().expect("a number");
+    field(11) + field(12)
+}
+
+/// Bounds the files that a process may have open.
+fn open_files(hub: &Sortie, most: Option<u64>) {
+    let pid = Pid::from_raw(hub.pid()).expect("a process");
+    let now = getrlimit(Resource::Nofile);
+    let limit = Rlimit {
+        current: most.or(now.maximum),
+        maximum: now.maximum,
+    };
+    prlimit(Some(pid), Resource::Nofile, limit).expect("the limit of a process of our own");
+}
+
+#[tokio::test]
+async fn a_hub_without_file_descriptors_waits_for_one_and_says_so_once() {
+    const FAILED: &str = "accept failed; tried again every 100 ms";
+    const AGAIN: &str = "connections are accepted again";
+    let hub = stand::hub("24h").await;
+    let socket = hub.folder().join("state").join(admin::SOCKET);
+    let (health, metrics) = (hub.address("health").await, hub.address("metrics").await);
+    let told = |message: &str| {
+        let log = hub.log();
+        let entries = log.entries();
+        entries
+            .filter(|entry| entry.message() == Some(message))
+            .count()
+    };
+    open_files(&hub, Some(0));
+    let mut waiting = Vec::new();
+    for address in [health, metrics] {
+        waiting.push(TcpStream::connect(address).await.unwrap());
+    }
+    let asked = UnixStream::connect(&socket).await.unwrap();
+    eventually("each door tells that it is closed", || {
+        (told(FAILED) == 3).then_some(())
+    })
+    .await;
+    let before = ticks(hub.pid());
+    idle(Duration::from_secs(1)).await;
+    let took = ticks(hub.pid()) - before;
+    assert!(took < 40, "{took} ticks of a second without anything to do");
+    assert_eq!(told(FAILED), 3);
+    open_files(&hub, None);
+    eventually("each door is open again", || {
+        (told(AGAIN) == 3).then_some(())
+    })
+    .await;
+    drop((waiting, asked));
+    stand::ok(hub.command(&["get", "agents"]).await);
 }

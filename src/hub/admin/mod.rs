@@ -29,6 +29,7 @@ pub use watch::{Key, Watching, key, watch};
 use super::Core;
 use super::start::StartError;
 use crate::fault::Advised;
+use crate::telemetry::Accepting;
 
 /// Name of the socket within the state folder.
 pub const SOCKET: &str = "admin.sock";
@@ -300,12 +301,13 @@ impl Drop for Socket {
 
 impl Core {
     pub(super) async fn administer(self: Arc<Self>, socket: Socket, stop: CancellationToken) {
+        let mut accepting = Accepting::at("admin");
         loop {
-            let accepted = tokio::select! {
-                () = stop.cancelled() => return,
-                accepted = socket.listener.accept() => accepted,
+            let accept = async { accepting.take(socket.listener.accept().await).await };
+            let Some(accepted) = stop.run_until_cancelled(accept).await else {
+                return;
             };
-            let Ok((connection, _)) = accepted else {
+            let Some((connection, _)) = accepted else {
                 continue;
             };
             if !may_administer(&connection) {
