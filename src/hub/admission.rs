@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use prost::Message as _;
+
 use super::audit::Audit;
 use super::registry::{Account, Registry, RegistryError, Tables};
 use crate::entropy::{self, Entropy};
@@ -26,6 +28,25 @@ pub(super) type Offers = Few<String, Arc<v1::AccountOffer>>;
 
 /// Reason of an account that is served from another cluster than before.
 pub(super) const CLUSTER_CHANGED: &str = "ClusterChanged";
+
+/// What an agent may tell of one account, in bytes as it is sent. It is kept for as long as the account
+/// is, offered or not.
+const OFFER_BYTES: usize = 8 * 1024;
+
+/// An offer as it is kept: of one that tells too much, the name and the state.
+pub(super) fn bounded(offer: v1::AccountOffer) -> v1::AccountOffer {
+    if offer.encoded_len() <= OFFER_BYTES {
+        return offer;
+    }
+    v1::AccountOffer {
+        name: offer.name,
+        state: offer.state,
+        since: offer.since,
+        next_retry: offer.next_retry,
+        message: "its agent tells more of it than a hub keeps".to_owned(),
+        ..v1::AccountOffer::default()
+    }
+}
 
 /// Judges the accounts that an instance of `agent` offers, and notes those that are new, as long as
 /// it may hold more.
@@ -288,6 +309,28 @@ mod tests {
         remove.await.unwrap();
         let (decided, _) = offer(599..600).await;
         assert_eq!(refused(&decided), 0);
+    }
+
+    #[test]
+    fn of_an_offer_that_tells_too_much_the_name_and_the_state_are_kept() {
+        let offer = |message: usize, roles: usize| v1::AccountOffer {
+            name: "shop".into(),
+            state: v1::AccountState::Failed.into(),
+            message: "m".repeat(message),
+            read_roles: vec![String::new(); roles],
+            ..v1::AccountOffer::default()
+        };
+        let usual = offer(1000, 100);
+        assert_eq!(bounded(usual.clone()), usual);
+        for much in [offer(OFFER_BYTES, 0), offer(0, OFFER_BYTES)] {
+            let kept = bounded(much);
+            assert_eq!(
+                (kept.name.as_str(), kept.state()),
+                ("shop", v1::AccountState::Failed)
+            );
+            assert!(kept.message.contains("tells more"), "{kept:?}");
+            assert!(kept.encoded_len() < 100);
+        }
     }
 
     #[tokio::test]

@@ -476,6 +476,8 @@ impl Core {
     /// Takes the accounts that an instance offers.
     async fn offered(self: &Arc<Self>, session: &Arc<Session>, offers: v1::AccountOffers) {
         let offers = offers.accounts.into_iter().take(limits::ACCOUNTS_PER_AGENT);
+        let named = offers.filter(|offer| offer.name.len() <= limits::IDENTITY_BYTES);
+        let offers = named.map(admission::bounded);
         let offers = offers.map(|offer| (offer.name.clone(), Arc::new(offer)));
         let now: Arc<Offers> = Arc::new(offers.collect());
         let before = std::mem::replace(&mut session.lock().offers, Arc::clone(&now));
