@@ -47,6 +47,13 @@ impl View {
         keys.collect()
     }
 
+    /// Number of kinds that are, or were, attached, and of streams that have gone since the last
+    /// [`View::take_changes`]: what stays of a stream.
+    pub fn remembered(&self) -> usize {
+        let state = self.lock();
+        state.kinds.len() + state.detached.len()
+    }
+
     /// An object was added or has changed: filtered JSON, and where in it the digits of
     /// `metadata.resourceVersion` stand. `opaque` ones have no JSON, only an identity.
     pub fn upsert(

@@ -5,6 +5,7 @@
 //! a fenced feed cannot slip in between.
 
 mod checkpoint;
+mod offered;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,10 +17,11 @@ use tokio::sync::watch;
 use crate::clock::SharedClock;
 use crate::entropy::{self, SharedEntropy};
 use crate::limits;
-use crate::resource::{Gvr, Identity, ResourceVersion, Scope};
+use crate::resource::{Gvr, Identity, ResourceVersion};
 use crate::stream::{Receiver, Verdict, open_batch};
 use crate::view::{Few, SnapshotEnd, StreamKey, View};
 use crate::wire::v1;
+use offered::keyed;
 
 /// The feed that may change an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +33,10 @@ pub(super) struct Owner {
     /// The connection, counted by that process.
     pub(super) generation: u64,
 }
+
+/// Bytes of objects of one account that are being put together from parts: sixteen as large as they may
+/// be. An agent sends a few at once.
+const PARTS_BYTES: usize = 16 * limits::OBJECT_BYTES;
 
 #[derive(Debug)]
 struct Lane {
@@ -72,6 +78,14 @@ struct State {
     numbers: Few<u32, StreamKey>,
     lanes: Few<StreamKey, Lane>,
     counts: Counts,
+}
+
+impl State {
+    /// Bytes of the objects that are being put together, over all streams.
+    fn bytes_of_parts(&self) -> usize {
+        let parts = self.lanes.values().filter_map(|lane| lane.parts.as_ref());
+        parts.map(|(_, object)| object.len()).sum()
+    }
 }
 
 /// What was applied to an account since the hub started.
@@ -219,7 +233,7 @@ impl Account {
             return Err(Refusal::ClusterChanged);
         }
         // A refusal changes nothing.
-        let offered = keyed(0, &attach.streams)?;
+        let offered = keyed(0, self.view.remembered(), &attach.streams)?;
         let other_rules = state.policy_digest != attach.policy_digest.as_ref();
         state.cluster_uid.clone_from(&attach.cluster_uid);
         state.policy_digest = attach.policy_digest.to_vec();
@@ -258,7 +272,7 @@ impl Account {
         if state.owner.as_ref() != Some(owner) {
             return Err(Refusal::Fenced("another feed owns the account".into()));
         }
-        let offered = keyed(state.lanes.len(), &streams.attach)?;
+        let offered = keyed(state.lanes.len(), self.view.remembered(), &streams.attach)?;
         for number in &streams.detach {
             if let Some(key) = state.numbers.remove(number) {
                 self.view.detach(&key);
@@ -422,6 +436,10 @@ impl Account {
             lane.receiver.applied = applied;
         }
         let is_absent = lane.absent;
+        if lane.parts.is_some() && state.bytes_of_parts() > PARTS_BYTES {
+            state.lanes.remove(key);
+            return Outcome::Broken("too many objects under way at once".into());
+        }
         state.counts.applied += counted as u64;
         state.counts.batches += 1;
         state.counts.bytes += batch.payload.len() as u64;
@@ -537,36 +555,6 @@ fn identity_of(identity: Option<v1::ObjectIdentity>) -> Result<Identity, String>
         name: identity.name,
         uid: identity.uid,
         resource_version: ResourceVersion(identity.resource_version),
-    })
-}
-
-/// The streams that are offered, by their keys; refused as a whole if one has none, or if they are
-/// too many with those `present`.
-fn keyed(
-    present: usize,
-    offered: &[v1::StreamState],
-) -> Result<Vec<(StreamKey, &v1::StreamState)>, Refusal> {
-    if present + offered.len() > limits::STREAMS_PER_ACCOUNT {
-        return Err(Refusal::Fenced("too many streams".into()));
-    }
-    let numbers: HashSet<u32> = offered.iter().map(|offer| offer.stream).collect();
-    if numbers.len() < offered.len() {
-        return Err(Refusal::Fenced("two streams of one number".into()));
-    }
-    let keyed = offered.iter().map(|offer| Some((key_of(offer)?, offer)));
-    let keyed: Option<Vec<_>> = keyed.collect();
-    keyed.ok_or_else(|| Refusal::Fenced("a stream without resource or scope".into()))
-}
-
-fn key_of(offer: &v1::StreamState) -> Option<StreamKey> {
-    let gvr = offer.resource.as_ref()?;
-    let scope = match offer.scope.as_ref()?.scope.as_ref()? {
-        v1::scope::Scope::Cluster(_) => Scope::Cluster,
-        v1::scope::Scope::Namespace(namespace) => Scope::Namespace(namespace.clone()),
-    };
-    Some(StreamKey {
-        gvr: Gvr::new(&gvr.group, &gvr.version, &gvr.resource),
-        scope,
     })
 }
 

@@ -8,6 +8,7 @@ use v1::event::Event as E;
 use super::super::store::StreamCheckpoint;
 use super::super::stored::parse_stream_key;
 use super::*;
+use crate::resource::Scope;
 use crate::{clock, entropy};
 
 const INSTANCE: [u8; 16] = [1; 16];
