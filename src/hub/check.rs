@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::Settings;
-use super::start::{bind_one, hosts};
+use super::own::hosts;
+use super::start::bind_one;
 use super::store::{Store, StoreError};
 use crate::clock::SharedClock;
 use crate::fault::Chain;

@@ -34,6 +34,7 @@ mod feed;
 mod health;
 mod listener;
 mod metrics;
+mod own;
 mod peer;
 mod queue;
 mod recent;

@@ -1,13 +1,12 @@
 //! Starts a hub: everything is bound and open before it is said to run.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
-use rustls::pki_types::DnsName;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -25,15 +24,12 @@ use super::registry::{Registry, RegistryError};
 use super::session::Sessions;
 use super::store::{Store, StoreError};
 use super::upstream::Port;
-use super::{Addresses, Core, Facade, Settings};
+use super::{Addresses, Core, Facade, Settings, own};
 use crate::clock::SharedClock;
-use crate::entropy::{self, SharedEntropy};
-use crate::fault::{Advised, Chain};
-use crate::identity::tls::{self, Material, TlsError};
-use crate::identity::{
-    Authority, AuthorityError, IssueError, Issuer, KeyError, KeyPair, Order, Role, SpiffeId,
-};
-use crate::retry::{Backoff, pause_unless};
+use crate::entropy::SharedEntropy;
+use crate::fault::Advised;
+use crate::identity::tls::{self, TlsError};
+use crate::identity::{Authority, AuthorityError, IssueError, Issuer, KeyError};
 use crate::tasks::Tasks;
 
 /// Connections that may wait in the kernel for a handshake.
@@ -180,7 +176,7 @@ pub async fn start(
         Arc::clone(&entropy),
     )?;
     let issuer: Arc<dyn Issuer> = Arc::new(authority);
-    let first = material(&settings, &*issuer, &clock).await?;
+    let first = own::material(&settings, &*issuer, &clock).await?;
     let published = Arc::new(ArcSwap::from_pointee(first));
     let store = Arc::new(Store::open(&settings.state_dir)?);
     let registry = Registry::open(Arc::clone(&store))?;
@@ -277,10 +273,17 @@ fn spawn_rest(
     metrics: TcpListener,
 ) {
     let tasks = core.tasks.clone();
-    let (one, two, three) = (Arc::clone(core), Arc::clone(core), Arc::clone(core));
+    let (one, two) = (Arc::clone(core), Arc::clone(core));
+    let renewal = own::Renewal {
+        settings,
+        issuer: Arc::clone(&core.issuer),
+        published: Arc::clone(&core.own),
+        clock: Arc::clone(&core.clock),
+        entropy: Arc::clone(&core.entropy),
+    };
     tasks.spawn("checkpoint", |stop| one.checkpoints(stop));
     tasks.spawn("admin", |stop| two.administer(socket, stop));
-    tasks.spawn("certificate", |stop| three.renew_own(settings, stop));
+    tasks.spawn("certificate", |stop| renewal.run(stop));
     crate::telemetry::health::serve(&tasks, health, super::health::latches());
     crate::telemetry::metrics::serve(&tasks, metrics, super::metrics::source(core));
 }
@@ -296,84 +299,6 @@ fn prepare_folder(settings: &Settings) -> Result<(), StartError> {
             path: path.clone(),
             source: Advised::keeping(error),
         })
-}
-
-/// The names for the hub's certificate, host names and addresses apart.
-pub(super) fn hosts(names: &[String]) -> Result<(Vec<DnsName<'static>>, Vec<IpAddr>), StartError> {
-    let (mut dns, mut ips) = (Vec::new(), Vec::new());
-    for name in names {
-        match name.parse::<IpAddr>() {
-            Ok(ip) => ips.push(ip),
-            Err(_) => dns.push(
-                DnsName::try_from(name.clone())
-                    .map_err(|_malformed| StartError::HostName(name.clone()))?,
-            ),
-        }
-    }
-    Ok((dns, ips))
-}
-
-async fn material(
-    settings: &Settings,
-    issuer: &dyn Issuer,
-    clock: &SharedClock,
-) -> Result<Material, StartError> {
-    let key = KeyPair::generate()?;
-    let (dns, ips) = hosts(&settings.names)?;
-    let id = SpiffeId {
-        trust_domain: settings.trust_domain.clone(),
-        role: Role::Hub,
-        name: settings.name.clone(),
-    };
-    let ttl = settings.certificates.hub;
-    let order = Order {
-        public_key: key.public_key().clone(),
-        id,
-        dns,
-        ips,
-        ttl,
-    };
-    let issued = issuer.issue(&order).await?;
-    Ok(Material::new(
-        &key,
-        &issued.chain,
-        issuer.roots(),
-        clock.now(),
-    )?)
-}
-
-impl Core {
-    /// Renews the hub's own certificate at half of its life.
-    async fn renew_own(self: Arc<Self>, settings: Settings, stop: CancellationToken) {
-        let mut backoff = Backoff::new(
-            Duration::from_secs(1),
-            Duration::from_mins(1),
-            Arc::clone(&self.entropy),
-        );
-        loop {
-            let left = self.own.load().not_after().duration_since(self.clock.now());
-            let share = 0.45 + 0.1 * entropy::unit(&*self.entropy);
-            if !pause_unless(&stop, left.unwrap_or_default().mul_f64(share)).await {
-                return;
-            }
-            loop {
-                match material(&settings, &*self.issuer, &self.clock).await {
-                    Ok(fresh) => {
-                        self.own.store(Arc::new(fresh));
-                        backoff.reset();
-                        tracing::info!("hub certificate renewed");
-                        break;
-                    }
-                    Err(error) => {
-                        tracing::error!(error = %Chain(&error), "cannot renew the hub's certificate");
-                    }
-                }
-                if !backoff.wait(&stop).await {
-                    return;
-                }
-            }
-        }
-    }
 }
 
 struct Listeners {
