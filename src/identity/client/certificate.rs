@@ -32,7 +32,8 @@ pub struct Certificate {
 
 impl Certificate {
     /// Checks an answer: the chain ends in the given roots, is for `key` and for `name`, and is
-    /// valid at `now`.
+    /// valid at `now`, or when it was issued if that is later: a local clock that is behind says
+    /// nothing against a certificate.
     pub fn check(
         answer: v1::EnrolResponse,
         key: KeyPair,
@@ -52,6 +53,7 @@ impl Certificate {
             roles: &[Role::Agent],
             trust_domain: Some(expected.trust_domain),
         };
+        let now = now.max(from_unix_seconds(answer.issued_at));
         let peer = verify::peer(&chain, &trust, wanted, now)?;
         if peer.id().name != *expected.name || peer.id().to_string() != answer.spiffe_id {
             return Err(AnswerError::Name {
@@ -74,8 +76,9 @@ impl Certificate {
         })
     }
 
-    /// The TLS material made of it.
+    /// The TLS material made of it, judged as in [`Certificate::check`].
     pub fn material(&self, now: SystemTime) -> Result<Material, TlsError> {
+        let now = now.max(self.issued_at());
         Material::new(&self.key, &self.chain(), self.trust.clone(), now)
     }
 

@@ -330,6 +330,34 @@ async fn an_agent_enrols_connects_and_renews() {
 }
 
 #[tokio::test]
+async fn a_clock_that_is_behind_does_not_refuse_what_was_just_issued() {
+    let hub = FakeHub::new();
+    let first = enrol_with(&hub, Mood::Fair).await.unwrap().certificate;
+    let slow = hub.house.now() - Duration::from_mins(10);
+    let config = tls::data_client(&first.material(slow).unwrap(), hub.clock()).unwrap();
+    let address = hub.data_listener().await;
+    let deadline = Duration::from_secs(10);
+    let connection = connect(&address, config, localhost(), deadline, &hub.tasks)
+        .await
+        .unwrap();
+    let key = KeyPair::generate().unwrap();
+    let second = renew(&connection, Bytes::new(), &key, &first, slow)
+        .await
+        .unwrap();
+    assert!(second.material(slow).is_ok());
+    // One that has ended stays refused, be the clock ahead or right.
+    for late in [
+        second.not_after(),
+        second.not_after() + Duration::from_hours(1),
+    ] {
+        let late = late + Duration::from_secs(1);
+        assert!(second.material(late).is_err());
+        let renewed = renew(&connection, Bytes::new(), &key, &first, late).await;
+        assert!(matches!(renewed, Err(EnrolError::Answer(_))), "{renewed:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_refusal_is_for_good_and_an_outage_is_not() {
     let hub = FakeHub::new();
     let refused = enrol_with(&hub, Mood::Refuses).await.unwrap_err();
