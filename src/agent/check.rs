@@ -20,8 +20,9 @@ use crate::cluster::{ApiRequest, Cluster, ClusterError, Reason, Transport};
 use crate::credential::{self, Engines, OwnCertificate, Surroundings};
 use crate::fault::Chain;
 use crate::identity::channel::{connect, probe};
+use crate::identity::keep::{self, KeepError};
 use crate::identity::renewal::{CLOCK_OFFSET_WARNING, ClockOffset};
-use crate::identity::{TrustBundle, client, keep, tls};
+use crate::identity::{TrustBundle, client, tls};
 use crate::limits::ACCOUNTS_PER_AGENT;
 use crate::policy::{AccountPolicy, AllowedKind, Level, Rules};
 use crate::tasks::Tasks;
@@ -100,7 +101,9 @@ async fn port(door: &'static str, address: SocketAddr) -> Vec<Finding> {
 /// `state-dir` keeps, if any.
 pub fn surroundings(settings: &Settings, clock: &SharedClock) -> Surroundings {
     let folder = settings.state_dir.as_ref().filter(|folder| folder.exists());
-    let kept = folder.and_then(|folder| keep::load(folder, &settings.name, clock.now()).ok()?);
+    let pin = &settings.hub.root_spki_sha256;
+    let kept =
+        folder.and_then(|folder| keep::load(folder, &settings.name, pin, clock.now()).ok()?);
     let certificate = kept.map(|kept| {
         let (_never_another, told) = watch::channel(Some(Arc::new(kept.certified())));
         OwnCertificate::told_by(told)
@@ -141,13 +144,17 @@ fn kept(settings: &Settings, folder: &Path, clock: &SharedClock) -> Finding {
         return Finding::good(what, "is made when the agent has joined");
     }
     let now = clock.now();
-    match keep::load(folder, &settings.name, now) {
+    match keep::load(folder, &settings.name, &settings.hub.root_spki_sha256, now) {
         Ok(None) => Finding::good(what, "holds no certificate that is valid; the agent joins"),
         Ok(Some(certificate)) => {
             let left = certificate.not_after().duration_since(now);
             let left = spoken(left.unwrap_or_default());
             Finding::good(what, format!("holds a certificate that ends in {left}"))
         }
+        Err(KeepError::OtherRoot { .. }) => Finding::good(
+            what,
+            "holds a certificate of another hub; the agent joins anew",
+        ),
         Err(error) => Finding::bad(
             what,
             Chain(&error).to_string(),

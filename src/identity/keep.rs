@@ -15,6 +15,7 @@ use super::client::{AnswerError, Certificate, Expected};
 use super::files::{self, FileError};
 use super::id::{Name, SpiffeId};
 use super::key::{KeyError, KeyPair};
+use super::public_key::SpkiSha256;
 use crate::secret::SecretBytes;
 use crate::wire::v1;
 
@@ -40,6 +41,12 @@ pub enum KeepError {
         /// What is wrong.
         #[source]
         source: AnswerError,
+    },
+    /// It was given by a hub with another root than the one that is trusted now.
+    #[error("`{}` holds an identity given by a hub with another root than the pinned one", path.display())]
+    OtherRoot {
+        /// The file.
+        path: PathBuf,
     },
     /// The key failed.
     #[error("could not use the kept key")]
@@ -86,12 +93,18 @@ pub fn save(folder: &Path, certificate: &Certificate) -> Result<(), KeepError> {
     Ok(files::replace(&folder.join(FILE), &content)?)
 }
 
-/// What was kept for the agent `name`; `None` if nothing was, or if it has ended at `now`.
+/// What was kept for the agent `name` at the hub whose root is pinned; `None` if nothing was, or if
+/// it has ended at `now`.
 #[expect(
     clippy::disallowed_methods,
     reason = "parsing is what the bytes are for"
 )]
-pub fn load(folder: &Path, name: &Name, now: SystemTime) -> Result<Option<Certificate>, KeepError> {
+pub fn load(
+    folder: &Path,
+    name: &Name,
+    pin: &SpkiSha256,
+    now: SystemTime,
+) -> Result<Option<Certificate>, KeepError> {
     files::open_folder(folder)?;
     let path = folder.join(FILE);
     let Some(content) = files::read(&path)? else {
@@ -109,9 +122,14 @@ pub fn load(folder: &Path, name: &Name, now: SystemTime) -> Result<Option<Certif
     let expected = Expected {
         name,
         trust_domain: &id.trust_domain,
-        pin: None,
+        pin: Some(pin),
     };
     Certificate::check(answer, key, &expected, now)
         .map(Some)
-        .map_err(|source| KeepError::Mismatch { path, source })
+        .map_err(|source| {
+            if matches!(source, AnswerError::Unpinned) {
+                return KeepError::OtherRoot { path };
+            }
+            KeepError::Mismatch { path, source }
+        })
 }

@@ -75,6 +75,37 @@ async fn an_agent_that_joined_by_token_comes_back_with_a_state_folder_and_says_w
     }
 }
 
+#[tokio::test]
+async fn an_agent_that_is_pointed_at_another_hub_joins_there() {
+    let cluster = Testbed::shared().await.cluster();
+    let plan = Plan::one("lab", &cluster.kubeconfig, "");
+    let mut stand = lasting(plan.clone()).await;
+    stand.wait("lab", "ACTIVE").await;
+    stand.agent.stop().await;
+    let other = stand::hub(plan.agent_ttl).await;
+    let join = stand.hub.folder().join("lab.join");
+    fs::remove_file(&join).expect("it was there");
+    let join = join.display().to_string();
+    let create = ["token", "create", "lab", "--account", "lab", "--out", &join];
+    stand::ok(other.command(&create).await);
+    stand.agent.start_again();
+    stand::wait(&other, &stand.agent, "lab", "ACTIVE").await;
+    let told = "the kept identity is of no use at this hub; joining anew";
+    assert!(stand.agent.log().find(told).is_some());
+    // It is kept in the place of the one before.
+    stand.agent.stop().await;
+    stand.agent.start_again();
+    stand::wait(&other, &stand.agent, "lab", "ACTIVE").await;
+    assert_eq!(
+        other
+            .log()
+            .entries()
+            .filter(|it| it.text("action") == Some("enrol"))
+            .count(),
+        1
+    );
+}
+
 /// A Service with one port.
 pub(crate) fn service(name: &str) -> Value {
     let spec = json!({"ports": [{"port": 80}]});

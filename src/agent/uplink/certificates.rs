@@ -11,8 +11,9 @@ use crate::agent::renewal::Renewal;
 use crate::fault::Chain;
 use crate::identity::channel::connect;
 use crate::identity::client::{self, Applicant, Certificate, EnrolError};
+use crate::identity::keep::{self, KeepError};
 use crate::identity::renewal::Schedule;
-use crate::identity::{KeyPair, keep, tls};
+use crate::identity::{KeyPair, tls};
 use crate::retry::{Retry, pause_unless};
 use crate::tasks::Tasks;
 
@@ -26,12 +27,17 @@ impl Uplink {
     /// The certificate to start with: the kept one, or a new one.
     pub(super) async fn first(&self, tasks: &Tasks, stop: &CancellationToken) -> Next {
         if let Some(folder) = &self.settings.state_dir {
-            match keep::load(folder, &self.settings.name, self.clock.now()) {
+            let (name, pin) = (&self.settings.name, &self.settings.hub.root_spki_sha256);
+            match keep::load(folder, name, pin, self.clock.now()) {
                 Ok(Some(certificate)) => {
                     tracing::info!(serial = certificate.serial(), "identity kept from before");
                     return Next::Certified(Box::new(self.identity(certificate)));
                 }
                 Ok(None) => {}
+                // It stays where it is until there is another.
+                Err(error @ KeepError::OtherRoot { .. }) => {
+                    tracing::warn!(error = %Chain(&error), "the kept identity is of no use at this hub; joining anew");
+                }
                 Err(error) => {
                     return Next::Never(Fatal {
                         message: Chain(&error).to_string(),

@@ -476,7 +476,8 @@ async fn a_kept_identity_comes_back_only_to_its_agent() {
     let certificate = enrol_with(&hub, Mood::Fair).await.unwrap().certificate;
     let state = hub.house.folder.path().join("agent");
     let name: Name = "prod".parse().unwrap();
-    let load = |name: &Name, at| keep::load(&state, name, at);
+    let pin = hub.pin();
+    let load = |name: &Name, at| keep::load(&state, name, &pin, at);
     assert!(load(&name, hub.house.now()).unwrap().is_none());
     keep::save(&state, &certificate).unwrap();
     let again = load(&name, hub.house.now()).unwrap().unwrap();
@@ -489,6 +490,10 @@ async fn a_kept_identity_comes_back_only_to_its_agent() {
         load(&name, certificate.not_after()).unwrap().is_none(),
         "it has ended"
     );
+    let slow = hub.house.now() - Duration::from_mins(10);
+    assert!(load(&name, slow).unwrap().is_some(), "it is not valid yet");
+    let elsewhere = keep::load(&state, &name, &FakeHub::new().pin(), hub.house.now());
+    assert!(matches!(elsewhere, Err(keep::KeepError::OtherRoot { .. })));
     let path = state.join("identity.bin");
     let mut bytes = std::fs::read(&path).unwrap();
     let middle = bytes.len() / 2;
