@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
-use super::store::{Change, Store, StoreError};
+use super::store::{Change, Entry, Store, StoreError};
 
 /// A one-time join token; its secret is known only to whoever holds the join string.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -251,23 +251,7 @@ impl Registry {
     /// # Errors
     /// The store cannot be read, or holds an entry that this build does not understand.
     pub(super) fn open(store: Arc<Store>) -> Result<Arc<Self>, RegistryError> {
-        let mut tables = Tables {
-            tokens: Rows::new("token"),
-            clusters: Rows::new("cluster"),
-            agents: Rows::new("agent"),
-            accounts: Rows::new("account"),
-            clients: Rows::new("client"),
-        };
-        for (key, value) in store.registry()? {
-            let known = tables.tokens.load(&key, &value)?
-                || tables.clusters.load(&key, &value)?
-                || tables.agents.load(&key, &value)?
-                || tables.accounts.load(&key, &value)?
-                || tables.clients.load(&key, &value)?;
-            if !known {
-                tracing::warn!(key, "the registry holds an entry of an unknown sort");
-            }
-        }
+        let tables = Tables::read(store.registry()?)?;
         let changed = tokio::sync::watch::Sender::new(0);
         Ok(Arc::new(Self {
             tables: Mutex::new(tables),
@@ -342,6 +326,31 @@ impl Registry {
 }
 
 impl Tables {
+    /// Reads what the store holds.
+    ///
+    /// # Errors
+    /// An entry that this build does not understand.
+    pub(super) fn read(entries: Vec<Entry>) -> Result<Self, RegistryError> {
+        let mut tables = Self {
+            tokens: Rows::new("token"),
+            clusters: Rows::new("cluster"),
+            agents: Rows::new("agent"),
+            accounts: Rows::new("account"),
+            clients: Rows::new("client"),
+        };
+        for (key, value) in entries {
+            let known = tables.tokens.load(&key, &value)?
+                || tables.clusters.load(&key, &value)?
+                || tables.agents.load(&key, &value)?
+                || tables.accounts.load(&key, &value)?
+                || tables.clients.load(&key, &value)?;
+            if !known {
+                tracing::warn!(key, "the registry holds an entry of an unknown sort");
+            }
+        }
+        Ok(tables)
+    }
+
     fn changes(&self) -> Result<Vec<Change>, RegistryError> {
         let mut changes = self.tokens.changes()?;
         changes.extend(self.clusters.changes()?);

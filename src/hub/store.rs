@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 
 use redb::{
     Database, DatabaseError, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable,
-    TableDefinition,
+    TableDefinition, TableError,
 };
 use thiserror::Error;
 
@@ -120,6 +120,18 @@ impl StreamCheckpoint {
     }
 }
 
+/// What a store holds that nobody has opened.
+#[derive(Debug)]
+pub(super) struct Inspected {
+    /// Its format.
+    pub(super) format: u64,
+    /// Every entry of the registry.
+    pub(super) registry: Vec<Entry>,
+}
+
+/// A key with its value.
+pub(super) type Entry = (String, Vec<u8>);
+
 /// The store.
 #[derive(Debug)]
 pub(super) struct Store {
@@ -150,14 +162,15 @@ impl Store {
         })
     }
 
-    /// The format of the store in `folder`; nothing is made, repaired or changed. None if there is no
-    /// store, or if it has to be repaired before it can be read, as after a crash.
+    /// What a start would find in the store in `folder`; nothing is made, repaired or changed. None if
+    /// there is no store, or if it has to be repaired before it can be read, as after a crash.
     ///
     /// # Errors
-    /// It is in use, or not readable.
-    pub(super) fn inspect(folder: &Path) -> Result<Option<u64>, StoreError> {
+    /// It is in use, not readable, or newer than this build.
+    pub(super) fn inspect(folder: &Path) -> Result<Option<Inspected>, StoreError> {
         let path = folder.join(FILE);
-        if !path.exists() {
+        // A start that found no room leaves an empty file.
+        if std::fs::metadata(&path).map_or(0, |facts| facts.len()) == 0 {
             return Ok(None);
         }
         let database = match ReadOnlyDatabase::open(&path) {
@@ -166,12 +179,21 @@ impl Store {
             Err(error) => return Err(not_opened(&path, error)),
         };
         let transaction = database.begin_read().map_err(access("read"))?;
-        let meta = transaction.open_table(META).map_err(access("read"))?;
+        let meta = match transaction.open_table(META) {
+            Ok(meta) => meta,
+            Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+            Err(error) => return Err(access("read")(error)),
+        };
         let found = meta.get("format").map_err(access("read"))?;
-        match found.map(|found| found.value()) {
-            Some(found) if found > FORMAT => Err(StoreError::Newer { path, found }),
-            found => Ok(found),
+        let format = found.map_or(FORMAT, |found| found.value());
+        if format > FORMAT {
+            return Err(StoreError::Newer {
+                path,
+                found: format,
+            });
         }
+        let registry = read_all(&database, REGISTRY)?;
+        Ok(Some(Inspected { format, registry }))
     }
 
     /// Transactions that wrote, by what they wrote (`registry`, `checkpoint`) and outcome (`ok`,
@@ -236,12 +258,12 @@ impl Store {
     }
 
     /// Every entry of the registry.
-    pub(super) fn registry(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+    pub(super) fn registry(&self) -> Result<Vec<Entry>, StoreError> {
         self.with(|database| read_all(database, REGISTRY))
     }
 
     /// Every cursor.
-    pub(super) fn cursors(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+    pub(super) fn cursors(&self) -> Result<Vec<Entry>, StoreError> {
         self.with(|database| read_all(database, CURSORS))
     }
 
@@ -345,9 +367,9 @@ fn prepare(database: &Database) -> Result<u64, StoreError> {
 }
 
 fn read_all(
-    database: &Database,
+    database: &impl ReadableDatabase,
     table: TableDefinition<'_, &str, &[u8]>,
-) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+) -> Result<Vec<Entry>, StoreError> {
     let transaction = database.begin_read().map_err(access("read"))?;
     let table = transaction.open_table(table).map_err(access("read"))?;
     let entries = table.iter().map_err(access("read"))?;

@@ -52,8 +52,16 @@ pub enum FileError {
 pub(super) fn open_folder(path: &Path) -> Result<(), FileError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(at("make the folder", path))?;
-    let facts = fs::metadata(path).map_err(at("look at", path))?;
-    check_mode(path, &facts, 0o700)
+    check_folder(path).map(drop)
+}
+
+/// Checks that only its owner can enter the folder; false if there is none.
+pub(super) fn check_folder(path: &Path) -> Result<bool, FileError> {
+    match fs::metadata(path) {
+        Ok(facts) => check_mode(path, &facts, 0o700).map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(at("look at", path)(error)),
+    }
 }
 
 /// Reads a private file; `None` if there is none.

@@ -1,7 +1,7 @@
 //! The CA certificates of the built-in issuer, made, kept and opened.
 
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyUsagePurpose,
@@ -16,7 +16,9 @@ use crate::identity::files;
 use crate::identity::id::TrustDomain;
 use crate::identity::key::KeyPair;
 use crate::identity::profile::{BACKDATE, INTERMEDIATE_TTL, ROOT_TTL};
+use crate::identity::trust::TrustBundle;
 use crate::identity::verify::rules;
+use crate::secret::SecretBytes;
 
 /// A CA certificate with the key to sign with.
 pub(super) struct Signer {
@@ -48,79 +50,129 @@ impl Signer {
         })
     }
 
+    fn life(&self) -> Duration {
+        let life = self.not_after.duration_since(self.not_before);
+        life.unwrap_or_default()
+    }
+
     /// Half of the life is over.
     pub(super) fn is_due(&self, now: SystemTime) -> bool {
-        let life = self
-            .not_after
-            .duration_since(self.not_before)
-            .unwrap_or_default();
-        now >= self.not_before + life / 2
+        now >= self.not_before + self.life() / 2
     }
 }
 
-/// The end of a CA certificate.
-pub(super) fn not_after(certificate: &CertificateDer<'_>) -> Result<SystemTime, &'static str> {
-    let (_, parsed) = X509Certificate::from_der(certificate)
-        .map_err(|_detail| "does not hold a well-formed certificate")?;
-    rules::authority(&parsed)?;
-    Ok(rules::validity(&parsed).1)
-}
-
+pub(super) const ROOT: &str = "root.pem";
 pub(super) const INTERMEDIATE: &str = "intermediate.pem";
 
-pub(super) fn open_root(
-    path: &Path,
-    folder: &Path,
-    maker: &Maker<'_>,
-) -> Result<(CertificateDer<'static>, Option<Signer>), AuthorityError> {
-    let content = |reason| AuthorityError::Content {
-        path: path.to_owned(),
-        reason,
-    };
-    let Some(text) = files::read(path)? else {
-        if files::read(&folder.join(INTERMEDIATE))?.is_some() {
-            return Err(content("is missing, but there is an intermediate"));
-        }
-        let root = maker.root(path)?;
-        return Ok((root.certificate.clone(), Some(root)));
-    };
-    let (certificate, key) = pem_pair::read(&text).map_err(content)?;
-    let root = key
-        .map(|key| Signer::new(certificate.clone(), key))
-        .transpose()
-        .map_err(content)?;
-    Ok((certificate, root))
+/// What the files of an authority hold: each in order by itself, and fitting the other.
+pub(super) struct Found {
+    pub(super) trust: TrustBundle,
+    /// With its key, if that is here.
+    pub(super) root: Option<Signer>,
+    pub(super) intermediate: Option<Signer>,
 }
 
-pub(super) fn open_intermediate(
-    folder: &Path,
-    root: Option<&Signer>,
-    root_certificate: &CertificateDer<'_>,
-    maker: &Maker<'_>,
-) -> Result<Signer, AuthorityError> {
-    let path = folder.join(INTERMEDIATE);
-    let content = |reason| AuthorityError::Content {
+/// Reads the files in `folder`, and makes nothing; none before the authority was made.
+pub(super) fn read(folder: &Path) -> Result<Option<Found>, AuthorityError> {
+    let (root_file, intermediate_file) = (folder.join(ROOT), folder.join(INTERMEDIATE));
+    let intermediate = files::read(&intermediate_file)?;
+    let Some(root) = files::read(&root_file)? else {
+        if intermediate.is_some() {
+            let reason = "is missing, but there is an intermediate";
+            return Err(content(&root_file)(reason));
+        }
+        return Ok(None);
+    };
+    let (certificate, key) = pem_pair::read(&root).map_err(content(&root_file))?;
+    let root = key.map(|key| Signer::new(certificate.clone(), key));
+    let root = root.transpose().map_err(content(&root_file))?;
+    let trust = TrustBundle::new(1, std::slice::from_ref(&certificate))?;
+    let intermediate = intermediate.map(|text| below(&certificate, &text));
+    Ok(Some(Found {
+        trust,
+        root,
+        intermediate: intermediate
+            .transpose()
+            .map_err(content(&intermediate_file))?,
+    }))
+}
+
+/// An intermediate with its key, signed by the root.
+fn below(root: &CertificateDer<'_>, text: &SecretBytes) -> Result<Signer, &'static str> {
+    let (certificate, key) = pem_pair::read(text)?;
+    let key = key.ok_or("holds no private key")?;
+    if !leaf::is_signed_by(&certificate, root) {
+        return Err("is not signed by the root");
+    }
+    Signer::new(certificate, key)
+}
+
+impl Found {
+    /// A new root, at the first start.
+    pub(super) fn made(folder: &Path, maker: &Maker<'_>) -> Result<Self, AuthorityError> {
+        let root = maker.root(&folder.join(ROOT))?;
+        Ok(Self {
+            trust: TrustBundle::new(1, std::slice::from_ref(&root.certificate))?,
+            root: Some(root),
+            intermediate: None,
+        })
+    }
+
+    /// Whether the intermediate goes on signing at `now`; false where the root makes another one.
+    ///
+    /// # Errors
+    /// Nothing here could sign what others accept.
+    pub(super) fn stays(&self, folder: &Path, now: SystemTime) -> Result<bool, AuthorityError> {
+        check_end(&folder.join(ROOT), self.trust.not_after(), now)?;
+        let path = folder.join(INTERMEDIATE);
+        match (&self.intermediate, &self.root) {
+            (Some(current), _) if !current.is_due(now) => Ok(true),
+            (_, Some(_)) => Ok(false),
+            (Some(current), None) => {
+                check_end(&path, current.not_after, now)?;
+                Ok(true)
+            }
+            (None, None) => {
+                let reason = "is missing, and there is no root key to make it";
+                Err(content(&path)(reason))
+            }
+        }
+    }
+
+    /// What signs at `now`: the intermediate, or one that is made and kept.
+    pub(super) fn signer(
+        self,
+        folder: &Path,
+        maker: &Maker<'_>,
+    ) -> Result<(Option<Signer>, Signer), AuthorityError> {
+        let stays = self.stays(folder, maker.now)?;
+        match (self.intermediate, self.root) {
+            (Some(current), root) if stays => Ok((root, current)),
+            (_, Some(root)) => {
+                let made = maker.intermediate(&root, &folder.join(INTERMEDIATE))?;
+                Ok((Some(root), made))
+            }
+            (_, None) => Err(AuthorityError::Ended {
+                path: folder.join(INTERMEDIATE),
+            }),
+        }
+    }
+}
+
+fn content(path: &Path) -> impl Fn(&'static str) -> AuthorityError {
+    let path = path.to_owned();
+    move |reason| AuthorityError::Content {
         path: path.clone(),
         reason,
-    };
-    let current = match files::read(&path)? {
-        None => None,
-        Some(text) => {
-            let (certificate, key) = pem_pair::read(&text).map_err(content)?;
-            let key = key.ok_or(content("holds no private key"))?;
-            if !leaf::is_signed_by(&certificate, root_certificate) {
-                return Err(content("is not signed by the root"));
-            }
-            Some(Signer::new(certificate, key).map_err(content)?)
-        }
-    };
-    match (current, root) {
-        (Some(current), _) if !current.is_due(maker.now) => Ok(current),
-        (_, Some(root)) => maker.intermediate(root, &path),
-        (Some(current), None) if current.not_after > maker.now => Ok(current),
-        (Some(_), None) => Err(AuthorityError::Expired { path }),
-        (None, None) => Err(content("is missing, and there is no root key to make it")),
     }
+}
+
+fn check_end(path: &Path, end: SystemTime, now: SystemTime) -> Result<(), AuthorityError> {
+    if end <= now {
+        let path = path.to_owned();
+        return Err(AuthorityError::Ended { path });
+    }
+    Ok(())
 }
 
 /// Makes CA certificates.
@@ -131,7 +183,7 @@ pub(super) struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    fn root(&self, path: &Path) -> Result<Signer, AuthorityError> {
+    pub(super) fn root(&self, path: &Path) -> Result<Signer, AuthorityError> {
         let key = KeyPair::generate()?;
         let mut params = self.params("root", BasicConstraints::Unconstrained)?;
         params.not_after = (self.now + ROOT_TTL).into();

@@ -26,10 +26,7 @@ use super::trust::{TrustBundle, TrustError};
 use crate::clock::SharedClock;
 use crate::entropy::SharedEntropy;
 
-use ca::{INTERMEDIATE, Maker, Signer, open_intermediate, open_root};
-
-/// Name of the root's file.
-const ROOT: &str = "root.pem";
+use ca::{Found, INTERMEDIATE, Maker, ROOT, Signer};
 
 /// Why the built-in issuer does not open.
 #[derive(Debug, Error)]
@@ -60,12 +57,9 @@ pub enum AuthorityError {
     /// The root is refused by our own checks.
     #[error("the certificate authority's root cannot be trusted")]
     Trust(#[from] TrustError),
-    /// The intermediate has ended and the root's key is not here.
-    #[error(
-        "`{}` has ended and there is no root key to renew it: replace it",
-        path.display()
-    )]
-    Expired {
+    /// A certificate has ended, and nothing here can renew it.
+    #[error("`{}` has ended and cannot be renewed here: replace it", path.display())]
+    Ended {
         /// Which file.
         path: PathBuf,
     },
@@ -107,9 +101,12 @@ impl Authority {
             now: clock.now(),
             entropy: &entropy,
         };
-        let (certificate, root) = open_root(&folder.join(ROOT), folder, &maker)?;
-        let trust = TrustBundle::new(1, std::slice::from_ref(&certificate))?;
-        let intermediate = open_intermediate(folder, root.as_ref(), &certificate, &maker)?;
+        let found = match ca::read(folder)? {
+            Some(found) => found,
+            None => Found::made(folder, &maker)?,
+        };
+        let trust = found.trust.clone();
+        let (root, intermediate) = found.signer(folder, &maker)?;
         Ok(Self {
             folder: folder.to_owned(),
             trust,
@@ -123,16 +120,22 @@ impl Authority {
 
     /// When the certificates kept in `folder` end; nothing is made or changed. None if the authority
     /// was not made yet.
-    pub fn inspect(folder: &Path) -> Result<Option<Ends>, AuthorityError> {
-        let root_file = folder.join(ROOT);
-        let Some((root, has_key)) = inspect(&root_file)? else {
+    ///
+    /// # Errors
+    /// Whatever [`Authority::open`] would not take at `now`.
+    pub fn inspect(folder: &Path, now: SystemTime) -> Result<Option<Ends>, AuthorityError> {
+        if !files::check_folder(folder)? {
+            return Ok(None);
+        }
+        let Some(found) = ca::read(folder)? else {
             return Ok(None);
         };
-        let intermediate = inspect(&folder.join(INTERMEDIATE))?;
+        found.stays(folder, now)?;
+        let intermediate = found.intermediate.as_ref();
         Ok(Some(Ends {
-            root,
-            has_root_key: has_key,
-            intermediate: intermediate.map(|(intermediate, _)| intermediate),
+            root: found.trust.not_after(),
+            has_root_key: found.root.is_some(),
+            intermediate: intermediate.map(|signer| signer.not_after),
         }))
     }
 
@@ -169,7 +172,7 @@ impl Authority {
                     tracing::info!("intermediate certificate renewed");
                     *current = Arc::new(renewed);
                 }
-                // Half of its life is left: the next issue tries again.
+                // It may have half of its life left: the next issue tries again.
                 Err(error) => tracing::warn!(
                     error = %crate::fault::Chain(&error),
                     "intermediate certificate not renewed"
@@ -194,20 +197,6 @@ impl Authority {
         let now = self.clock.now();
         leaf::issue(order, &*self.signer(now)?, now, &*self.entropy)
     }
-}
-
-/// The end of the certificate in a file, and whether its key is there; none without the file.
-fn inspect(path: &Path) -> Result<Option<(SystemTime, bool)>, AuthorityError> {
-    let content = |reason| AuthorityError::Content {
-        path: path.to_owned(),
-        reason,
-    };
-    let Some(text) = files::read(path)? else {
-        return Ok(None);
-    };
-    let (certificate, key) = pem_pair::read(&text).map_err(content)?;
-    let not_after = ca::not_after(&certificate).map_err(content)?;
-    Ok(Some((not_after, key.is_some())))
 }
 
 impl Issuer for Authority {

@@ -116,10 +116,7 @@ fn the_intermediate_renews_itself_at_half_of_its_life() {
 #[test]
 fn without_the_roots_key_the_intermediate_serves_to_its_end() {
     let house = House::new();
-    let path = house.folder.path().join("ca").join("root.pem");
-    let text = fs::read_to_string(&path).unwrap();
-    let (certificate, _key) = text.split_once("-----BEGIN PRIVATE").unwrap();
-    fs::write(&path, certificate).unwrap();
+    take_root_key(&house);
     let offline = reopen(&house).unwrap();
     house.clock.advance(Duration::from_hours(90 * 24 - 1));
     let order = order(Role::Agent, "prod", &KeyPair::generate().unwrap());
@@ -134,10 +131,62 @@ fn without_the_roots_key_the_intermediate_serves_to_its_end() {
         issue(&offline, &order),
         Err(IssueError::IssuerExpired)
     ));
+    assert!(matches!(reopen(&house), Err(AuthorityError::Ended { .. })));
+}
+
+/// Takes the root's key out of its file.
+fn take_root_key(house: &House) {
+    let path = house.folder.path().join("ca").join("root.pem");
+    let text = fs::read_to_string(&path).unwrap();
+    let (certificate, _key) = text.split_once("-----BEGIN PRIVATE").unwrap();
+    fs::write(&path, certificate).unwrap();
+}
+
+#[test]
+fn a_look_finds_whatever_a_start_would_refuse_and_changes_nothing() {
+    let look = |house: &House| Authority::inspect(&house.folder.path().join("ca"), house.now());
+    let refuse = |why: &str, spoil: &dyn Fn(&House, &Path)| {
+        let house = House::new();
+        assert!(matches!(look(&house), Ok(Some(_))));
+        spoil(&house, &house.folder.path().join("ca"));
+        let seen = look(&house).unwrap_err().to_string();
+        assert_eq!(seen, reopen(&house).unwrap_err().to_string(), "{why}");
+    };
+    refuse("others may enter", &|_, folder| {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+    });
+    refuse("the root is missing", &|_, folder| {
+        fs::remove_file(folder.join("root.pem")).unwrap();
+    });
+    refuse("the intermediate is another's", &|_, folder| {
+        let other = House::new();
+        let file = other.folder.path().join("ca").join("intermediate.pem");
+        fs::copy(file, folder.join("intermediate.pem")).unwrap();
+    });
+    refuse("the intermediate has no key", &|_, folder| {
+        let path = folder.join("intermediate.pem");
+        let text = fs::read_to_string(&path).unwrap();
+        let (certificate, _key) = text.split_once("-----BEGIN PRIVATE").unwrap();
+        fs::write(&path, certificate).unwrap();
+    });
+    refuse("nothing can make an intermediate", &|house, folder| {
+        take_root_key(house);
+        fs::remove_file(folder.join("intermediate.pem")).unwrap();
+    });
+    refuse("the intermediate has ended", &|house, _| {
+        take_root_key(house);
+        house.clock.advance(Duration::from_hours(91 * 24));
+    });
+    refuse("the root has ended", &|house, _| {
+        house.clock.advance(Duration::from_hours(3651 * 24));
+    });
+    let nowhere = tempfile::tempdir().unwrap();
+    let folder = nowhere.path().join("ca");
     assert!(matches!(
-        reopen(&house),
-        Err(AuthorityError::Expired { .. })
+        Authority::inspect(&folder, crate::identity::fixtures::start()),
+        Ok(None)
     ));
+    assert!(!folder.exists());
 }
 
 #[test]
