@@ -45,6 +45,11 @@ impl ManualClock {
         Self(Mutex::new(now))
     }
 
+    /// Is at `now` from here on, earlier or later than it was.
+    pub fn set(&self, now: SystemTime) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
     /// Moves forward by `step`.
     pub fn advance(&self, step: Duration) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) += step;

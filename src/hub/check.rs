@@ -93,6 +93,7 @@ fn state(folder: &Path, hub_ttl: Duration, now: SystemTime) -> Vec<Finding> {
 fn of_authority(error: &AuthorityError) -> &'static str {
     match error {
         AuthorityError::File(_) => "let the user that runs the hub read it, and nobody else",
+        AuthorityError::NotYetValid { .. } => "set the clock by NTP",
         AuthorityError::Ended { path } if path.ends_with("root.pem") => {
             "make a new authority; every agent has to join anew"
         }

@@ -76,6 +76,11 @@ pub enum IssueError {
         "the issuer's certificate has ended: put `root.pem` with its key into the state folder, or replace `intermediate.pem`"
     )]
     IssuerExpired,
+    /// The issuer's own certificate begins in the future and cannot be made anew here.
+    #[error(
+        "the issuer's certificate is not valid yet: set this machine's clock, or replace `intermediate.pem` if the clock was ahead when it was made"
+    )]
+    IssuerNotYetValid,
     /// The renewed issuer could not be kept.
     #[error("could not keep the renewed intermediate")]
     Keep(#[source] FileError),
@@ -104,6 +109,7 @@ impl IssueError {
         match self {
             Self::Entropy { .. } => "entropy",
             Self::IssuerExpired => "issuer_expired",
+            Self::IssuerNotYetValid => "issuer_not_yet_valid",
             Self::Keep(_) => "keep",
             Self::Order { .. } => "order",
             Self::Sign { .. } => "sign",
@@ -114,9 +120,11 @@ impl IssueError {
     pub const fn retry(&self) -> Retry {
         match self {
             Self::Order { .. } => Retry::Never,
-            Self::Entropy { .. } | Self::IssuerExpired | Self::Keep(_) | Self::Sign { .. } => {
-                Retry::Backoff
-            }
+            Self::Entropy { .. }
+            | Self::IssuerExpired
+            | Self::IssuerNotYetValid
+            | Self::Keep(_)
+            | Self::Sign { .. } => Retry::Backoff,
         }
     }
 }

@@ -55,9 +55,10 @@ impl Signer {
         life.unwrap_or_default()
     }
 
-    /// Half of the life is over.
+    /// Half of the life is over; or it has not begun, because the clock was ahead when this was made:
+    /// nobody accepts what it signs.
     pub(super) fn is_due(&self, now: SystemTime) -> bool {
-        now >= self.not_before + self.life() / 2
+        now < self.not_before || now >= self.not_before + self.life() / 2
     }
 }
 
@@ -118,18 +119,27 @@ impl Found {
         })
     }
 
+    /// Start and end of the root.
+    pub(super) fn root_validity(&self) -> (SystemTime, SystemTime) {
+        let root = self.trust.roots().first();
+        root.map_or((SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH), |root| {
+            (root.not_before, root.not_after)
+        })
+    }
+
     /// Whether the intermediate goes on signing at `now`; false where the root makes another one.
     ///
     /// # Errors
     /// Nothing here could sign what others accept.
     pub(super) fn stays(&self, folder: &Path, now: SystemTime) -> Result<bool, AuthorityError> {
-        check_end(&folder.join(ROOT), self.trust.not_after(), now)?;
+        let (begin, end) = self.root_validity();
+        check_span(&folder.join(ROOT), begin, end, now)?;
         let path = folder.join(INTERMEDIATE);
         match (&self.intermediate, &self.root) {
             (Some(current), _) if !current.is_due(now) => Ok(true),
             (_, Some(_)) => Ok(false),
             (Some(current), None) => {
-                check_end(&path, current.not_after, now)?;
+                check_span(&path, current.not_before, current.not_after, now)?;
                 Ok(true)
             }
             (None, None) => {
@@ -167,9 +177,17 @@ fn content(path: &Path) -> impl Fn(&'static str) -> AuthorityError {
     }
 }
 
-fn check_end(path: &Path, end: SystemTime, now: SystemTime) -> Result<(), AuthorityError> {
+fn check_span(
+    path: &Path,
+    begin: SystemTime,
+    end: SystemTime,
+    now: SystemTime,
+) -> Result<(), AuthorityError> {
+    let path = path.to_owned();
+    if now < begin {
+        return Err(AuthorityError::NotYetValid { path, begin });
+    }
     if end <= now {
-        let path = path.to_owned();
         return Err(AuthorityError::Ended { path });
     }
     Ok(())

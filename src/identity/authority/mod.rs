@@ -23,7 +23,7 @@ use super::id::TrustDomain;
 use super::issue::{IssueError, Issued, Issuer, Order};
 use super::key::KeyError;
 use super::trust::{TrustBundle, TrustError};
-use crate::clock::SharedClock;
+use crate::clock::{SharedClock, rfc3339};
 use crate::entropy::SharedEntropy;
 
 use ca::{Found, INTERMEDIATE, Maker, ROOT, Signer};
@@ -62,6 +62,18 @@ pub enum AuthorityError {
     Ended {
         /// Which file.
         path: PathBuf,
+    },
+    /// A certificate begins in the future, and nothing here can make it anew.
+    #[error(
+        "`{}` is not valid before {}: set this machine's clock, or replace the file if the clock was ahead when it was made",
+        path.display(),
+        rfc3339(*begin)
+    )]
+    NotYetValid {
+        /// Which file.
+        path: PathBuf,
+        /// Start of its validity.
+        begin: SystemTime,
     },
 }
 
@@ -133,7 +145,7 @@ impl Authority {
         found.stays(folder, now)?;
         let intermediate = found.intermediate.as_ref();
         Ok(Some(Ends {
-            root: found.trust.not_after(),
+            root: found.root_validity().1,
             has_root_key: found.root.is_some(),
             intermediate: intermediate.map(|signer| signer.not_after),
         }))
@@ -153,7 +165,7 @@ impl Authority {
         Ok(())
     }
 
-    /// The intermediate to sign with at `now`, renewed if half of its life is over.
+    /// The intermediate to sign with at `now`, renewed if half of its life is over, or none has begun.
     fn signer(&self, now: SystemTime) -> Result<Arc<Signer>, IssueError> {
         let mut current = self
             .intermediate
@@ -178,6 +190,9 @@ impl Authority {
                     "intermediate certificate not renewed"
                 ),
             }
+        }
+        if now < current.not_before {
+            return Err(IssueError::IssuerNotYetValid);
         }
         if now >= current.not_after {
             return Err(IssueError::IssuerExpired);

@@ -142,6 +142,59 @@ fn take_root_key(house: &House) {
     fs::write(&path, certificate).unwrap();
 }
 
+/// A house whose intermediate was made while the clock was two days ahead.
+fn ahead() -> House {
+    let house = House::new();
+    let intermediate = house.folder.path().join("ca").join("intermediate.pem");
+    fs::remove_file(intermediate).unwrap();
+    house.clock.advance(Duration::from_hours(48));
+    reopen(&house).unwrap();
+    house
+}
+
+#[test]
+fn an_intermediate_of_the_future_is_made_anew_at_the_start_and_while_the_hub_runs() {
+    let house = ahead();
+    let running = reopen(&house).unwrap();
+    house.clock.set(crate::identity::fixtures::start());
+    let order = order(Role::Agent, "prod", &KeyPair::generate().unwrap());
+    let wanted = Wanted {
+        usage: Usage::Client,
+        roles: &[Role::Agent],
+        trust_domain: None,
+    };
+    let issued = issue(&running, &order).unwrap();
+    peer(&issued.chain, &house.trust(), wanted, house.now()).unwrap();
+
+    let house = ahead();
+    house.clock.set(crate::identity::fixtures::start());
+    let issued = issue(&reopen(&house).unwrap(), &order).unwrap();
+    peer(&issued.chain, &house.trust(), wanted, house.now()).unwrap();
+}
+
+#[test]
+fn a_certificate_of_the_future_that_nobody_can_replace_is_told_with_its_file() {
+    let house = ahead();
+    take_root_key(&house);
+    let running = reopen(&house).unwrap();
+    house.clock.set(crate::identity::fixtures::start());
+    let order = order(Role::Agent, "prod", &KeyPair::generate().unwrap());
+    let refused = issue(&running, &order);
+    assert!(matches!(refused, Err(IssueError::IssuerNotYetValid)));
+    let told = reopen(&house).unwrap_err().to_string();
+    assert!(
+        told.contains("intermediate.pem` is not valid before 2027-01-17T07:55:00Z: set"),
+        "{told}"
+    );
+
+    let house = House::new();
+    house.clock.set(house.now() - Duration::from_hours(1));
+    let told = reopen(&house).unwrap_err();
+    assert!(
+        matches!(&told, AuthorityError::NotYetValid { path, .. } if path.ends_with("root.pem"))
+    );
+}
+
 #[test]
 fn a_look_finds_whatever_a_start_would_refuse_and_changes_nothing() {
     let look = |house: &House| Authority::inspect(&house.folder.path().join("ca"), house.now());
@@ -179,6 +232,9 @@ fn a_look_finds_whatever_a_start_would_refuse_and_changes_nothing() {
     });
     refuse("the root has ended", &|house, _| {
         house.clock.advance(Duration::from_hours(3651 * 24));
+    });
+    refuse("the clock is behind", &|house, _| {
+        house.clock.set(house.now() - Duration::from_hours(1));
     });
     let nowhere = tempfile::tempdir().unwrap();
     let folder = nowhere.path().join("ca");
