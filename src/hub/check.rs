@@ -184,7 +184,7 @@ fn certificates(ends: Ends, hub_ttl: Duration, now: SystemTime) -> Vec<Finding> 
         return vec![root, renewed, hub_certificate(hub_ttl)];
     }
     let seen = format!("{ends_in}; the root's key is not here to renew it");
-    let kept = if intermediate < hub_ttl {
+    let kept = if ends.soon {
         Finding::bad("intermediate certificate", seen, REPLACE)
     } else {
         Finding::good("intermediate certificate", seen)
@@ -216,6 +216,7 @@ mod tests {
             root: now + DAY * root,
             has_root_key,
             intermediate: intermediate.map(|days| now + DAY * days),
+            soon: intermediate.is_some_and(|days| days < 30),
         };
         let findings = certificates(ends, DAY, now);
         findings
@@ -247,10 +248,10 @@ mod tests {
     }
 
     #[test]
-    fn an_intermediate_that_nobody_can_renew_has_to_outlive_what_it_signs() {
+    fn an_intermediate_that_nobody_can_renew_is_told_in_the_last_third_of_its_life() {
         assert!(judged(3650, None, true)[1].1);
-        assert!(judged(3650, Some(0), true)[1].1);
-        for (intermediate, wanted) in [(0, false), (1, true), (2, true)] {
+        assert!(judged(3650, Some(1), true)[1].1);
+        for (intermediate, wanted) in [(1, false), (29, false), (30, true)] {
             let found = judged(3650, Some(intermediate), false);
             assert_eq!(found[1].1, wanted, "{found:?}");
         }

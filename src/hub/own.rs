@@ -17,6 +17,7 @@ use crate::identity::renewal::Schedule;
 use crate::identity::tls::{Material, Published};
 use crate::identity::{Issuer, KeyPair, Order, Role, SpiffeId};
 use crate::retry::{Backoff, pause_unless};
+use crate::telemetry::finding::spoken;
 
 /// How often the wall clock is looked at: timers stand still while a machine sleeps, and do not
 /// notice a clock that is set.
@@ -86,6 +87,12 @@ impl Renewal {
         loop {
             let until = self.published.load().not_after();
             let schedule = Schedule::draw(self.clock.now(), until, &*self.entropy);
+            if let Some(left) = self.issuer.ends_soon(self.clock.now()) {
+                tracing::warn!(
+                    left = spoken(left),
+                    "the intermediate certificate ends and is not renewed here: replace `intermediate.pem`, or put the root's key into `root.pem`, in `ca` of the state folder"
+                );
+            }
             if !self.due(&schedule, &stop).await {
                 return;
             }
@@ -201,6 +208,28 @@ mod tests {
         let minute = timeout(Duration::from_mins(1), &mut running).await;
         let left = published.load().not_after().duration_since(clock.now());
         assert!(minute.is_err() && left.unwrap() > Duration::from_hours(23));
+    }
+
+    #[tokio::test]
+    async fn an_intermediate_that_nobody_renews_is_told_in_the_last_third_of_its_life() {
+        let folder = tempfile::tempdir().unwrap();
+        let now = from_unix_seconds(1_800_000_000);
+        drop(certified(folder.path(), now).await);
+        let root = folder.path().join("ca").join("root.pem");
+        let text = std::fs::read_to_string(&root).unwrap();
+        let (certificate, _key) = text.split_once("-----BEGIN PRIVATE").unwrap();
+        std::fs::write(&root, certificate).unwrap();
+        let (renewal, clock) = certified(folder.path(), now).await;
+        clock.advance(Duration::from_hours(59 * 24));
+        renewal.renew().await.unwrap();
+        assert_eq!(renewal.issuer.ends_soon(clock.now()), None);
+        clock.advance(Duration::from_hours(2 * 24));
+        renewal.renew().await.unwrap();
+        let left = Duration::from_hours(29 * 24);
+        assert_eq!(renewal.issuer.ends_soon(clock.now()), Some(left));
+        std::fs::write(&root, text).unwrap();
+        renewal.renew().await.unwrap();
+        assert_eq!(renewal.issuer.ends_soon(clock.now()), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -58,6 +58,10 @@ pub trait Issuer: Debug + Send + Sync {
     /// End of the certificate that signs; leaves end with it at the latest.
     fn not_after(&self) -> SystemTime;
 
+    /// What is left of that certificate at `now`, if less than a third of its life: by then it should
+    /// have been renewed, and somebody has to see to it.
+    fn ends_soon(&self, now: SystemTime) -> Option<Duration>;
+
     /// The roots that this issuer's leaves chain to.
     fn roots(&self) -> TrustBundle;
 }

@@ -20,6 +20,9 @@ use crate::identity::trust::TrustBundle;
 use crate::identity::verify::rules;
 use crate::secret::SecretBytes;
 
+/// Part of an intermediate's life at whose end it should have been renewed.
+const LATE: u32 = 3;
+
 /// A CA certificate with the key to sign with.
 pub(super) struct Signer {
     pub(super) certificate: CertificateDer<'static>,
@@ -53,6 +56,12 @@ impl Signer {
     fn life(&self) -> Duration {
         let life = self.not_after.duration_since(self.not_before);
         life.unwrap_or_default()
+    }
+
+    /// What is left of the life, if less than a third.
+    pub(super) fn ends_soon(&self, now: SystemTime) -> Option<Duration> {
+        let left = self.not_after.duration_since(now).unwrap_or_default();
+        Some(left).filter(|left| *left < self.life() / LATE)
     }
 
     /// Half of the life is over; or it has not begun, because the clock was ahead when this was made:

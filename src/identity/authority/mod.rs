@@ -1,7 +1,7 @@
 //! The built-in issuer: a root and an intermediate in the hub's state folder.
 //!
 //! `root.pem` and `intermediate.pem` each hold a certificate and its key. A root without its key
-//! is fine: the intermediate is then not renewed here.
+//! is fine: the intermediate is then not renewed here, and a successor is taken up from its file.
 
 mod ca;
 mod leaf;
@@ -12,7 +12,7 @@ mod tests;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt as _;
 use futures_util::future::{self, BoxFuture};
@@ -86,6 +86,8 @@ pub struct Ends {
     pub has_root_key: bool,
     /// The intermediate; none if it is missing.
     pub intermediate: Option<SystemTime>,
+    /// Whether less than a third of the intermediate's life is left.
+    pub soon: bool,
 }
 
 /// The built-in issuer.
@@ -148,6 +150,7 @@ impl Authority {
             root: found.root_validity().1,
             has_root_key: found.root.is_some(),
             intermediate: intermediate.map(|signer| signer.not_after),
+            soon: intermediate.is_some_and(|signer| signer.ends_soon(now).is_some()),
         }))
     }
 
@@ -171,19 +174,13 @@ impl Authority {
             .intermediate
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if current.is_due(now)
-            && let Some(root) = &self.root
-        {
-            let maker = Maker {
-                trust_domain: &self.trust_domain,
-                now,
-                entropy: &self.entropy,
-            };
-            match maker.intermediate(root, &self.folder.join(INTERMEDIATE)) {
-                Ok(renewed) => {
+        if current.is_due(now) {
+            match self.next(&current, now) {
+                Ok(Some(next)) => {
                     tracing::info!("intermediate certificate renewed");
-                    *current = Arc::new(renewed);
+                    *current = Arc::new(next);
                 }
+                Ok(None) => {}
                 // It may have half of its life left: the next issue tries again.
                 Err(error) => tracing::warn!(
                     error = %crate::fault::Chain(&error),
@@ -198,6 +195,29 @@ impl Authority {
             return Err(IssueError::IssuerExpired);
         }
         Ok(Arc::clone(&current))
+    }
+
+    /// What follows `current`: one that the root makes, or without its key whatever was put into the
+    /// folder meanwhile; none if that is `current` itself.
+    fn next(&self, current: &Signer, now: SystemTime) -> Result<Option<Signer>, AuthorityError> {
+        let maker = Maker {
+            trust_domain: &self.trust_domain,
+            now,
+            entropy: &self.entropy,
+        };
+        if let Some(root) = &self.root {
+            let path = self.folder.join(INTERMEDIATE);
+            return maker.intermediate(root, &path).map(Some);
+        }
+        let Some(found) = ca::read(&self.folder)? else {
+            return Ok(None);
+        };
+        // Another root would be another hub to its agents: that is for a start.
+        if !found.trust.roots_der().eq(self.trust.roots_der()) {
+            return Ok(None);
+        }
+        let (_, next) = found.signer(&self.folder, &maker)?;
+        Ok((next.certificate != current.certificate).then_some(next))
     }
 
     fn issue_now(&self, order: &Order) -> Result<Issued, IssueError> {
@@ -223,6 +243,13 @@ impl Issuer for Authority {
     fn not_after(&self) -> SystemTime {
         let current = self.intermediate.lock();
         current.unwrap_or_else(PoisonError::into_inner).not_after
+    }
+
+    fn ends_soon(&self, now: SystemTime) -> Option<Duration> {
+        let current = self.intermediate.lock();
+        current
+            .unwrap_or_else(PoisonError::into_inner)
+            .ends_soon(now)
     }
 
     fn roots(&self) -> TrustBundle {

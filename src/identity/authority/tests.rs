@@ -142,6 +142,52 @@ fn take_root_key(house: &House) {
     fs::write(&path, certificate).unwrap();
 }
 
+#[test]
+fn a_successor_that_was_signed_elsewhere_is_taken_up_without_a_restart() {
+    let house = House::new();
+    let (here, vault) = (
+        house.folder.path().join("ca"),
+        house.folder.path().join("vault"),
+    );
+    Authority::copy(&here, &vault).unwrap();
+    take_root_key(&house);
+    let offline = reopen(&house).unwrap();
+    let order = order(Role::Agent, "prod", &KeyPair::generate().unwrap());
+    let first = issue(&offline, &order).unwrap();
+    house.clock.advance(Duration::from_hours(50 * 24));
+    let clock = Arc::clone(&house.clock) as _;
+    Authority::open(&vault, domain(), clock, entropy::system()).unwrap();
+    let successor = fs::read(vault.join("intermediate.pem")).unwrap();
+    // Being written: the one in use goes on.
+    let file = here.join("intermediate.pem");
+    fs::write(&file, &successor[..successor.len() / 2]).unwrap();
+    let second = issue(&offline, &order).unwrap();
+    assert_eq!(second.chain.get(1), first.chain.get(1));
+    fs::write(&file, &successor).unwrap();
+    let third = issue(&offline, &order).unwrap();
+    assert_ne!(third.chain.get(1), first.chain.get(1));
+    let left = offline.not_after().duration_since(house.now()).unwrap();
+    assert!(left > Duration::from_hours(89 * 24), "{left:?}");
+    let kept = fs::read(&file).unwrap();
+    assert!(kept == successor, "it is used as it is");
+}
+
+#[test]
+fn a_root_key_that_was_put_back_makes_the_next_intermediate_without_a_restart() {
+    let house = House::new();
+    let file = house.folder.path().join("ca").join("root.pem");
+    let whole = fs::read_to_string(&file).unwrap();
+    take_root_key(&house);
+    let offline = reopen(&house).unwrap();
+    house.clock.advance(Duration::from_hours(50 * 24));
+    let order = order(Role::Agent, "prod", &KeyPair::generate().unwrap());
+    issue(&offline, &order).unwrap();
+    fs::write(&file, whole).unwrap();
+    issue(&offline, &order).unwrap();
+    let left = offline.not_after().duration_since(house.now()).unwrap();
+    assert!(left > Duration::from_hours(89 * 24), "{left:?}");
+}
+
 /// A house whose intermediate was made while the clock was two days ahead.
 fn ahead() -> House {
     let house = House::new();
