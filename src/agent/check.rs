@@ -118,20 +118,22 @@ pub fn surroundings(settings: &Settings, clock: &SharedClock) -> Surroundings {
 /// What the agent would show, as far as that can be seen without showing it.
 fn identity(settings: &Settings, clock: &SharedClock) -> Vec<Finding> {
     let mut findings = Vec::new();
-    findings.push(match settings.evidence.show() {
-        Ok(client::Evidence::Token { id, .. }) => Finding::good(
-            "identity.join",
-            format!("join string with the token {id}, which is not spent by this check"),
-        ),
-        Ok(client::Evidence::Kubernetes { .. }) => {
-            Finding::good("identity.join", "the ServiceAccount token can be read")
-        }
-        Err(error) => Finding::bad(
-            "identity.join",
-            Chain(&error).to_string(),
-            "mount the projected token there",
-        ),
-    });
+    findings.push(
+        match settings.evidence.show(&settings.hub.root_spki_sha256) {
+            Ok(client::Evidence::Token { id, .. }) => Finding::good(
+                "identity.join",
+                format!("join string with the token {id}, which is not spent by this check"),
+            ),
+            Ok(client::Evidence::Kubernetes { .. }) => {
+                Finding::good("identity.join", "the ServiceAccount token can be read")
+            }
+            Err(error) => Finding::bad(
+                "identity.join",
+                Chain(&error).to_string(),
+                "mount the projected token there",
+            ),
+        },
+    );
     if let Some(folder) = &settings.state_dir {
         findings.push(kept(settings, folder, clock));
     }

@@ -58,7 +58,7 @@ use crate::telemetry::health::Latches;
 
 pub use accounts::Counts;
 pub use check::{check, surroundings};
-pub use evidence::joining;
+pub use evidence::{joining, read_join};
 pub use roster::Wanted;
 
 /// What an agent is made of; checked.
@@ -98,12 +98,14 @@ pub struct Hub {
 /// How an agent proves who it is.
 #[derive(Debug)]
 pub enum Evidence {
-    /// A one-time token, from a join string that was read at start.
+    /// A one-time token, from a join string.
     Token {
-        /// Which token, public.
+        /// Which token, public; the one at the start.
         id: String,
         /// Its secret.
         secret: Arc<SecretBytes>,
+        /// The file of the join string, if it has one: another token in it is the one to show.
+        file: Option<PathBuf>,
     },
     /// A projected `ServiceAccount` token, read at each attempt.
     ServiceAccount {

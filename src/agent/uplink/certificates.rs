@@ -117,12 +117,9 @@ impl Uplink {
 
     async fn join_once(&self, key: &KeyPair, tasks: &Tasks) -> Result<Certificate, JoinError> {
         let again = |error: &dyn std::error::Error| JoinError::Again(Chain(error).to_string());
-        let evidence = self
-            .settings
-            .evidence
-            .show()
-            .map_err(|error| again(&error))?;
         let pin = self.settings.hub.root_spki_sha256;
+        let evidence = self.settings.evidence.show(&pin);
+        let evidence = evidence.map_err(|error| again(&error))?;
         let config =
             tls::enrol_client(pin, Arc::clone(&self.clock)).map_err(|error| again(&error))?;
         let address = &self.settings.hub.enrol;

@@ -1,17 +1,12 @@
 //! Which hub, and how the agent proves who it is.
 
-use std::fs::File;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use zeroize::Zeroizing;
-
-use crate::agent::{Evidence, Hub};
+use crate::agent::{Evidence, Hub, read_join};
 use crate::config::reader::{Field, Map, Parsed, printable};
 use crate::config::text::{host_port, path, text};
 use crate::identity::SpkiSha256;
-use crate::identity::join::{JOIN_BYTES, Join};
 
 /// What is said about the hub and the agent's proof.
 pub(super) struct Identity {
@@ -172,25 +167,8 @@ fn token(trust: &Map<'_>, join: &Map<'_>, written: Written) -> Option<Identity> 
         evidence: Evidence::Token {
             id: found.id,
             secret: Arc::new(found.secret),
+            file: Some(file),
         },
         state_dir: written.state_dir,
     })
-}
-
-/// Reads the join string at `path`; the error says why not, and quotes nothing of it.
-fn read_join(path: &Path) -> Result<Join, String> {
-    let shown = path.display();
-    let unreadable = |error: std::io::Error| {
-        format!(
-            "cannot read `{shown}`: {error}; `sortie token create AGENT --out FILE` at the hub makes one"
-        )
-    };
-    // White space around it, and one byte more than fits.
-    let most = JOIN_BYTES + 64;
-    let mut bytes = Zeroizing::new(Vec::with_capacity(most));
-    let file = File::open(path).map_err(unreadable)?;
-    file.take(most as u64)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
-    Join::parse(&bytes).map_err(|error| format!("`{shown}`: {error}"))
 }
