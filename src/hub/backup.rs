@@ -10,10 +10,12 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use thiserror::Error;
 
 use super::store::{self, Store, StoreError};
+use crate::clock::unix_seconds;
 use crate::identity::{Authority, AuthorityError};
 
 /// Name of the authority's folder within the state folder.
@@ -53,9 +55,9 @@ pub(super) enum BackupError {
     Store(#[from] StoreError),
 }
 
-/// Writes a backup to the new folder `out`; gives the size of its store in bytes. Nothing is left
+/// Writes a backup to the new folder `out` at `now`; gives the size of its store in bytes. Nothing is left
 /// behind on failure.
-pub(super) fn write(store: &Store, out: &Path) -> Result<u64, BackupError> {
+pub(super) fn write(store: &Store, out: &Path, now: SystemTime) -> Result<u64, BackupError> {
     if !out.is_absolute() {
         let path = out.to_owned();
         return Err(BackupError::Relative { path });
@@ -68,7 +70,7 @@ pub(super) fn write(store: &Store, out: &Path) -> Result<u64, BackupError> {
     let folder = &draft.path;
     Authority::copy(&store.folder().join(AUTHORITY), &folder.join(AUTHORITY))?;
     let file = folder.join(store::FILE);
-    store.copy_to(&file)?;
+    store.copy_to(&file, unix_seconds(now))?;
     let size = fs::metadata(&file).map_err(at("look at", &file))?.len();
     sync(folder)?;
     draft.keep(out)?;

@@ -25,7 +25,7 @@ use super::session::Sessions;
 use super::store::{Store, StoreError};
 use super::upstream::Port;
 use super::{Addresses, Core, Facade, Settings, own};
-use crate::clock::SharedClock;
+use crate::clock::{SharedClock, from_unix_seconds, rfc3339};
 use crate::entropy::SharedEntropy;
 use crate::fault::Advised;
 use crate::identity::tls::{self, TlsError};
@@ -178,7 +178,7 @@ pub async fn start(
     let issuer: Arc<dyn Issuer> = Arc::new(authority);
     let first = own::material(&settings, &*issuer, &clock).await?;
     let published = Arc::new(ArcSwap::from_pointee(first));
-    let store = Arc::new(Store::open(&settings.state_dir)?);
+    let store = open_store(&settings)?;
     let registry = Registry::open(Arc::clone(&store))?;
     let bans = Arc::new(Bans::default());
     bans.load(&registry);
@@ -234,6 +234,18 @@ pub async fn start(
         listeners: accepting,
         tasks,
     })
+}
+
+/// Opens the store, and tells of a backup what it cannot know.
+fn open_store(settings: &Settings) -> Result<Arc<Store>, StoreError> {
+    let store = Store::open(&settings.state_dir)?;
+    if let Some(made) = store.copied().map(from_unix_seconds) {
+        tracing::warn!(
+            made = rfc3339(made),
+            "this state is from a backup: who was revoked since then has access again, until `sortie revoke` is repeated; the audit records of that time name them"
+        );
+    }
+    Ok(Arc::new(store))
 }
 
 fn facade_over(core: &Weak<Core>, clock: &SharedClock) -> Arc<Facade> {

@@ -40,6 +40,9 @@ const REGISTRY: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("registr
 const CURSORS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("cursors");
 const OBJECTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("objects");
 
+/// Key in [`META`] of the time when a copy was made.
+const COPIED: &str = "copied";
+
 /// What went wrong with the store.
 #[derive(Debug, Error)]
 pub enum StoreError {
@@ -142,6 +145,8 @@ pub(super) struct Store {
     writes: Tally<2>,
     /// Held by whoever makes a copy, which takes memory and room on the disk.
     copying: Mutex<()>,
+    /// When this copy was made, in seconds since the Unix epoch, if it is one that nobody used before.
+    copied: Option<u64>,
 }
 
 impl Store {
@@ -152,14 +157,23 @@ impl Store {
     pub(super) fn open(folder: &Path) -> Result<Self, StoreError> {
         let path = folder.join(FILE);
         make_private(&path)?;
-        let database = Mutex::new(Some(open(&path)?));
+        let database = open(&path)?;
+        let copied = take_mark(&database)?;
+        let database = Mutex::new(Some(database));
         let writes = Tally::default();
         Ok(Self {
             path,
             database,
             writes,
             copying: Mutex::default(),
+            copied,
         })
+    }
+
+    /// When the backup was made that this store was until it was opened, in seconds since the Unix
+    /// epoch.
+    pub(super) const fn copied(&self) -> Option<u64> {
+        self.copied
     }
 
     /// What a start would find in the store in `folder`; nothing is made, repaired or changed. None if
@@ -239,16 +253,16 @@ impl Store {
         Ok(done)
     }
 
-    /// Writes what is stored at this moment to a new file at `path`. The store is read and written
-    /// meanwhile; it grows by what is written, since what is being copied has to stay.
-    pub(super) fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
+    /// Writes what is stored at this moment, `now`, to a new file at `path`. The store is read and
+    /// written meanwhile; it grows by what is written, since what is being copied has to stay.
+    pub(super) fn copy_to(&self, path: &Path, now: u64) -> Result<(), StoreError> {
         let _one_at_a_time = self.copying.lock().unwrap_or_else(PoisonError::into_inner);
         let moment = self.with(|database| database.begin_read().map_err(access("read")))?;
         let copy = make_copy(path)?;
         for table in [REGISTRY, CURSORS, OBJECTS] {
             copy_table(&moment, &copy, table)?;
         }
-        Ok(())
+        mark(&copy, Some(now))
     }
 
     /// A disk that does not answer, until the guard is dropped.
@@ -366,6 +380,32 @@ fn prepare(database: &Database) -> Result<u64, StoreError> {
     Ok(found)
 }
 
+/// When a copy was made that nobody has used yet; from here on it is used.
+fn take_mark(database: &Database) -> Result<Option<u64>, StoreError> {
+    let transaction = database.begin_read().map_err(access("read"))?;
+    let meta = transaction.open_table(META).map_err(access("read"))?;
+    let found = meta.get(COPIED).map_err(access("read"))?;
+    let Some(copied) = found.map(|found| found.value()) else {
+        return Ok(None);
+    };
+    mark(database, None)?;
+    Ok(Some(copied))
+}
+
+/// Marks a copy, or takes the mark off.
+fn mark(database: &Database, copied: Option<u64>) -> Result<(), StoreError> {
+    let transaction = database.begin_write().map_err(access("write to"))?;
+    {
+        let mut meta = transaction.open_table(META).map_err(access("write to"))?;
+        match copied {
+            Some(at) => meta.insert(COPIED, at).map(drop),
+            None => meta.remove(COPIED).map(drop),
+        }
+        .map_err(access("write to"))?;
+    }
+    transaction.commit().map_err(access("write to"))
+}
+
 fn read_all(
     database: &impl ReadableDatabase,
     table: TableDefinition<'_, &str, &[u8]>,
@@ -467,103 +507,5 @@ fn put(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn stream(key: &str, objects: &[(&str, Option<&str>)], purge: bool) -> StreamCheckpoint {
-        let objects = objects
-            .iter()
-            .map(|(key, value)| {
-                (
-                    (*key).to_owned(),
-                    value.map(|value| value.as_bytes().to_vec()),
-                )
-            })
-            .collect();
-        StreamCheckpoint {
-            key: key.to_owned(),
-            cursor: Some(b"cursor".to_vec()),
-            objects,
-            purge,
-        }
-    }
-
-    #[test]
-    fn what_was_checkpointed_is_found_after_a_restart() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
-        store
-            .checkpoint(&[stream(
-                "a/pods",
-                &[("x", Some("1")), ("y", Some("2"))],
-                false,
-            )])
-            .unwrap();
-        store
-            .checkpoint(&[stream("a/pods", &[("x", None)], false)])
-            .unwrap();
-        store
-            .checkpoint(&[stream("a/podsets", &[("z", Some("3"))], false)])
-            .unwrap();
-        drop(store);
-        let store = Store::open(folder.path()).unwrap();
-        assert_eq!(
-            store.objects("a/pods").unwrap(),
-            [("y".to_owned(), b"2".to_vec())]
-        );
-        assert_eq!(store.cursors().unwrap().len(), 2);
-        store
-            .checkpoint(&[stream("a/pods", &[("n", Some("4"))], true)])
-            .unwrap();
-        assert_eq!(
-            store.objects("a/pods").unwrap(),
-            [("n".to_owned(), b"4".to_vec())]
-        );
-        assert_eq!(store.objects("a/podsets").unwrap().len(), 1);
-    }
-
-    #[test]
-    fn a_copy_is_what_was_stored_when_it_began_and_opens_as_a_store() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
-        // More than one piece.
-        let value = "v".repeat(COPY_BYTES / 3);
-        let objects = ["a", "b", "c", "d"].map(|key| (key, Some(value.as_str())));
-        let pods = stream("a/pods", &objects, false);
-        store.checkpoint(&[pods]).unwrap();
-        let registry = [("client/me".to_owned(), Some(b"{}".to_vec()))];
-        store.write_registry(&registry).unwrap();
-        let elsewhere = folder.path().join("copy");
-        std::fs::create_dir(&elsewhere).unwrap();
-        store.copy_to(&elsewhere.join(FILE)).unwrap();
-        let later = stream("a/pods", &[("e", Some("5"))], false);
-        store.checkpoint(&[later]).unwrap();
-        let copy = Store::open(&elsewhere).unwrap();
-        assert_eq!(copy.objects("a/pods").unwrap().len(), 4);
-        assert_eq!(
-            copy.registry().unwrap(),
-            [("client/me".to_owned(), b"{}".to_vec())]
-        );
-        assert_eq!(copy.cursors().unwrap(), store.cursors().unwrap());
-    }
-
-    #[test]
-    fn a_newer_format_is_refused_and_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
-        store
-            .with(|database| {
-                let transaction = database.begin_write().unwrap();
-                let mut meta = transaction.open_table(META).unwrap();
-                meta.insert("format", FORMAT + 1).unwrap();
-                drop(meta);
-                transaction.commit().map_err(access("write to"))
-            })
-            .unwrap();
-        drop(store);
-        for _ in 0..2 {
-            let refused = Store::open(folder.path()).unwrap_err();
-            assert!(matches!(refused, StoreError::Newer { found, .. } if found == FORMAT + 1));
-        }
-    }
-}
+#[path = "store_tests.rs"]
+mod tests;

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::returns::{checkpointed, keep_addresses, service};
+use crate::support::capture::Entry;
 use crate::support::double::{Double, Settings};
 use crate::support::eventually::eventually_async;
 use crate::support::facade::Facade;
@@ -122,6 +123,12 @@ async fn a_hub_restored_from_a_backup_knows_its_agents_clients_and_accounts() {
     stand.agent.pause(true);
     stand.hub.start_again();
     stand.hub.ready().await;
+    let revoke = |entry: &Entry| {
+        entry
+            .message()
+            .is_some_and(|it| it.contains("from a backup"))
+    };
+    assert_eq!(stand.hub.log().entries().filter(revoke).count(), 1);
     for (facade, account) in facades.iter().zip(&before) {
         assert_eq!(versions(&facade.get(PODS).await).len(), OBJECTS);
         let name = account["name"].as_str().expect("a name");

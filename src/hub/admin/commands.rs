@@ -107,7 +107,8 @@ impl Core {
         let stored = self.checkpoint().await;
         stored.map_err(|error| Chain(&error).to_string())?;
         let (store, folder) = (Arc::clone(&self.store), out.clone());
-        let writing = tokio::task::spawn_blocking(move || backup::write(&store, &folder));
+        let now = self.clock.now();
+        let writing = tokio::task::spawn_blocking(move || backup::write(&store, &folder, now));
         match writing.await {
             Ok(Ok(bytes)) => Ok(Answer::Done {
                 message: format!("backup written to `{}`, {bytes} bytes", out.display()),
