@@ -51,10 +51,29 @@ async fn told(hub: &Sortie, reason: &str, part: &str, times: usize) {
 /// A certificate and its key.
 pub(crate) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
-/// Issues a certificate for `id` by the authority in `folder`, at the time of `clock`.
+/// Issues a certificate for `path` by the authority in `folder`, at the time of `clock`.
 pub(crate) async fn issue(folder: &std::path::Path, clock: SharedClock, path: &str) -> Identity {
-    let domain = || DOMAIN.parse().expect("a trust domain");
-    let authority = Authority::open(folder, domain(), clock, entropy::system());
+    issued_by(&open(folder, clock), path).await
+}
+
+/// Opens the authority in `folder`.
+fn open(folder: &std::path::Path, clock: SharedClock) -> Authority {
+    let domain = DOMAIN.parse().expect("a trust domain");
+    Authority::open(folder, domain, clock, entropy::system()).expect("an authority")
+}
+
+/// A certificate for `path` that was issued an hour ago and has ended, by a copy of the authority in
+/// `folder`, which is younger: so is its intermediate, and the copy makes another one.
+async fn ended(folder: &std::path::Path, copy: &std::path::Path, path: &str) -> Identity {
+    Authority::copy(folder, copy).expect("a copy");
+    let now = SystemClock.now();
+    let clock = Arc::new(ManualClock::new(now));
+    let authority = open(copy, Arc::clone(&clock) as SharedClock);
+    clock.set(now - Duration::from_hours(1));
+    issued_by(&authority, path).await
+}
+
+async fn issued_by(authority: &Authority, path: &str) -> Identity {
     let key = KeyPair::generate().expect("a key");
     let order = Order {
         public_key: key.public_key().clone(),
@@ -67,7 +86,6 @@ pub(crate) async fn issue(folder: &std::path::Path, clock: SharedClock, path: &s
         },
         ttl: Duration::from_mins(30),
     };
-    let authority = authority.expect("an authority");
     let issued = authority.issue(&order).await;
     (issued.expect("a certificate").chain, private(&key))
 }
@@ -87,9 +105,6 @@ async fn nobody_gets_past_the_handshake_without_a_certificate_for_this_door() {
     let (data, facade) = (hub.address("data").await, hub.address("facade").await);
     let own = hub.folder().join("state").join("ca");
     let other = tempfile::tempdir().unwrap();
-    let hour_ago = SystemClock.now() - Duration::from_hours(1);
-    let past: SharedClock = Arc::new(ManualClock::new(hour_ago));
-
     let certified = |identity: Identity| Arc::new(client.tls_as(identity, &[b"h2"]));
     for (door, address, role) in [
         ("data", data, "agent/lab"),
@@ -99,7 +114,7 @@ async fn nobody_gets_past_the_handshake_without_a_certificate_for_this_door() {
         let mut nothing: ClientConfig = pki::client_config(client.roots(), None);
         nothing.alpn_protocols = vec![b"h2".to_vec()];
         let foreign = issue(&other.path().join("ca"), clock::system(), role).await;
-        let expired = issue(&own, Arc::clone(&past), role).await;
+        let expired = ended(&own, &other.path().join("past"), role).await;
         let server = issue(&own, clock::system(), "hub/hub-1").await;
         let good = issue(&own, clock::system(), role).await;
         let cases = [
