@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 
 use super::authorization::read_file;
 use super::certificate::{self, Unusable};
-use super::fetch::Failure;
+use super::fetch::{Failure, FetchErrorKind};
 use super::kubeconfig::parse_roots;
 use super::own_certificate::OwnCertificate;
 use crate::limits;
@@ -262,6 +262,12 @@ async fn read(certificate_file: &Path, key_file: &Path) -> Result<CertifiedKey, 
 /// so that alone it says nothing about a secret.
 pub(super) const fn is_refusal(status: u16) -> bool {
     matches!(status, 400 | 401 | 403..=405)
+}
+
+/// Whether a failure is a refusal that the engine itself did not write, and so an outage of it.
+pub(super) fn is_foreign(failure: &Failure) -> bool {
+    let is_down = matches!(failure.kind, FetchErrorKind::Unavailable { .. });
+    is_down && failure.status.is_some_and(is_refusal)
 }
 
 /// Whether a refused certificate is among the causes. An `io::Error` hides what it wraps from

@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::body::{self, Body};
 use super::port::{Account, Drain, Served, Upstream};
-use super::service::{Asked, Facade, offered};
+use super::service::{Asked, Facade, allowed};
 use crate::clock::SharedClock;
 use crate::resource::{Target, Verb};
 
@@ -41,6 +41,7 @@ impl<U: Upstream> Facade<U> {
             client: asked.client.to_owned(),
             account: asked.account.id.clone(),
             target: asked.target.clone(),
+            place: asked.list_place().map(str::to_owned),
             is_of_view: served == Served::View,
         };
         let response = response.map(|body| body::until(body, ends(grant, drain), is_log));
@@ -66,6 +67,8 @@ struct Grant<U> {
     /// By id.
     account: String,
     target: Target,
+    /// The namespace that it is about.
+    place: Option<String>,
     is_of_view: bool,
 }
 
@@ -85,23 +88,12 @@ impl<U: Upstream> Grant<U> {
         let Some(account) = self.upstream.account(&self.account) else {
             return false;
         };
-        let Ok(kind) = offered(&account, &self.target) else {
-            return false;
-        };
-        let may = self.upstream.authorize(
-            &self.client,
-            &account.name,
-            self.target.verb,
-            &kind.full_name(),
-            self.target.namespace.as_deref(),
-        );
+        let may = allowed(&*self.upstream, &self.client, &account, &self.target).is_ok();
         may && !(self.is_of_view && self.is_too_old(&account))
     }
 
     fn is_too_old(&self, account: &Account) -> bool {
-        let place = self.target.namespace.as_deref();
-        let place = place.filter(|_| !self.target.gvr.is_namespaces());
-        match account.view.age(&self.target.gvr, place) {
+        match account.view.age(&self.target.gvr, self.place.as_deref()) {
             Ok(known) => account.is_too_old(account.age(self.clock.now(), known)),
             // The watcher tells.
             Err(_unavailable) => false,

@@ -149,9 +149,7 @@ impl<U: Upstream> Facade<U> {
         let account = asked.account;
         let limited = asked.is_limited();
         let beyond = asked.is_beyond_namespaces();
-        let untransformed = !(accepts.transformed && account.is_connected());
-        let from_view = accepts.plain_json && (untransformed || beyond);
-        if from_view || limited {
+        if asked.is_for_view(accepts) || limited {
             if !accepts.plain_json {
                 return Err(Failure::not_acceptable());
             }
@@ -245,6 +243,13 @@ impl Asked<'_> {
         self.kind.resource.namespaced
             && self.target.namespace.is_none()
             && !self.account.namespaces.is_empty()
+    }
+
+    /// Whether the client takes a list or watch as the view writes it, rather than what only the
+    /// cluster can make of it.
+    pub(super) fn is_for_view(&self, accepts: Accepts) -> bool {
+        let transformed = accepts.transformed && self.account.is_connected();
+        accepts.plain_json && (!transformed || self.is_beyond_namespaces())
     }
 
     /// The namespace whose objects are listed; a list of `namespaces` is not within one.

@@ -128,15 +128,7 @@ impl<U: Upstream> Facade<U> {
         record.namespace.clone_from(&target.namespace);
         record.name.clone_from(&target.name);
         record.subresource.clone_from(&target.subresource);
-        let kind = offered(&account, &target)?;
-        let namespace = target.namespace.as_deref();
-        let full_name = kind.full_name();
-        let may =
-            self.upstream
-                .authorize(&client, &account.name, target.verb, &full_name, namespace);
-        if !may {
-            return Err(unbound(&client, &account.name));
-        }
+        let kind = allowed(&*self.upstream, &client, &account, &target)?;
         let asked = Asked {
             client: &client,
             account: &account,
@@ -321,8 +313,23 @@ fn asks_for_tunnel(path: &str) -> bool {
     TUNNELS.contains(part)
 }
 
+/// The kind that is asked for, if the account offers it so and the client may have it.
+pub(super) fn allowed<'a, U: Upstream>(
+    upstream: &U,
+    client: &str,
+    account: &'a Account,
+    target: &Target,
+) -> Result<&'a Kind, Failure> {
+    let kind = offered(account, target)?;
+    let (name, namespace) = (kind.full_name(), target.namespace.as_deref());
+    if !upstream.authorize(client, &account.name, target.verb, &name, namespace) {
+        return Err(unbound(client, &account.name));
+    }
+    Ok(kind)
+}
+
 /// The kind that is asked for, if the account offers it with this verb and part.
-pub(super) fn offered<'a>(account: &'a Account, target: &Target) -> Result<&'a Kind, Failure> {
+fn offered<'a>(account: &'a Account, target: &Target) -> Result<&'a Kind, Failure> {
     let mut kinds = account.discovery.iter();
     let kind = kinds
         .find(|kind| kind.resource.gvr == target.gvr)

@@ -24,11 +24,10 @@ const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 impl<U: Upstream> Facade<U> {
     /// GET of a collection with `watch`.
     pub(super) async fn watch(&self, asked: &Asked<'_>) -> Answer {
-        let accepts = Accepts::of(asked.headers);
         let account = asked.account;
         let connected = account.is_connected();
         let beyond = asked.is_beyond_namespaces();
-        let is_plain = accepts.plain_json && (beyond || !(accepts.transformed && connected));
+        let is_plain = asked.is_for_view(Accepts::of(asked.headers));
         // A watch on one object's path is an old form that only the API server knows.
         let selector = asked.selector();
         let is_live = asked.kind.level == Level::Live || asked.only_cluster_selects(&selector);

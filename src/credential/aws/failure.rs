@@ -238,11 +238,6 @@ pub(super) fn from_s3(answer: &Response<Bytes>) -> Failure {
     )
 }
 
-/// Whether this was a refusal without a code of AWS.
-pub(super) fn is_without_code(failure: &Failure) -> bool {
-    failure.kind == UNAVAILABLE && failure.status.is_some_and(is_refusal)
-}
-
 /// What the errors of the JSON protocols hold.
 #[derive(Deserialize)]
 struct Told<'a> {

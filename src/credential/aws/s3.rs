@@ -3,11 +3,12 @@
 use bytes::Bytes;
 use http::{Method, Request, Response};
 
-use super::failure::{from_s3, is_without_code};
+use super::failure::from_s3;
 use super::login::Login;
 use super::{Settings, domain, region, sign};
 use crate::clock::SharedClock;
 use crate::credential::fetch::{Asking, Engine, Failure, FetchErrorKind, Fetched, Waiting};
+use crate::credential::transport::is_foreign;
 use crate::credential::{Locator, Reference, document};
 use crate::secret::SecretBytes;
 
@@ -102,7 +103,7 @@ impl S3 {
         match self.ask(Method::HEAD, reference).await {
             Ok(answer) => Ok(etag(&answer).map(|etag| etag == version)),
             // An answer to `HEAD` has no body to tell why: the fetch that follows is told.
-            Err(failure) if is_without_code(&failure) => Ok(None),
+            Err(failure) if is_foreign(&failure) => Ok(None),
             Err(failure) => Err(failure),
         }
     }

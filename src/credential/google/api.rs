@@ -12,7 +12,7 @@ use super::Settings;
 use super::login::Login;
 use crate::credential::authorization::bearer;
 use crate::credential::fetch::{Failure, FetchErrorKind};
-use crate::credential::transport::{self, is_refusal, is_untrusted};
+use crate::credential::transport::{self, is_untrusted};
 use crate::secret::SecretBytes;
 
 /// Time that one request may take.
@@ -149,12 +149,6 @@ async fn refusal(answer: Response) -> Failure {
     let word = told.and_then(|told| told.error.word(status));
     let (kind, hint) = classify(status, word.as_deref(), &headers);
     Failure::new(kind, hint).with_status(status)
-}
-
-/// Whether this was a refusal that Google did not write.
-pub(super) fn is_foreign(failure: &Failure) -> bool {
-    let is_down = matches!(failure.kind, FetchErrorKind::Unavailable { .. });
-    is_down && failure.status.is_some_and(is_refusal)
 }
 
 fn classify(

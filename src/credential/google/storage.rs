@@ -8,9 +8,10 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::Settings;
-use super::api::{Api, body, is_foreign, sealed};
+use super::api::{Api, body, sealed};
 use super::checksum::crc32c;
 use crate::credential::fetch::{Asking, Engine, Failure, Fetched};
+use crate::credential::transport::is_foreign;
 use crate::credential::{Locator, Reference, document};
 
 /// Reading objects.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::credential::fetch::{Failure, FetchErrorKind};
-use crate::credential::transport::{is_refusal, is_untrusted};
+use crate::credential::transport::{is_foreign, is_refusal, is_untrusted};
 
 const NOT_THE_ENGINE: &str =
     "what answers is not the engine; look at `address`, and at what stands before it";
@@ -112,12 +112,6 @@ fn is_there<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
 fn is_of_the_engine(body: &[u8]) -> bool {
     let refusal = serde_json::from_slice::<Refusal>(body);
     refusal.is_ok_and(|refusal| refusal.errors.is_some() || refusal.data)
-}
-
-/// Whether this was a refusal, and not the engine's.
-pub(super) fn is_foreign(failure: &Failure) -> bool {
-    let is_down = matches!(failure.kind, FetchErrorKind::Unavailable { .. });
-    is_down && failure.status.is_some_and(is_refusal)
 }
 
 /// Whether this was a refusal, whoever refused.

@@ -11,10 +11,11 @@ use vaultrs::api::kv1::requests::GetSecretRequest;
 use vaultrs::api::kv2::requests::{ReadSecretMetadataRequest, ReadSecretRequest};
 
 use super::client::Client;
-use super::failure::{is_foreign, is_refused, passes};
+use super::failure::{is_refused, passes};
 use super::login::Login;
 use super::requests::MountRequest;
 use crate::credential::fetch::{Failure, FetchErrorKind};
+use crate::credential::transport::is_foreign;
 use crate::credential::{Locator, Reference};
 
 /// Most mounts that are remembered.
