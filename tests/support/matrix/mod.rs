@@ -270,8 +270,9 @@ impl World {
         stand::wait(&self.hub, &self.agent, "lab", "ACTIVE").await;
         let active = healed.elapsed();
         self.writer.pause(true).await;
-        let stopped = Instant::now();
         let api = self.testbed.cluster().api();
+        objects::mark_one_of_each(&api, NAMESPACE, random()).await;
+        let stopped = Instant::now();
         let hash = within(
             SETTLED,
             "the facade shows what the cluster holds",

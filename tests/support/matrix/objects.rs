@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use sortie::demo::audit::{Collection, state_hash};
 use sortie::resource::{Gvr, Scope};
 
+use crate::support::eventually::eventually_async;
 use crate::support::facade::Facade;
 use crate::support::kube::Api;
 
@@ -45,6 +46,12 @@ pub(crate) async fn create_one_of_each(api: &Api, namespace: &str) {
     let backend = json!({"service": {"name": "web", "port": {"number": 80}}});
     let objects = [
         ("v1", "Pod", "pods", pod),
+        (
+            "v1",
+            "Service",
+            "services",
+            json!({"clusterIP": "None", "selector": {"app": "web"}}),
+        ),
         ("apps/v1", "Deployment", "deployments", workload.clone()),
         ("apps/v1", "ReplicaSet", "replicasets", workload.clone()),
         ("apps/v1", "StatefulSet", "statefulsets", workload.clone()),
@@ -84,6 +91,25 @@ pub(crate) async fn create_one_of_each(api: &Api, namespace: &str) {
             "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema}]}});
     let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
     api.create(path, &definition).await;
+}
+
+/// Writes `mark` onto one object of each kind, so that a feed which is not open again cannot look
+/// settled.
+pub(crate) async fn mark_one_of_each(api: &Api, namespace: &str, mark: u64) {
+    let change = json!({"metadata": {"annotations": {"mark": mark.to_string()}}});
+    for path in LISTS {
+        let (above, resource) = path.rsplit_once('/').expect("a path has one");
+        let object = match resource {
+            "namespaces" => format!("{path}/{namespace}"),
+            "customresourcedefinitions" => format!("{path}/widgets.example.com"),
+            _ => format!("{above}/namespaces/{namespace}/{resource}/web"),
+        };
+        eventually_async("a mark on one object of each kind", async || {
+            let answer = api.try_ask(Method::PATCH, &object, Some(&change)).await;
+            answer.ok()?.status.is_success().then_some(())
+        })
+        .await;
+    }
 }
 
 /// The hash of all objects of [`LISTS`] as the cluster shows them, and as the facade does.
