@@ -47,7 +47,7 @@ pub(crate) const FULL_DISK: u64 = 16 * 1024;
 
 /// Time until the facade shows what the cluster holds, once everything is there again.
 ///
-/// A watch that was cut is opened again after 30 s at most.
+/// A watch that was cut is opened again after 10 s at most.
 const SETTLED: Duration = Duration::from_mins(1);
 
 /// What dies, and how.
