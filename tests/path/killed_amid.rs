@@ -5,7 +5,6 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use crate::refusals::BACK;
 use crate::returns::keep_addresses;
 use crate::support::capture::Entry;
 use crate::support::double::{Double, Settings};
@@ -115,7 +114,7 @@ async fn amid_a_rotation(victim: Victim) {
     let started = Instant::now();
     lab.wait("ACTIVE").await;
     println!("{victim:?}: ACTIVE {:?} after its start", started.elapsed());
-    assert!(started.elapsed() <= BACK);
+    assert!(started.elapsed() <= stand::BACK);
     let before = lab.admitted("renew");
     within(NEXT, "certificates go on to be replaced", async || {
         (lab.admitted("renew") > before).then_some(())

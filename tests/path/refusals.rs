@@ -1,12 +1,10 @@
 //! Who is not let in, and what is not given: each refusal leaves an audit record with its reason.
 #![expect(
     clippy::expect_used,
-    clippy::indexing_slicing,
     clippy::too_many_lines,
     reason = "helpers of tests fail their test; a table of cases is one test"
 )]
 
-use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +14,9 @@ use http::Method;
 use rustls::client::Resumption;
 use rustls::{ClientConfig, HandshakeKind};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use serde_json::{Value, json};
+use serde_json::json;
 use sortie::clock::{Clock as _, ManualClock, SharedClock, SystemClock};
 use sortie::identity::client::{EnrolError, Evidence};
-use sortie::identity::join::Join;
 use sortie::identity::{Authority, Issuer as _, KeyPair, Order};
 use sortie::secret::SecretBytes;
 use sortie::tasks::Tasks;
@@ -30,8 +27,8 @@ use tokio::time::Instant;
 use crate::support::eventually::{bounded, eventually};
 use crate::support::fake::{self, Client, Fake, private, shake};
 use crate::support::foreign_tls::{self, Offer, Version};
-use crate::support::kube::Api;
 use crate::support::pki;
+use crate::support::pod::{add_cluster, agent_of_pod, pod_of, token_of};
 use crate::support::sortie::Sortie;
 use crate::support::stand::{self, Plan, Stand, account_yaml};
 use crate::support::testbed::Testbed;
@@ -279,59 +276,6 @@ async fn a_token_for_another_name_or_with_another_secret_is_refused() {
     ask(fake::by_token(&join), "lab").await.unwrap();
 }
 
-/// Time until an agent that was killed is back.
-pub(crate) const BACK: Duration = Duration::from_secs(10);
-
-/// A pod with a service account of its own; gives the pod's `metadata`.
-pub(crate) async fn pod_of(api: &Api, namespace: &str, account: &str) -> Value {
-    let name = json!({"name": account});
-    let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts");
-    let object = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": name});
-    api.create(&path, &object).await;
-    let container = json!({"name": "agent", "image": "example.com/agent:1"});
-    let pod = json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": name,
-        "spec": {"serviceAccountName": account, "containers": [container]},
-    });
-    let path = format!("/api/v1/namespaces/{namespace}/pods");
-    api.create(&path, &pod).await["metadata"].clone()
-}
-
-/// A token as the kubelet projects it into `pod`, or bound to nothing.
-pub(crate) async fn token_of(api: &Api, pod: &Value, audience: &str, bound: bool) -> String {
-    let part = |name: &str| {
-        pod[name]
-            .as_str()
-            .map(ToOwned::to_owned)
-            .unwrap_or_default()
-    };
-    let (namespace, name, uid) = (part("namespace"), part("name"), part("uid"));
-    let mut spec = json!({"audiences": [audience], "expirationSeconds": 3600});
-    if bound {
-        let pod = json!({"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid});
-        spec["boundObjectRef"] = pod;
-    }
-    api.token(&namespace, &name, &spec).await
-}
-
-/// Registers the cluster of `api`, whose `allowed` may be `agent`.
-pub(crate) async fn add_cluster(hub: &Sortie, api: &Api, name: &str, allowed: &str, agent: &str) {
-    let found = api.get("/.well-known/openid-configuration").await;
-    let issuer = found["issuer"]
-        .as_str()
-        .map(ToOwned::to_owned)
-        .unwrap_or_default();
-    let jwks = hub.folder().join(format!("{name}.jwks"));
-    fs::write(&jwks, api.get("/openid/v1/jwks").await.to_string()).expect("written");
-    let (jwks, allow) = (jwks.display().to_string(), format!("{allowed}={agent}"));
-    let add = [
-        "cluster", "add", name, "--issuer", &issuer, "--jwks", &jwks, "--allow", &allow,
-    ];
-    stand::ok(hub.command(&add).await);
-}
-
 #[tokio::test]
 async fn a_pod_joins_with_its_own_token_and_with_no_other() {
     let testbed = Testbed::start(&["-clusters", "2"]).await;
@@ -394,28 +338,8 @@ async fn a_pod_joins_with_its_own_token_and_with_no_other() {
     let started = Instant::now();
     stand::wait(&hub, &agent, "lab", "ACTIVE").await;
     println!("ACTIVE {:?} after the start", started.elapsed());
-    assert!(started.elapsed() <= BACK);
+    assert!(started.elapsed() <= stand::BACK);
     hub.log().assert_without(&[&good]);
-}
-
-/// The agent `lab`, which joins with the token of a pod and dials `data`.
-pub(crate) fn agent_of_pod(data: &str, join: &Join, token: &str, plan: &Plan) -> Sortie {
-    Sortie::agent(|folder| {
-        let file = folder.join("token");
-        fs::write(&file, token).expect("written");
-        format!(
-            "name: lab\n\
-             listen: {{ health: \"127.0.0.1:0\", metrics: \"127.0.0.1:0\" }}\n\
-             hub: {{ data: \"{data}\", enrol: \"{}\", proxy: none }}\n\
-             identity:\n  trust: {{ root-spki-sha256: {} }}\n  \
-             join: {{ method: kubernetes, token-file: {} }}\n\
-             accounts:\n{}",
-            join.enrol,
-            hex::encode(join.root_spki_sha256),
-            file.display(),
-            plan.accounts_yaml
-        )
-    })
 }
 
 #[tokio::test]

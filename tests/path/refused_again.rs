@@ -8,10 +8,10 @@ use sortie::wire::v1::session_server::Session;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::refusals::{add_cluster, agent_of_pod, pod_of, token_of};
 use crate::support::between::{self, Between};
 use crate::support::eventually::eventually;
 use crate::support::fake;
+use crate::support::pod::{add_cluster, agent_of_pod, pod_of, token_of};
 use crate::support::stand::{self, Plan};
 use crate::support::testbed::Testbed;
 

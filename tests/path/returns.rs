@@ -9,7 +9,6 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::refusals::BACK;
 use crate::support::double::{Double, Settings};
 use crate::support::eventually::{bounded, eventually, eventually_async};
 use crate::support::fake::Client;
@@ -71,7 +70,7 @@ async fn an_agent_that_joined_by_token_comes_back_with_a_state_folder_and_says_w
         let started = Instant::now();
         stand.wait("lab", "ACTIVE").await;
         println!("ACTIVE {:?} after the start", started.elapsed());
-        assert!(started.elapsed() <= BACK);
+        assert!(started.elapsed() <= stand::BACK);
     }
 }
 

@@ -231,7 +231,10 @@ impl Seen {
 
 /// The first string behind `key`.
 fn text(line: &[u8], key: &[u8]) -> String {
-    let at = memchr::memmem::find(line, key).expect("an object tells it") + key.len();
+    let Some(found) = memchr::memmem::find(line, key) else {
+        panic!("no object: {}", String::from_utf8_lossy(line));
+    };
+    let at = found + key.len();
     let end = memchr::memchr(b'"', &line[at..]).expect("it ends");
     String::from_utf8_lossy(&line[at..at + end]).into_owned()
 }

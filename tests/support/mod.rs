@@ -50,6 +50,7 @@ pub(crate) mod openbao;
 pub(crate) mod pki;
 pub(crate) mod planted;
 pub(crate) mod playback;
+pub(crate) mod pod;
 pub(crate) mod process;
 pub(crate) mod recording;
 pub(crate) mod relay;

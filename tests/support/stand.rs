@@ -2,10 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::eventually::eventually_async;
 use super::kubectl::Ran;
 use super::sortie::Sortie;
+
+/// Time until an agent that was killed is back.
+pub(crate) const BACK: Duration = Duration::from_secs(10);
 
 /// What a stand is made of.
 #[derive(Clone, Debug)]

@@ -19,11 +19,12 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio_rustls::TlsAcceptor;
 
 use super::page::{Page, compare};
-use crate::refusals::{add_cluster, issue, pod_of, token_of};
+use crate::refusals::issue;
 use crate::support::double::{Double, Settings};
 use crate::support::eventually::eventually;
 use crate::support::fake;
 use crate::support::pki::{self, Authority, Leaf};
+use crate::support::pod::{add_cluster, pod_of, token_of};
 use crate::support::sortie::{Sortie, run};
 use crate::support::stand::{self, hub_yaml, ok};
 use crate::support::testbed::Testbed;
