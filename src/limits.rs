@@ -160,6 +160,10 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time until the first byte of an answer from an API server.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Time that a request for kinds waits while an agent asks for newer ones: a second until it asks,
+/// and the API server's answers.
+pub const NEWER_KINDS: Duration = Duration::from_secs(5);
+
 /// Time a live read may take before the facade answers from the view.
 pub const LIVE_READ_TIMEOUT: Duration = Duration::from_millis(800);
 

@@ -133,6 +133,7 @@ pub(super) fn discovery(
         kinds: kinds.collect(),
         version_json: version.to_vec().into(),
         namespaces: policy.namespaces().to_vec(),
+        outdated: false,
     }
 }
 

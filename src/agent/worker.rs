@@ -36,6 +36,10 @@ const UNKEPT_PAUSE: Duration = Duration::from_secs(5);
 /// Pause between a changed `CustomResourceDefinition` and the next discovery.
 const DISCOVER_SOON: Duration = Duration::from_secs(1);
 
+/// Pause before kinds are asked for once more after that: an API server may show them later than
+/// it calls their definition established, or not answer.
+const DISCOVER_AGAIN: Duration = Duration::from_secs(10);
+
 /// What one account needs.
 #[derive(Clone)]
 pub(super) struct Worker {
@@ -278,17 +282,17 @@ impl Serving<'_> {
             ("uid", known.uid.clone()),
             ("version", git_version(&known.version)),
         ]);
-        let mut left_out = self.follow_kinds(&known.found, &known.version);
+        let mut definitions = self.feed.definitions();
+        let mut asked_at = *definitions.borrow_and_update();
+        let mut left_out = self.follow_kinds(&known, asked_at);
         self.worker
             .accounts
             .set_feed(&self.worker.settings.name, Some(Arc::clone(&self.feed)));
         let in_use = credential.borrow_and_update().generation;
         let mut trial = Trial::of(in_use, self.worker.clock.now(), &self.worker.entropy);
         let mut progress = self.feed.progress();
-        let mut definitions = self.feed.definitions();
         let mut discover = tokio::time::interval(DISCOVER_EVERY);
         discover.reset();
-        let mut version = known.version;
         loop {
             self.tell_state(&facts, &credential.borrow(), &trial, left_out.as_ref());
             tokio::select! {
@@ -318,11 +322,14 @@ impl Serving<'_> {
                     discover.reset_immediately();
                 }
                 _ = discover.tick() => {
-                    if let Some(known) = self.discover().await {
-                        left_out = self.follow_kinds(&known.found, &known.version);
-                        version = known.version;
-                    } else {
-                        tracing::debug!(bytes = version.len(), "kinds stay as they were");
+                    let definitions = *definitions.borrow_and_update();
+                    if definitions != asked_at {
+                        discover.reset_after(DISCOVER_AGAIN);
+                        asked_at = definitions;
+                    }
+                    match self.discover().await {
+                        Some(known) => left_out = self.follow_kinds(&known, definitions),
+                        None => self.feed.keep_discovery(definitions),
                     }
                 }
             }
@@ -418,11 +425,12 @@ impl Serving<'_> {
         Next::GoOn
     }
 
-    /// Starts streams of kinds that came, ends those of kinds that went; what is left out.
-    fn follow_kinds(&self, found: &Discovery, version: &[u8]) -> Option<LeftOut> {
+    /// Starts streams of kinds that came, ends those of kinds that went; what is left out. The kinds
+    /// were asked for when definitions had changed so often.
+    fn follow_kinds(&self, known: &Known, definitions: u64) -> Option<LeftOut> {
         let policy = &self.worker.policy;
         let before = Arc::clone(&self.kinds_now.borrow());
-        let Chosen { kinds, left_out } = choose(found, &before, policy);
+        let Chosen { kinds, left_out } = choose(&known.found, &before, policy);
         let by_gvr = kinds
             .iter()
             .map(|kind| (kind.kind().gvr.clone(), kind.clone()));
@@ -440,8 +448,10 @@ impl Serving<'_> {
                 }
             }
         }
-        self.feed.set_discovery(discovery(&kinds, policy, version));
+        // First: what the hub is told of is served.
         self.kinds_now.send_replace(Arc::new(allowed));
+        let told = discovery(&kinds, policy, &known.version);
+        self.feed.set_discovery(told, definitions);
         left_out
     }
 }

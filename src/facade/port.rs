@@ -21,6 +21,10 @@ pub trait Upstream: Send + Sync + 'static {
     /// The account with this opaque hex id.
     fn account(&self, id: &str) -> Option<Arc<Account>>;
 
+    /// The same, once its kinds are not [`Account::outdated`] any more; as it is where its agent goes
+    /// away or takes longer than [`crate::limits::NEWER_KINDS`].
+    fn newer_kinds<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Option<Arc<Account>>>;
+
     /// Sends a request through the account's agent, once. The answer's head is awaited for
     /// [`LiveRequest::timeout`] at most; its body is a stream, and dropping it cancels the request.
     fn send<'a>(
@@ -56,6 +60,8 @@ pub struct Account {
     pub view: Arc<View>,
     /// The kinds it offers, in any order.
     pub discovery: Arc<Vec<Kind>>,
+    /// Whether a definition has changed since those were asked for, and newer ones are on their way.
+    pub outdated: bool,
     /// The API server's `/version` document; empty while it is not known.
     pub version_json: Bytes,
     /// The namespaces it is limited to; empty if it is not.

@@ -119,6 +119,12 @@ impl<U: Upstream> Facade<U> {
             )));
         }
         let raw_query = parts.uri.query().unwrap_or_default();
+        let account = if wants_newer_kinds(&account, &parts.method, path) {
+            let newer = self.upstream.newer_kinds(id).await;
+            newer.ok_or_else(Failure::no_account)?
+        } else {
+            account
+        };
         if let Some(response) = self.answer_from_memory(&client, &account, path, &parts)? {
             return Ok((response, Served::Facade));
         }
@@ -190,6 +196,20 @@ impl<U: Upstream> Facade<U> {
         }
         Ok(Some(response))
     }
+}
+
+/// Whether the answer depends on kinds that the account is about to learn: who has just seen a
+/// definition asks for discovery, or for an object of the kind, next.
+fn wants_newer_kinds(account: &Account, method: &Method, path: &str) -> bool {
+    let is_known = |target: &Target| {
+        let mut kinds = account.discovery.iter();
+        kinds.any(|kind| kind.resource.gvr == target.gvr)
+    };
+    account.outdated
+        && match parse_target(method, path, "") {
+            Ok(target) => !is_known(&target),
+            Err(_) => path.starts_with("/api") || path.starts_with("/openapi/"),
+        }
 }
 
 /// The record of a request, handed over when the request ends: answered, refused, or dropped

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hasher as _};
+use std::mem;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use base64::Engine as _;
@@ -102,6 +103,7 @@ impl Core {
             let discovery = discovery.and_then(|d| v1::Discovery::decode(d.as_slice()).ok());
             let surface = Surface {
                 discovery: self.told.share(discovery.unwrap_or_default()).0,
+                outdated: false,
                 absent: Arc::new(HashSet::new()),
                 away_since: Some(clock::from_unix_seconds(row.seen)),
                 offer: None,
@@ -191,16 +193,19 @@ impl Core {
     }
 
     /// The account's kinds, as its agent tells them.
-    pub(super) async fn discovered(&self, account: &Arc<Account>, discovery: v1::Discovery) {
+    pub(super) async fn discovered(&self, account: &Arc<Account>, mut discovery: v1::Discovery) {
+        // Of the moment: neither shared with other accounts nor written down.
+        let outdated = mem::take(&mut discovery.outdated);
         let (discovery, encoded) = self.told.share(discovery);
-        let changed = account.surface.send_if_modified(|surface| {
-            let differs = *surface.discovery != *discovery;
-            if differs {
+        let mut others = false;
+        account.surface.send_if_modified(|surface| {
+            others = *surface.discovery != *discovery;
+            if others {
                 surface.discovery = Arc::clone(&discovery);
             }
-            differs
+            mem::replace(&mut surface.outdated, outdated) != outdated || others
         });
-        if changed {
+        if others {
             let encoded = STANDARD.encode(encoded);
             self.note_account(&account.name, move |row| row.discovery = encoded)
                 .await;

@@ -17,6 +17,7 @@ use crate::facade::{
     Account, AuditRecord, BodyError, Freshness, Kind, Level, LiveAnswer, LiveRequest, Refusal,
     Upstream, UpstreamError,
 };
+use crate::limits;
 use crate::policy;
 use crate::resource::{self, Gvr, Subresource, Verb};
 use crate::wire::v1;
@@ -36,6 +37,16 @@ impl Upstream for Port {
         served?;
         let surface = held.surface.borrow().clone();
         Some(Arc::new(core.facade_account(&held, &surface)))
+    }
+
+    fn newer_kinds<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Option<Arc<Account>>> {
+        Box::pin(async move {
+            let held = self.0.upgrade()?.accounts.by_id(id)?;
+            let mut surface = held.surface.subscribe();
+            let told = surface.wait_for(|now| !now.outdated || now.away_since.is_some());
+            drop(tokio::time::timeout(limits::NEWER_KINDS, told).await);
+            self.account(id)
+        })
     }
 
     fn send<'a>(
@@ -144,6 +155,7 @@ impl Core {
             discovery: Arc::new(present.collect()),
             version_json: surface.discovery.version_json.clone(),
             namespaces: surface.discovery.namespaces.clone(),
+            outdated: surface.outdated && surface.away_since.is_none(),
             freshness,
             max_stale: self.max_stale,
         }

@@ -41,7 +41,9 @@ pub enum BodyRefused {
         pointer: String,
     },
     /// A format that cannot be looked into, for a masked kind (415).
-    #[error("a masked kind is written as JSON or YAML, as `kubectl apply` does")]
+    #[error(
+        "a masked kind is written as JSON or YAML, as `kubectl apply` does; Helm keeps its releases elsewhere with HELM_DRIVER=configmap"
+    )]
     UnsupportedMediaType,
 }
 

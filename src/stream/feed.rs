@@ -156,7 +156,7 @@ pub struct Feed {
     discovery: watch::Sender<Arc<v1::Discovery>>,
     /// Grows when a stream becomes ready.
     progress: watch::Sender<u64>,
-    /// Grows when a `CustomResourceDefinition` changes.
+    /// Grows when a `CustomResourceDefinition` changes, or may have.
     definitions: watch::Sender<u64>,
     /// Batches sent, and their bytes.
     sent: (AtomicU64, AtomicU64),
@@ -254,8 +254,10 @@ impl Feed {
         self.added.send_modify(|_| {});
     }
 
-    /// Tells which kinds the account has.
-    pub fn set_discovery(&self, discovery: v1::Discovery) {
+    /// Tells which kinds the account has, as they were asked for when definitions had changed so
+    /// often ([`Feed::definitions`]).
+    pub fn set_discovery(&self, mut discovery: v1::Discovery, definitions: u64) {
+        discovery.outdated = *self.definitions.borrow() != definitions;
         let discovery = Arc::new(discovery);
         self.discovery.send_if_modified(|old| {
             let differs = **old != *discovery;
@@ -264,6 +266,12 @@ impl Feed {
             }
             differs
         });
+    }
+
+    /// Tells that newer kinds than those known cannot be had now.
+    pub fn keep_discovery(&self, definitions: u64) {
+        let known = self.discovery.borrow().as_ref().clone();
+        self.set_discovery(known, definitions);
     }
 
     /// Notes that a write on `gvr` was answered with `version`: the hub's state of the resource is
@@ -340,7 +348,7 @@ impl Feed {
         self.progress.subscribe()
     }
 
-    /// Tells when a `CustomResourceDefinition` has changed.
+    /// Tells when a `CustomResourceDefinition` has changed, or may have: how often so far.
     pub fn definitions(&self) -> watch::Receiver<u64> {
         self.definitions.subscribe()
     }
@@ -358,7 +366,20 @@ impl Feed {
         self.progress.send_modify(|count| *count += 1);
     }
 
-    pub(super) fn definition_changed(&self) {
+    /// Notes that a `CustomResourceDefinition` changes; called before the hub is told of it.
+    pub(super) fn definition_changes(&self) {
+        self.definitions_unsure();
+        self.discovery.send_if_modified(|told| {
+            let was_current = !told.outdated;
+            if was_current {
+                Arc::make_mut(told).outdated = true;
+            }
+            was_current
+        });
+    }
+
+    /// Notes that definitions may have changed while nobody here watched them.
+    pub(super) fn definitions_unsure(&self) {
         self.definitions.send_modify(|count| *count += 1);
     }
 
@@ -449,4 +470,40 @@ fn scope_to_wire(scope: &Scope) -> v1::Scope {
         Scope::Namespace(namespace) => v1::scope::Scope::Namespace(namespace.clone()),
     };
     v1::Scope { scope: Some(scope) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_outdated_from_a_change_of_a_definition_until_they_were_asked_for_after_it() {
+        let feed = Feed::new(FeedSettings {
+            account: "lab".into(),
+            cluster_uid: "uid".into(),
+            policy_digest: [0; 32],
+            quota: Arc::new(Quota::default()),
+        });
+        let told = feed.discovery();
+        let outdated = || told.borrow().outdated;
+        let kinds = v1::Discovery::default;
+        let asked = || *feed.definitions().borrow();
+
+        feed.set_discovery(kinds(), asked());
+        assert!(!outdated());
+        feed.definition_changes();
+        assert!(outdated());
+        let before_the_next = asked();
+        feed.definition_changes();
+        feed.set_discovery(kinds(), before_the_next);
+        assert!(outdated(), "one change is newer than the question");
+        feed.set_discovery(kinds(), asked());
+        assert!(!outdated());
+
+        feed.definition_changes();
+        feed.keep_discovery(asked());
+        assert!(!outdated(), "there is no answer, and nobody waits for one");
+        feed.definitions_unsure();
+        assert!(!outdated(), "what may have changed holds nobody up");
+    }
 }

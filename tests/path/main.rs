@@ -29,9 +29,13 @@ mod google;
 #[cfg(test)]
 mod half_open;
 #[cfg(test)]
+mod helm;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod killed_amid;
+#[cfg(test)]
+mod kinds;
 #[cfg(test)]
 mod kubeconfig_users;
 #[cfg(test)]

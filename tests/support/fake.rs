@@ -291,6 +291,7 @@ impl Session {
             kinds,
             version_json: Bytes::from_static(b"{\"major\":\"1\",\"minor\":\"33\"}"),
             namespaces: Vec::new(),
+            outdated: false,
         };
         let up = [M::Attach(attach), M::Discovery(discovery)].map(|message| v1::FeedUp {
             message: Some(message),

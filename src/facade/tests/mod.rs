@@ -46,6 +46,8 @@ type Script = Box<dyn Fn(&LiveRequest) -> Reply + Send + Sync>;
 
 struct Cluster {
     account: Mutex<Arc<Account>>,
+    /// What the account becomes for who waits for newer kinds.
+    newer: Mutex<Option<Arc<Account>>>,
     script: Mutex<Script>,
     sent: Mutex<Vec<String>>,
     audits: Mutex<Vec<AuditRecord>>,
@@ -55,6 +57,13 @@ impl Upstream for Cluster {
     fn account(&self, id: &str) -> Option<Arc<Account>> {
         let account = Arc::clone(&self.account.lock().unwrap());
         (account.id == id).then_some(account)
+    }
+
+    fn newer_kinds<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Option<Arc<Account>>> {
+        let newer = self.newer.lock().unwrap().take();
+        *self.account.lock().unwrap() =
+            newer.expect("it is asked for once, when kinds are outdated");
+        Box::pin(async move { self.account(id) })
     }
 
     fn send<'a>(
@@ -130,6 +139,7 @@ impl World {
         let view = Arc::new(View::new(Arc::clone(&clock) as SharedClock));
         let cluster = Arc::new(Cluster {
             account: Mutex::new(Arc::new(account(&view))),
+            newer: Mutex::default(),
             script: Mutex::new(Box::new(|_| Reply::Fail(UpstreamError::Away))),
             sent: Mutex::default(),
             audits: Mutex::default(),
@@ -396,6 +406,7 @@ fn account(view: &Arc<View>) -> Account {
         ]),
         version_json: Bytes::from_static(br#"{"gitVersion":"v1.33.0"}"#),
         namespaces: Vec::new(),
+        outdated: false,
         freshness: Freshness::Connected,
         max_stale: Duration::from_mins(5),
     }

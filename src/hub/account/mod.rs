@@ -152,6 +152,8 @@ pub(super) struct Account {
 pub(super) struct Surface {
     /// The kinds, as its agent told them.
     pub(super) discovery: Arc<v1::Discovery>,
+    /// Whether a definition has changed since, and the agent asks for newer kinds.
+    pub(super) outdated: bool,
     /// Kinds that the agent's credential may not list.
     pub(super) absent: Arc<HashSet<Gvr>>,
     /// Since when no agent is connected; `None` while one is.

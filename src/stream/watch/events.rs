@@ -150,6 +150,9 @@ impl Watcher {
             _ => Item::Upsert(object),
         };
         let touched = matches!(item, Item::Touch(_));
+        if !touched && self.complete && self.tells_definitions() {
+            self.shared.feed.definition_changes();
+        }
         self.push(item).await?;
         let masked = self.filter.trail().values_masked;
         self.stream.count(|counts| {
@@ -162,9 +165,6 @@ impl Watcher {
             }
         });
         self.index.insert(key, (version, hash));
-        if !touched && self.complete && self.stream.gvr.resource == "customresourcedefinitions" {
-            self.shared.feed.definition_changed();
-        }
         self.seen(version);
         Ok(())
     }
@@ -172,10 +172,10 @@ impl Watcher {
     async fn delete(&mut self, identity: Identity) -> Result<(), Failure> {
         let version = identity.resource_version;
         self.index.remove(&identity.uid);
-        self.push(Item::Delete(identity)).await?;
-        if self.stream.gvr.resource == "customresourcedefinitions" {
-            self.shared.feed.definition_changed();
+        if self.tells_definitions() {
+            self.shared.feed.definition_changes();
         }
+        self.push(Item::Delete(identity)).await?;
         self.stream.count(|counts| {
             counts.received += 1;
             counts.deletes += 1;
@@ -210,6 +210,11 @@ impl Watcher {
         self.push(Item::Opaque(identity)).await?;
         self.seen(version);
         Ok(())
+    }
+
+    /// Whether the stream's objects say which kinds there are.
+    pub(super) fn tells_definitions(&self) -> bool {
+        self.stream.gvr.resource == "customresourcedefinitions"
     }
 
     /// Outside snapshots the stream has reached `version`.

@@ -212,6 +212,10 @@ impl Watcher {
         self.complete = resume.version > ResourceVersion::ZERO;
         self.needs_snapshot = !self.complete;
         self.condition = StreamCondition::Unspecified;
+        // Another instance may have told the hub of kinds since, or nobody.
+        if self.tells_definitions() {
+            self.shared.feed.definitions_unsure();
+        }
     }
 
     /// Runs within one epoch; ends only when the epoch has.

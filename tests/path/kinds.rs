@@ -1,0 +1,64 @@
+//! Kinds that come while an account is served.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::support::eventually::eventually_async;
+use crate::support::facade::Facade;
+use crate::support::stand::{Plan, Stand};
+use crate::support::testbed::Testbed;
+
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+
+/// How often: each time another phase of the agent's asking is met.
+const ROUNDS: usize = 4;
+
+/// What Helm does with a chart that brings a definition and an object of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kind_is_there_for_whoever_has_seen_its_definition() {
+    let testbed = Testbed::start(&["-nodes", "0", "-controllers=false"]).await;
+    let more = "    kinds: { live: [\"*\"] }\n";
+    let stand = Stand::start(Plan::one("lab", &testbed.cluster().kubeconfig, more)).await;
+    let facade = Facade::of(&stand.kubeconfig("lab", "visitor").await);
+    for round in 0..ROUNDS {
+        let (group, plural) = (format!("round-{round}.example.org"), "gadgets");
+        let definition = format!("{DEFINITIONS}/{plural}.{group}");
+        let created = facade
+            .send(
+                Method::POST,
+                DEFINITIONS,
+                "application/json",
+                &defined(&group),
+            )
+            .await;
+        created.success();
+        eventually_async("the definition is established", async || {
+            let conditions = facade.get(&definition).await["status"]["conditions"].take();
+            let mut conditions = conditions.as_array()?.iter();
+            conditions
+                .any(|it| it["type"] == "Established" && it["status"] == "True")
+                .then_some(())
+        })
+        .await;
+        let groups = facade.get("/apis").await;
+        let mut groups = groups["groups"].as_array().unwrap().iter();
+        assert!(groups.any(|it| it["name"] == group), "round {round}");
+        let object = json!({"apiVersion": format!("{group}/v1"), "kind": "Gadget",
+            "metadata": {"name": "first"}});
+        let path = format!("/apis/{group}/v1/namespaces/default/{plural}");
+        let created = facade
+            .send(Method::POST, &path, "application/json", &object)
+            .await;
+        created.success();
+        testbed.cluster().api().delete(&definition).await;
+    }
+}
+
+fn defined(group: &str) -> Value {
+    let schema = json!({"openAPIV3Schema": {"type": "object"}});
+    json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("gadgets.{group}")},
+        "spec": {"group": group, "scope": "Namespaced",
+            "names": {"plural": "gadgets", "singular": "gadget", "kind": "Gadget", "listKind": "GadgetList"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema}]}})
+}
