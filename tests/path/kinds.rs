@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::support::eventually::eventually_async;
 use crate::support::facade::Facade;
-use crate::support::stand::{Plan, Stand};
+use crate::support::stand::{self, Plan, Stand};
 use crate::support::testbed::Testbed;
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
@@ -52,6 +52,37 @@ async fn a_kind_is_there_for_whoever_has_seen_its_definition() {
         created.success();
         testbed.cluster().api().delete(&definition).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_that_takes_over_knows_the_kinds_that_came_while_it_waited() {
+    let testbed = Testbed::start(&["-nodes", "0", "-controllers=false"]).await;
+    let more = "    kinds: { live: [\"*\"] }\n";
+    let plan = Plan::one("lab", &testbed.cluster().kubeconfig, more);
+    let hub = stand::hub(plan.agent_ttl).await;
+    let mut active = stand::agent(&hub, "lab", &plan).await;
+    stand::wait(&hub, &active, "lab", "ACTIVE").await;
+    let standby = stand::standby(&hub, "lab", &plan, "").await;
+    let facade = Facade::of(&stand::kubeconfig(&hub, "lab", "visitor").await);
+    let group = "late.example.org";
+    let is_there = async || {
+        let groups = facade.get("/apis").await;
+        let mut groups = groups["groups"].as_array()?.iter();
+        groups.any(|it| it["name"] == group).then_some(())
+    };
+    testbed
+        .cluster()
+        .api()
+        .create(DEFINITIONS, &defined(group))
+        .await;
+    eventually_async("the new kind is told", is_there).await;
+    active.kill().await;
+    eventually_async("the other instance serves alone", async || {
+        (stand::instances(&hub).await == ["ACTIVE"]).then_some(())
+    })
+    .await;
+    stand::wait(&hub, &standby, "lab", "ACTIVE").await;
+    eventually_async("it is told again", is_there).await;
 }
 
 fn defined(group: &str) -> Value {

@@ -212,8 +212,16 @@ impl Watcher {
         self.complete = resume.version > ResourceVersion::ZERO;
         self.needs_snapshot = !self.complete;
         self.condition = StreamCondition::Unspecified;
-        // Another instance may have told the hub of kinds since, or nobody.
         if self.tells_definitions() {
+            self.doubt_kinds();
+        }
+    }
+
+    /// Another instance may have told the hub of definitions, and of kinds, since this one asked.
+    fn doubt_kinds(&self) {
+        if self.complete {
+            self.shared.feed.definition_changes();
+        } else {
             self.shared.feed.definitions_unsure();
         }
     }
