@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::returns::keep_addresses;
 use crate::support::eventually::{bounded, eventually};
 use crate::support::fake::{self, Fake};
+use crate::support::load;
 use crate::support::sortie::Sortie;
 use crate::support::stand;
 
@@ -26,6 +27,7 @@ fn revoke(name: &str) -> Request {
 async fn two_hundred_revoked_agents_lose_their_sockets_within_a_quarter_of_a_second() {
     const AGENTS: usize = 200;
     const BAR: Duration = Duration::from_millis(250);
+    let _turn = load::turn().await;
     let hub = stand::hub("24h").await;
     let mut agents = Vec::new();
     for number in 0..AGENTS {

@@ -1,9 +1,10 @@
 //! Certificates change under load, and nobody who watches notices.
 
-use crate::support::hand_over;
+use crate::support::{hand_over, load};
 
 #[tokio::test]
 async fn rotations_under_load_lose_and_repeat_nothing_and_ask_the_cluster_nothing() {
+    let _turn = load::turn().await;
     let report = hand_over::rotate(20, 500).await;
     println!("{report:?}");
     assert_eq!(report.rotations, 20, "{report:?}");

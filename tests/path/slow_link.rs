@@ -12,6 +12,7 @@ use crate::support::double::{Double, Settings};
 use crate::support::eventually::within;
 use crate::support::fake::Client;
 use crate::support::https::Https;
+use crate::support::load;
 use crate::support::relay::{Link, Relay};
 use crate::support::sortie::Sortie;
 use crate::support::stand::{self, Plan, account_yaml};
@@ -39,6 +40,7 @@ const SNAPSHOT: Duration = Duration::from_mins(5);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unread_logs_and_a_snapshot_do_not_hold_up_a_small_write_on_a_slow_link() {
+    let _turn = load::turn().await;
     let cluster = |kind, count| {
         Double::start(Settings {
             objects: vec![(kind, count), ("services", 4)],

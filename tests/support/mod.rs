@@ -44,6 +44,7 @@ pub(crate) mod issuer;
 pub(crate) mod kube;
 pub(crate) mod kubectl;
 pub(crate) mod latency;
+pub(crate) mod load;
 pub(crate) mod matrix;
 pub(crate) mod moto;
 pub(crate) mod openbao;
