@@ -201,13 +201,9 @@ impl<U: Upstream> Facade<U> {
 /// Whether the answer depends on kinds that the account is about to learn: who has just seen a
 /// definition asks for discovery, or for an object of the kind, next.
 fn wants_newer_kinds(account: &Account, method: &Method, path: &str) -> bool {
-    let is_known = |target: &Target| {
-        let mut kinds = account.discovery.iter();
-        kinds.any(|kind| kind.resource.gvr == target.gvr)
-    };
     account.outdated
         && match parse_target(method, path, "") {
-            Ok(target) => !is_known(&target),
+            Ok(target) => kind_of(account, &target).is_none(),
             Err(_) => path.starts_with("/api") || path.starts_with("/openapi/"),
         }
 }
@@ -348,12 +344,15 @@ pub(super) fn allowed<'a, U: Upstream>(
     Ok(kind)
 }
 
+/// The kind that is asked for, if the account has it.
+fn kind_of<'a>(account: &'a Account, target: &Target) -> Option<&'a Kind> {
+    let mut kinds = account.discovery.iter();
+    kinds.find(|kind| kind.resource.gvr == target.gvr)
+}
+
 /// The kind that is asked for, if the account offers it with this verb and part.
 fn offered<'a>(account: &'a Account, target: &Target) -> Result<&'a Kind, Failure> {
-    let mut kinds = account.discovery.iter();
-    let kind = kinds
-        .find(|kind| kind.resource.gvr == target.gvr)
-        .ok_or_else(Failure::unknown_path)?;
+    let kind = kind_of(account, target).ok_or_else(Failure::unknown_path)?;
     if target.is_misplaced(kind.resource.namespaced) {
         return Err(Failure::unknown_path());
     }

@@ -196,16 +196,15 @@ impl Core {
     pub(super) async fn discovered(&self, account: &Arc<Account>, mut discovery: v1::Discovery) {
         // Of the moment: neither shared with other accounts nor written down.
         let outdated = mem::take(&mut discovery.outdated);
-        let (discovery, encoded) = self.told.share(discovery);
-        let mut others = false;
+        let is_known = *account.surface.borrow().discovery == discovery;
+        let newer = (!is_known).then(|| self.told.share(discovery));
         account.surface.send_if_modified(|surface| {
-            others = *surface.discovery != *discovery;
-            if others {
-                surface.discovery = Arc::clone(&discovery);
+            if let Some((discovery, _)) = &newer {
+                surface.discovery = Arc::clone(discovery);
             }
-            mem::replace(&mut surface.outdated, outdated) != outdated || others
+            mem::replace(&mut surface.outdated, outdated) != outdated || newer.is_some()
         });
-        if others {
+        if let Some((_, encoded)) = newer {
             let encoded = STANDARD.encode(encoded);
             self.note_account(&account.name, move |row| row.discovery = encoded)
                 .await;

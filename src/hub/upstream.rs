@@ -43,7 +43,7 @@ impl Upstream for Port {
         Box::pin(async move {
             let held = self.0.upgrade()?.accounts.by_id(id)?;
             let mut surface = held.surface.subscribe();
-            let told = surface.wait_for(|now| !now.outdated || now.away_since.is_some());
+            let told = surface.wait_for(|now| !now.awaits_kinds());
             drop(tokio::time::timeout(limits::NEWER_KINDS, told).await);
             self.account(id)
         })
@@ -155,7 +155,7 @@ impl Core {
             discovery: Arc::new(present.collect()),
             version_json: surface.discovery.version_json.clone(),
             namespaces: surface.discovery.namespaces.clone(),
-            outdated: surface.outdated && surface.away_since.is_none(),
+            outdated: surface.awaits_kinds(),
             freshness,
             max_stale: self.max_stale,
         }

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::kube::Api;
+use crate::support::kube::{Api, definition};
 use crate::support::kubectl::Kubectl;
 use crate::support::stand::{Plan, Stand};
 use crate::support::testbed::Testbed;
@@ -31,7 +31,7 @@ fn chart(group: &str) -> TempDir {
             "values.yaml",
             "replicas: 1\npassword: hunter-1\n".to_owned(),
         ),
-        ("crds/gadgets.yaml", definition(group)),
+        ("crds/gadgets.yaml", definition(group, "gadget").to_string()),
         (
             "templates/gadget.yaml",
             format!(
@@ -48,21 +48,6 @@ fn chart(group: &str) -> TempDir {
         fs::write(file, text).unwrap();
     }
     folder
-}
-
-fn definition(group: &str) -> String {
-    format!(
-        "apiVersion: apiextensions.k8s.io/v1
-kind: CustomResourceDefinition
-metadata: {{ name: gadgets.{group} }}
-spec:
-  group: {group}
-  scope: Namespaced
-  names: {{ plural: gadgets, singular: gadget, kind: Gadget, listKind: GadgetList }}
-  versions:
-    - {{ name: v1, served: true, storage: true, schema: {{ openAPIV3Schema: {{ type: object }} }} }}
-"
-    )
 }
 
 const HOOK: &str = "apiVersion: v1

@@ -1,10 +1,11 @@
 //! Kinds that come while an account is served.
 
 use http::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::eventually::eventually_async;
 use crate::support::facade::Facade;
+use crate::support::kube::definition;
 use crate::support::stand::{self, Plan, Stand};
 use crate::support::testbed::Testbed;
 
@@ -22,27 +23,25 @@ async fn a_kind_is_there_for_whoever_has_seen_its_definition() {
     let facade = Facade::of(&stand.kubeconfig("lab", "visitor").await);
     for round in 0..ROUNDS {
         let (group, plural) = (format!("round-{round}.example.org"), "gadgets");
-        let definition = format!("{DEFINITIONS}/{plural}.{group}");
+        let defined = format!("{DEFINITIONS}/{plural}.{group}");
         let created = facade
             .send(
                 Method::POST,
                 DEFINITIONS,
                 "application/json",
-                &defined(&group),
+                &definition(&group, "gadget"),
             )
             .await;
         created.success();
         eventually_async("the definition is established", async || {
-            let conditions = facade.get(&definition).await["status"]["conditions"].take();
+            let conditions = facade.get(&defined).await["status"]["conditions"].take();
             let mut conditions = conditions.as_array()?.iter();
             conditions
                 .any(|it| it["type"] == "Established" && it["status"] == "True")
                 .then_some(())
         })
         .await;
-        let groups = facade.get("/apis").await;
-        let mut groups = groups["groups"].as_array().unwrap().iter();
-        assert!(groups.any(|it| it["name"] == group), "round {round}");
+        assert!(knows(&facade, &group).await, "round {round}");
         let object = json!({"apiVersion": format!("{group}/v1"), "kind": "Gadget",
             "metadata": {"name": "first"}});
         let path = format!("/apis/{group}/v1/namespaces/default/{plural}");
@@ -50,7 +49,7 @@ async fn a_kind_is_there_for_whoever_has_seen_its_definition() {
             .send(Method::POST, &path, "application/json", &object)
             .await;
         created.success();
-        testbed.cluster().api().delete(&definition).await;
+        testbed.cluster().api().delete(&defined).await;
     }
 }
 
@@ -65,15 +64,11 @@ async fn an_instance_that_takes_over_knows_the_kinds_that_came_while_it_waited()
     let standby = stand::standby(&hub, "lab", &plan, "").await;
     let facade = Facade::of(&stand::kubeconfig(&hub, "lab", "visitor").await);
     let group = "late.example.org";
-    let is_there = async || {
-        let groups = facade.get("/apis").await;
-        let mut groups = groups["groups"].as_array()?.iter();
-        groups.any(|it| it["name"] == group).then_some(())
-    };
+    let is_there = async || knows(&facade, group).await.then_some(());
     testbed
         .cluster()
         .api()
-        .create(DEFINITIONS, &defined(group))
+        .create(DEFINITIONS, &definition(group, "gadget"))
         .await;
     eventually_async("the new kind is told", is_there).await;
     active.kill().await;
@@ -85,11 +80,9 @@ async fn an_instance_that_takes_over_knows_the_kinds_that_came_while_it_waited()
     eventually_async("it is told again", is_there).await;
 }
 
-fn defined(group: &str) -> Value {
-    let schema = json!({"openAPIV3Schema": {"type": "object"}});
-    json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": format!("gadgets.{group}")},
-        "spec": {"group": group, "scope": "Namespaced",
-            "names": {"plural": "gadgets", "singular": "gadget", "kind": "Gadget", "listKind": "GadgetList"},
-            "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema}]}})
+/// Whether the account's discovery has the group.
+async fn knows(facade: &Facade, group: &str) -> bool {
+    let groups = facade.get("/apis").await;
+    let mut groups = groups["groups"].as_array().expect("a list").iter();
+    groups.any(|it| it["name"] == group)
 }

@@ -175,3 +175,16 @@ impl Watch {
         bounded("a watch event", self.0.next()).await
     }
 }
+
+/// A definition of a namespaced kind with one version `v1`; `singular` is its name in lower case, and
+/// an `s` makes it plural.
+pub(crate) fn definition(group: &str, singular: &str) -> Value {
+    let plural = format!("{singular}s");
+    let kind = singular[..1].to_uppercase() + &singular[1..];
+    let names = json!({"plural": plural, "singular": singular, "kind": kind, "listKind": format!("{kind}List")});
+    let schema = json!({"openAPIV3Schema": {"type": "object"}});
+    let version = json!({"name": "v1", "served": true, "storage": true, "schema": schema});
+    json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{plural}.{group}")},
+        "spec": {"group": group, "scope": "Namespaced", "names": names, "versions": [version]}})
+}

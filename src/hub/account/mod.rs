@@ -162,6 +162,13 @@ pub(super) struct Surface {
     pub(super) offer: Option<Arc<v1::AccountOffer>>,
 }
 
+impl Surface {
+    /// Whether newer kinds are on their way from an agent that is there.
+    pub(super) const fn awaits_kinds(&self) -> bool {
+        self.outdated && self.away_since.is_none()
+    }
+}
+
 impl Account {
     pub(super) fn new(
         name: &str,

@@ -9,7 +9,7 @@ use sortie::resource::{Gvr, Scope};
 
 use crate::support::eventually::eventually_async;
 use crate::support::facade::Facade;
-use crate::support::kube::Api;
+use crate::support::kube::{Api, definition};
 
 /// Lists of the kinds that are cached by default (`policies/levels.yaml`).
 pub(crate) const LISTS: &[&str] = &[
@@ -83,12 +83,7 @@ pub(crate) async fn create_one_of_each(api: &Api, namespace: &str) {
             json!({"apiVersion": version, "kind": kind, "metadata": {"name": "web"}, "spec": spec});
         api.create(&path, &object).await;
     }
-    let schema = json!({"openAPIV3Schema": {"type": "object"}});
-    let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": "widgets.example.com"},
-        "spec": {"group": "example.com", "scope": "Namespaced",
-            "names": {"plural": "widgets", "singular": "widget", "kind": "Widget", "listKind": "WidgetList"},
-            "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema}]}});
+    let definition = definition("example.com", "widget");
     let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
     api.create(path, &definition).await;
 }
