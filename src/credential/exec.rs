@@ -255,7 +255,6 @@ impl Drop for Group {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
     use secrecy::ExposeSecret;
@@ -269,9 +268,11 @@ mod tests {
 
     fn command(folder: &Path, script: &str) -> Command {
         let path = folder.join("plugin");
-        fs::write(&path, format!("#!/bin/sh\n{script}")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        fs::write(&path, script).unwrap();
+        // Read by a shell: a file just written cannot be run (ETXTBSY) while a process that another
+        // test is starting still has it open.
         let argv = vec![
+            "/bin/sh".to_owned(),
             path.to_string_lossy().into_owned(),
             "an argument".to_owned(),
         ];
