@@ -156,6 +156,8 @@ pub struct Feed {
     discovery: watch::Sender<Arc<v1::Discovery>>,
     /// Grows when a stream becomes ready.
     progress: watch::Sender<u64>,
+    /// Grows when a stream that was interrupted is read again.
+    returns: watch::Sender<u64>,
     /// Grows when a `CustomResourceDefinition` changes, or may have.
     definitions: watch::Sender<u64>,
     /// Batches sent, and their bytes.
@@ -188,6 +190,7 @@ impl Feed {
             added: watch::Sender::new(0),
             discovery: watch::Sender::new(Arc::default()),
             progress: watch::Sender::new(0),
+            returns: watch::Sender::new(0),
             definitions: watch::Sender::new(0),
             sent: Default::default(),
         })
@@ -353,6 +356,11 @@ impl Feed {
         self.definitions.subscribe()
     }
 
+    /// Tells when a stream that was interrupted is read again: how often so far.
+    pub(super) fn returns(&self) -> watch::Receiver<u64> {
+        self.returns.subscribe()
+    }
+
     /// Notes how a stream is read from now on.
     pub(super) fn set_reading(&self, stream: &Stream, reading: &Reading) {
         let interrupted = matches!(reading, Reading::Interrupted(_));
@@ -360,8 +368,12 @@ impl Feed {
         if *known == *reading {
             return;
         }
+        let was_interrupted = matches!(*known, Reading::Interrupted(_));
         known.clone_from(reading);
         drop(known);
+        if was_interrupted && *reading == Reading::Live {
+            self.returns.send_modify(|count| *count += 1);
+        }
         stream.ready.fetch_or(!interrupted, Ordering::Relaxed);
         self.progress.send_modify(|count| *count += 1);
     }

@@ -7,6 +7,7 @@
 //! A watch that ends is normal: it is opened again at the last version, which costs the API server
 //! nothing. Only 410 leads back to a snapshot.
 
+mod again;
 mod events;
 mod index;
 mod lines;
@@ -21,6 +22,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::again::Again;
 use self::events::moved;
 use self::index::Index;
 use self::pulse::Pulse;
@@ -33,17 +35,12 @@ use crate::fault::Chain;
 use crate::limits;
 use crate::policy::AllowedKind;
 use crate::resource::{ResourceVersion, Verb};
-use crate::retry::{Backoff, pause_unless};
+use crate::retry::pause_unless;
 use crate::scrub::Filter;
 use crate::wire::v1::StreamCondition;
 
 /// How often a kind is asked for again whose list was forbidden.
 const ABSENT_PAUSE: Duration = Duration::from_mins(5);
-
-/// First and longest pause before a stream that cannot be read is tried again.
-///
-/// The kinds of an account come back one by one after an outage: this is how far apart.
-const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
 /// Longest life of a watch, chosen between half of it and all of it.
 ///
@@ -229,8 +226,9 @@ impl Watcher {
     /// Runs within one epoch; ends only when the epoch has.
     async fn follow(&mut self, stop: &CancellationToken) {
         let entropy = Arc::clone(&self.shared.entropy);
-        let mut backoff = Backoff::new(RETRY.0, RETRY.1, entropy);
+        let mut again = Again::new(self.shared.feed.returns(), entropy);
         loop {
+            again.begin();
             let (since, version, lists) = (Instant::now(), self.version, self.needs_snapshot);
             let step = if lists {
                 self.snapshot().await
@@ -242,8 +240,8 @@ impl Watcher {
                 Ok(()) => {
                     self.stream.count(|counts| counts.resumed += 1);
                     if !short {
-                        backoff.reset();
-                    } else if !lists && !backoff.wait(stop).await {
+                        again.succeeded();
+                    } else if !lists && !again.wait(stop).await {
                         return;
                     }
                 }
@@ -253,13 +251,13 @@ impl Watcher {
                     self.stream.count(|counts| counts.expired += 1);
                     self.needs_snapshot = true;
                     self.rung = Rung::StreamingList;
-                    if short && !backoff.wait(stop).await {
+                    if short && !again.wait(stop).await {
                         return;
                     }
                 }
                 Err(Failure::Unsupported(status)) if self.rung != Rung::PagedList => {
                     self.descend(&format!("the API server answered {status}"));
-                    if !backoff.wait(stop).await {
+                    if !again.wait(stop).await {
                         return;
                     }
                 }
@@ -268,12 +266,7 @@ impl Watcher {
                         return;
                     }
                     let forbidden = matches!(failure, Failure::Forbidden) && !self.complete;
-                    let pause = if forbidden {
-                        ABSENT_PAUSE
-                    } else {
-                        backoff.next_pause()
-                    };
-                    if !self.pause(stop, pause).await {
+                    if !self.pause(stop, forbidden, &mut again).await {
                         return;
                     }
                 }
@@ -282,9 +275,16 @@ impl Watcher {
     }
 
     /// Waits before the next attempt, but not for one with another credential; false once stopped.
-    async fn pause(&self, stop: &CancellationToken, pause: Duration) -> bool {
+    async fn pause(&self, stop: &CancellationToken, forbidden: bool, again: &mut Again) -> bool {
+        let waiting = async {
+            if forbidden {
+                pause_unless(stop, ABSENT_PAUSE).await
+            } else {
+                again.wait(stop).await
+            }
+        };
         tokio::select! {
-            waited = pause_unless(stop, pause) => waited,
+            waited = waiting => waited,
             () = moved(self.shared.cluster.clone()) => true,
         }
     }
