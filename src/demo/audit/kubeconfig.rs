@@ -7,6 +7,9 @@ use super::endpoint::{Credential, Endpoint};
 use crate::secret::SecretBytes;
 use crate::yaml::{self, Node, YamlError};
 
+/// Fields of users that log in by neither a token nor a certificate in the file.
+const OTHER_LOGINS: [&str; 4] = ["exec", "auth-provider", "tokenFile", "username"];
+
 /// A context of a kubeconfig, ready to be read.
 #[derive(Debug)]
 pub struct Context {
@@ -43,6 +46,17 @@ pub enum KubeconfigError {
         /// The field.
         field: &'static str,
     },
+    /// The user logs in by a way that only some programs know.
+    #[error(
+        "kubeconfig user `{user}` logs in by `{way}`, and the demonstration only by `token` or \
+         `client-certificate-data`; `kubectl create token` gives a token to write there"
+    )]
+    OtherLogin {
+        /// The user's name.
+        user: String,
+        /// The field that says how it logs in.
+        way: &'static str,
+    },
     /// A `…-data` field is not base64 of text.
     #[error("kubeconfig field `{0}` is not base64 of PEM")]
     Data(&'static str),
@@ -57,9 +71,9 @@ impl Context {
         let name = name.ok_or(KubeconfigError::NoContext)?;
         let context = entry(&document, "contexts", "context", name)?;
         let cluster = field(context, "contexts", "cluster")?;
-        let user = field(context, "contexts", "user")?;
+        let user_name = field(context, "contexts", "user")?;
         let cluster = entry(&document, "clusters", "cluster", cluster)?;
-        let user = entry(&document, "users", "user", user)?;
+        let user = entry(&document, "users", "user", user_name)?;
         let url = field(cluster, "clusters", "server")?.to_owned();
         let ca_pem = data(cluster, "clusters", "certificate-authority-data")?;
         Ok(Self {
@@ -68,13 +82,19 @@ impl Context {
                 url,
                 ca_pem: String::from_utf8(ca_pem)
                     .map_err(|_binary| KubeconfigError::Data("certificate-authority-data"))?,
-                credential: credential(user)?,
+                credential: credential(user_name, user)?,
             },
         })
     }
 }
 
-fn credential(user: &Node) -> Result<Credential, KubeconfigError> {
+fn credential(name: &str, user: &Node) -> Result<Credential, KubeconfigError> {
+    if let Some(way) = OTHER_LOGINS.iter().find(|way| user.get(way).is_some()) {
+        return Err(KubeconfigError::OtherLogin {
+            user: name.to_owned(),
+            way,
+        });
+    }
     if let Some(token) = user.get("token").and_then(Node::as_str) {
         return Ok(Credential::Token(SecretBytes::new(
             token.as_bytes().to_vec(),
@@ -173,11 +193,24 @@ users:
             .expect_err("no user")
             .to_string();
         assert_eq!(failure, "kubeconfig has no entry `absent` in `users`");
-        let without = FILE.replace("token: abc", "exec: {command: x}");
+        let without = FILE.replace("token: abc", "client-certificate: /c.pem");
         let failure = Context::read(&without, None)
             .expect_err("no credential")
             .to_string();
-        assert!(failure.contains("client-certificate-data"), "{failure}");
+        assert!(failure.contains("`client-certificate-data`"), "{failure}");
+        assert!(failure.contains("--flatten"), "{failure}");
         assert!(Context::read("a: b", None).is_err());
+    }
+    #[test]
+    fn a_user_who_logs_in_by_a_command_is_told_of_tokens() {
+        let command = FILE.replace("token: abc", "exec: {command: x}");
+        let failure = Context::read(&command, None)
+            .expect_err("another login")
+            .to_string();
+        assert!(
+            failure.contains("user `tokened` logs in by `exec`"),
+            "{failure}"
+        );
+        assert!(failure.contains("kubectl create token"), "{failure}");
     }
 }
