@@ -59,7 +59,8 @@ fn key_of(offer: &v1::StreamState) -> Option<StreamKey> {
 mod tests {
     use prost::Message as _;
 
-    use super::super::{Account, Outcome, Owner, PARTS_BYTES, Surface};
+    use super::super::batches::PARTS_BYTES;
+    use super::super::{Account, Outcome, Owner, Surface};
     use super::*;
     use crate::{clock, entropy};
 

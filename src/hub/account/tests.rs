@@ -9,7 +9,7 @@ use super::super::store::StreamCheckpoint;
 use super::super::stored::parse_stream_key;
 use super::*;
 use crate::resource::Scope;
-use crate::{clock, entropy};
+use crate::{clock, entropy, limits};
 
 const INSTANCE: [u8; 16] = [1; 16];
 
