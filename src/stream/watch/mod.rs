@@ -110,7 +110,7 @@ pub(super) struct Watcher {
     complete: bool,
     /// Whether only a snapshot tells what there is: nothing is known, or the known version expired.
     needs_snapshot: bool,
-    /// Whether the API server has begun to answer the snapshot.
+    /// Whether the API server has begun to answer the present attempt.
     answered: bool,
     /// Snapshots in a row that were answered and not completed.
     forced_ends: u32,
@@ -229,6 +229,7 @@ impl Watcher {
         let mut again = Again::new(self.shared.feed.returns(), entropy);
         loop {
             again.begin();
+            self.answered = false;
             let (since, version, lists) = (Instant::now(), self.version, self.needs_snapshot);
             let step = if lists {
                 self.snapshot().await
@@ -236,12 +237,14 @@ impl Watcher {
                 self.watch().await
             };
             let short = since.elapsed() < SHORT_WATCH && self.version == version;
+            // However it ended: a watch that was cut after hours has worked.
+            if self.answered && !self.needs_snapshot && !short {
+                again.succeeded();
+            }
             match step {
                 Ok(()) => {
                     self.stream.count(|counts| counts.resumed += 1);
-                    if !short {
-                        again.succeeded();
-                    } else if !lists && !again.wait(stop).await {
+                    if short && !lists && !again.wait(stop).await {
                         return;
                     }
                 }

@@ -24,7 +24,6 @@ impl Watcher {
             self.descend("the list broke off again and again");
             self.forced_ends = 0;
         }
-        self.answered = false;
         self.stream.count(|counts| counts.snapshots += 1);
         // While a snapshot runs, versions of its objects are not what the stream has reached.
         self.complete = false;
