@@ -45,6 +45,8 @@ mod kubectl;
 mod ladder;
 #[cfg(test)]
 mod leaks;
+#[cfg(test)]
+mod let_go;
 mod matrix;
 #[cfg(test)]
 mod memory;

@@ -187,21 +187,6 @@ fn decisions(away: v1::Admission) -> v1::HubControl {
     }
 }
 
-fn welcome() -> v1::HubControl {
-    let welcome = v1::Welcome {
-        version: 1,
-        session: vec![7; 16].into(),
-        hub: "fickle".to_owned(),
-        feed_credit_bytes: 1 << 20,
-        max_operations: 8,
-        role: v1::InstanceRole::Active.into(),
-        ..v1::Welcome::default()
-    };
-    v1::HubControl {
-        message: Some(v1::hub_control::Message::Welcome(Box::new(welcome))),
-    }
-}
-
 #[tonic::async_trait]
 impl Session for Fickle {
     type ControlStream = between::Down<v1::HubControl>;
@@ -219,7 +204,7 @@ impl Session for Fickle {
             use v1::agent_control::Message as M;
             while let Ok(Some(said)) = up.message().await {
                 let answer = match said.message {
-                    Some(M::Hello(_)) => welcome(),
+                    Some(M::Hello(_)) => between::welcome(),
                     Some(M::Accounts(_)) => decisions(v1::Admission::Accepted),
                     _ => continue,
                 };

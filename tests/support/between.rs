@@ -43,6 +43,22 @@ pub(crate) async fn attach_of(up: &mut Streaming<v1::FeedUp>) -> Result<v1::Atta
     }
 }
 
+/// How it greets an agent.
+pub(crate) fn welcome() -> v1::HubControl {
+    let welcome = v1::Welcome {
+        version: 1,
+        session: vec![7; 16].into(),
+        hub: "between".to_owned(),
+        feed_credit_bytes: 1 << 20,
+        max_operations: 8,
+        role: v1::InstanceRole::Active.into(),
+        ..v1::Welcome::default()
+    };
+    v1::HubControl {
+        message: Some(v1::hub_control::Message::Welcome(Box::new(welcome))),
+    }
+}
+
 /// A listener that runs.
 pub(crate) struct Between {
     /// Where agents dial.

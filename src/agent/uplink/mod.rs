@@ -43,6 +43,10 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// that it gave instead; full jitter in between.
 const REDIAL: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
+/// A link that is lost sooner than this is a failure behind those before it: a hub that welcomes its
+/// agents and lets them go at once is not dialled without a growing pause.
+const STEADY: Duration = REDIAL.1;
+
 /// Pause of an agent that the hub has banned.
 const BANNED: Duration = Duration::from_mins(10);
 
@@ -90,6 +94,7 @@ struct Identity {
 /// The link in use.
 struct Current {
     generation: u64,
+    since: Instant,
     session: bytes::Bytes,
     connection: Arc<Connection>,
     drain: CancellationToken,
@@ -181,19 +186,16 @@ impl Uplink {
                     let opening = self.open(identity, &shared, links);
                     let Some(opened) = stop.run_until_cancelled(opening).await else { break };
                     match opened {
-                        Ok(link) => {
-                            backoff.reset();
-                            current = Some(self.start(link, links, &directed, &ended));
-                        }
+                        Ok(link) => current = Some(self.start(link, links, &directed, &ended)),
                         Err(end) => {
                             dial_at = Instant::now() + self.after(end, identity, &mut backoff, tasks, stop).await;
                         }
                     }
                 }
                 Some((generation, end)) = ends.recv() => {
-                    if current.as_ref().is_some_and(|link| link.generation == generation) {
-                        current = None;
+                    if let Some(lost) = current.take_if(|link| link.generation == generation) {
                         self.connected(false);
+                        if lost.since.elapsed() >= STEADY { backoff.reset() }
                         dial_at = Instant::now() + self.after(end, identity, &mut backoff, tasks, stop).await;
                     }
                 }
@@ -292,6 +294,7 @@ impl Uplink {
     ) -> Current {
         let current = Current {
             generation: link.generation(),
+            since: Instant::now(),
             session: link.welcome().session.clone(),
             connection: link.connection(),
             drain: CancellationToken::new(),
