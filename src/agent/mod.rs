@@ -26,6 +26,7 @@ mod kinds;
 mod memory;
 mod metrics;
 mod operations;
+mod rediscovery;
 mod renewal;
 mod roster;
 mod supervision;

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::accounts::{Accounts, Status};
 use super::kinds::{Chosen, LeftOut, TOO_MANY_STREAMS, choose, discovery, scopes};
+use super::rediscovery::{Answer, Rediscovery};
 use super::trial::{self, CREDENTIAL_REJECTED, Taken, Trial, told, without_credential};
 use super::{AccountSettings, certificate};
 use crate::clock::SharedClock;
@@ -27,18 +28,8 @@ use crate::wire::v1;
 /// Snapshots of one account under way at once; kube-apiserver's fairness prefers few.
 const SNAPSHOTS: usize = 3;
 
-/// How often the kinds of a cluster are asked for again.
-const DISCOVER_EVERY: Duration = Duration::from_mins(5);
-
 /// Pause before a credential is followed anew whose keeper has ended.
 const UNKEPT_PAUSE: Duration = Duration::from_secs(5);
-
-/// Pause between a changed `CustomResourceDefinition` and the next discovery.
-const DISCOVER_SOON: Duration = Duration::from_secs(1);
-
-/// Pause before kinds are asked for once more after that: an API server may show them later than
-/// it calls their definition established, or not answer.
-const DISCOVER_AGAIN: Duration = Duration::from_secs(10);
 
 /// What one account needs.
 #[derive(Clone)]
@@ -65,7 +56,7 @@ enum Next {
 }
 
 /// What is known of the cluster.
-struct Known {
+pub(super) struct Known {
     uid: String,
     version: Vec<u8>,
     found: Discovery,
@@ -241,7 +232,7 @@ impl Worker {
     }
 }
 
-async fn learn(cluster: &Cluster) -> Result<Known, ClusterError> {
+pub(super) async fn learn(cluster: &Cluster) -> Result<Known, ClusterError> {
     let version = cluster.version().await?;
     let uid = cluster.uid().await?;
     let found = cluster.discovery().await?;
@@ -278,21 +269,20 @@ impl Serving<'_> {
         mut credential: watch::Receiver<Published>,
         stop: &CancellationToken,
     ) -> Next {
+        let uid = known.uid.clone();
         let facts = BTreeMap::from([
-            ("uid", known.uid.clone()),
+            ("uid", uid.clone()),
             ("version", git_version(&known.version)),
         ]);
-        let mut definitions = self.feed.definitions();
-        let mut asked_at = *definitions.borrow_and_update();
+        let asked_at = *self.feed.definitions().borrow();
         let mut left_out = self.follow_kinds(&known, asked_at);
+        let mut kinds = self.rediscover(asked_at);
         self.worker
             .accounts
             .set_feed(&self.worker.settings.name, Some(Arc::clone(&self.feed)));
         let in_use = credential.borrow_and_update().generation;
         let mut trial = Trial::of(in_use, self.worker.clock.now(), &self.worker.entropy);
         let mut progress = self.feed.progress();
-        let mut discover = tokio::time::interval(DISCOVER_EVERY);
-        discover.reset();
         loop {
             self.tell_state(&facts, &credential.borrow(), &trial, left_out.as_ref());
             tokio::select! {
@@ -305,35 +295,43 @@ impl Serving<'_> {
                     }
                     // Its keeper is gone.
                     if changed.is_err() { return Next::Anew }
-                    if self.try_credential(published, &known.uid, &mut trial).await == Next::Anew {
+                    if self.try_credential(published, &uid, &mut trial).await == Next::Anew {
                         return Next::Anew;
                     }
                 }
                 () = trial.is_due() => {
                     let published = credential.borrow().clone();
-                    if self.try_credential(published, &known.uid, &mut trial).await == Next::Anew {
+                    if self.try_credential(published, &uid, &mut trial).await == Next::Anew {
                         return Next::Anew;
                     }
                 }
                 changed = progress.changed() => if changed.is_err() { return Next::Stop },
-                changed = definitions.changed() => {
-                    if changed.is_err() || !pause_unless(stop, DISCOVER_SOON).await { return Next::Stop }
-                    definitions.mark_unchanged();
-                    discover.reset_immediately();
-                }
-                _ = discover.tick() => {
-                    let definitions = *definitions.borrow_and_update();
-                    if definitions != asked_at {
-                        discover.reset_after(DISCOVER_AGAIN);
-                        asked_at = definitions;
+                Some(Answer { definitions, known }) = kinds.recv() => match known {
+                    Some(known) if known.uid != uid => {
+                        let account = &self.worker.settings.name;
+                        tracing::warn!(account, "another cluster answers than before");
+                        return Next::Anew;
                     }
-                    match self.discover().await {
-                        Some(known) => left_out = self.follow_kinds(&known, definitions),
-                        None => self.feed.keep_discovery(definitions),
-                    }
-                }
+                    Some(known) => left_out = self.follow_kinds(&known, definitions),
+                    None => self.feed.keep_discovery(definitions),
+                },
             }
         }
+    }
+
+    /// Has the kinds asked for again and again; tells what came of it.
+    fn rediscover(&self, asked_at: u64) -> mpsc::Receiver<Answer> {
+        let (answers, told) = mpsc::channel(1);
+        let rediscovery = Rediscovery {
+            account: self.worker.settings.name.clone(),
+            cluster: self.follow.cluster.clone(),
+            definitions: self.feed.definitions(),
+            asked_at,
+        };
+        self.tasks.spawn("kinds", |stop| async move {
+            let _stopped = stop.run_until_cancelled(rediscovery.run(answers)).await;
+        });
+        told
     }
 
     /// ACTIVE once every stream has been read once, STALE while none can be; a failing engine does
@@ -369,18 +367,6 @@ impl Serving<'_> {
             status.message = left_out.to_string();
         }
         self.worker.tell(facts, &status);
-    }
-
-    async fn discover(&self) -> Option<Known> {
-        let cluster = Arc::clone(&self.cluster_now.borrow());
-        match learn(&cluster).await {
-            Ok(known) => Some(known),
-            Err(error) => {
-                let account = &self.worker.settings.name;
-                tracing::warn!(account, error = %Chain(&error), "cannot discover kinds; the known ones are served");
-                None
-            }
-        }
     }
 
     /// Tries a new credential before it replaces the one in use. One that does not work is tried

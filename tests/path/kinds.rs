@@ -1,9 +1,13 @@
 //! Kinds that come while an account is served.
 
+use std::time::Duration;
+
 use http::Method;
 use serde_json::json;
+use tokio::time::Instant;
 
-use crate::support::eventually::eventually_async;
+use crate::support::double::{Change, Double, Fault, Settings};
+use crate::support::eventually::{eventually, eventually_async};
 use crate::support::facade::Facade;
 use crate::support::kube::definition;
 use crate::support::stand::{self, Plan, Stand};
@@ -13,6 +17,9 @@ const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitio
 
 /// How often: each time another phase of the agent's asking is met.
 const ROUNDS: usize = 4;
+
+/// How long an answer of an API server is waited for.
+const UNANSWERED: Duration = Duration::from_secs(30);
 
 /// What Helm does with a chart that brings a definition and an object of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -78,6 +85,28 @@ async fn an_instance_that_takes_over_knows_the_kinds_that_came_while_it_waited()
     .await;
     stand::wait(&hub, &standby, "lab", "ACTIVE").await;
     eventually_async("it is told again", is_there).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_becomes_of_an_account_is_told_while_its_kinds_are_asked_for() {
+    let cluster = Double::start(Settings {
+        objects: vec![("customresourcedefinitions", 1)],
+        ..Settings::default()
+    });
+    let stand = Stand::start(Plan::one("lab", &cluster.write_kubeconfig(), "")).await;
+    let asked = || cluster.count("other", "/version");
+    let before = asked();
+    cluster.fault("/version", Fault::Hang);
+    cluster.change("customresourcedefinitions", 0, Change::Modified);
+    eventually("the kinds are asked for", || {
+        (asked() > before).then_some(())
+    })
+    .await;
+    let since = Instant::now();
+    cluster.fault("/api", Fault::Status(503));
+    cluster.close_watches();
+    stand.wait("lab", "STALE").await;
+    assert!(since.elapsed() < UNANSWERED / 2, "{:?}", since.elapsed());
 }
 
 /// Whether the account's discovery has the group.
