@@ -17,15 +17,15 @@ const RETURN: Duration = Duration::from_secs(1);
 /// The pauses between a stream's attempts: they grow, until the account's API server is seen to
 /// answer another stream.
 ///
-/// That cuts one pause short, and the next one only when the stream itself has been read: an API
-/// server that answers and breaks off, again and again, is not asked more often for it.
+/// That cuts one pause short, but no two in a row: an API server that answers and breaks off, again
+/// and again, is asked twice as often for it, and no more.
 #[derive(Debug)]
 pub(super) struct Again {
     backoff: Backoff,
     entropy: SharedEntropy,
     /// Streams of the account that were interrupted and are read again: how often so far.
     returns: watch::Receiver<u64>,
-    /// Whether a pause may be cut short.
+    /// Whether the next pause may be cut short.
     may_hurry: bool,
 }
 
@@ -63,7 +63,7 @@ impl Again {
         let Some(hurried) = stop.run_until_cancelled(waiting).await else {
             return false;
         };
-        self.may_hurry &= !hurried;
+        self.may_hurry = !hurried;
         true
     }
 }
@@ -126,18 +126,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_pause_is_cut_short_until_the_stream_is_read() {
+    async fn no_two_pauses_in_a_row_are_cut_short_unless_the_stream_was_read_between_them() {
         let (returns, mut again) = failed_often();
         let hurried = async |again: &mut Again| {
             returns.send_modify(|count| *count += 1);
             waited(again).await
         };
         assert_eq!(hurried(&mut again).await, 1);
+        again.begin();
         assert_eq!(hurried(&mut again).await, 10);
+        again.begin();
+        assert_eq!(hurried(&mut again).await, 1);
         again.succeeded();
         for _ in 0..10 {
             again.backoff.next_pause();
         }
+        again.begin();
         assert_eq!(hurried(&mut again).await, 1);
     }
 
