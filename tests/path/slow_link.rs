@@ -32,8 +32,9 @@ const PATCHES: usize = 100;
 /// Pods of 10 KB in the snapshot.
 const PODS: usize = 10_000;
 
-/// What all but one of the writes may take; half a second was seen in a debug build.
-const SLOWEST: Duration = Duration::from_secs(1);
+/// What all but one of the writes may take: half a second was seen in a debug build, and a second
+/// beside three other tests. Behind the snapshot it would be twenty.
+const SLOWEST: Duration = Duration::from_secs(2);
 
 /// How long the snapshot may take on the full link.
 const SNAPSHOT: Duration = Duration::from_mins(5);
